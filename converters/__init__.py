@@ -1,0 +1,39 @@
+"""Weights and tokenizers -> GGUF: one pass, no torch, nothing looks finished after a crash.
+
+    write_model          base folder (+ adapter)  -> model GGUF
+    write_adapter        PEFT folder              -> LoRA GGUF
+    check_adapter        does this adapter fit that base, and can it be represented
+    read_gguf            header, metadata, tensors of a GGUF file
+    check_gguf           is this file whole and right for its architecture
+    gguf_to_safetensors  model GGUF               -> Hugging Face folder
+
+Alone on the command line: `python -m converters adapter|model|check|dump`. Dependencies: numpy,
+gguf (constants, tensor names, dequantizers) and sentencepiece.
+"""
+
+from converters.adapter_file import write_adapter
+from converters.check import check_adapter, check_gguf
+from converters.errors import ConvertError, DoesNotFit, Unsupported
+from converters.model_file import write_model
+from converters.reader import GgufFile, read_gguf
+from converters.to_safetensors import gguf_to_safetensors
+from converters.writer import Progress
+from converters.written import Written
+
+OWNER = "ft2ollama"  # another distribution may also install a package named converters
+
+__all__ = [
+    "OWNER",
+    "ConvertError",
+    "DoesNotFit",
+    "GgufFile",
+    "Progress",
+    "Unsupported",
+    "Written",
+    "check_adapter",
+    "check_gguf",
+    "gguf_to_safetensors",
+    "read_gguf",
+    "write_adapter",
+    "write_model",
+]

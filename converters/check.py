@@ -1,0 +1,217 @@
+"""Two checks that read headers only: does an adapter fit a base, is a GGUF file whole.
+
+Each collects every problem before it raises, because the user mends them in one go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from converters import archs
+from converters.archs import Architecture
+from converters.errors import ConvertError, DoesNotFit, Unsupported
+from converters.hf_folder import Config, read_config
+from converters.names import gguf_name, name_map, nearest
+from converters.peft_adapter import Adapter, StoredPair, grouped, read_adapter
+from converters.reader import GgufFile, read_gguf
+from converters.safetensors_file import StoredRows, has_weights, open_folder
+from converters.transforms import chunks
+
+_OUTPUT = "lm_head"
+_EMBEDDING = "model.embed_tokens"
+
+
+def check_adapter(adapter: Path, base: Path) -> None:
+    """Raise unless every tensor and setting of the adapter can be applied to this base."""
+    config = read_config(base)
+    require_fit(read_adapter(adapter), archs.find(config), config, stored_weights(base))
+
+
+def stored_weights(base: Path) -> dict[str, StoredRows]:
+    """The base's weights, or nothing if the folder holds only a config."""
+    return open_folder(base) if has_weights(base) else {}
+
+
+def require_fit(
+    adapter: Adapter, arch: Architecture, config: Config, weights: Mapping[str, StoredRows]
+) -> None:
+    """Unsupported if we cannot represent the adapter, DoesNotFit if it is for another base."""
+    shapes = {name: rows.shape for name, rows in weights.items()} or arch.shapes(config)
+    tied = arch.is_tied(config)
+    unsupported = [*adapter.problems, *_tied_problems(adapter, tied=tied)]
+    misfits: dict[str, list[str]] = {}
+    for pair in adapter.pairs.values():
+        problem = _misfit(pair, shapes, tied=tied)
+        if problem:
+            misfits.setdefault(problem, []).append(pair.name)
+    lines = [*unsupported, *grouped(misfits), *_copy_problems(adapter, weights)]
+    if not lines:
+        return
+    kind = Unsupported if len(lines) > len(list(grouped(misfits))) else DoesNotFit
+    raise kind(
+        "this adapter cannot be exported"
+        if kind is Unsupported
+        else "this adapter does not fit this base model",
+        "",
+        "\n".join(lines),
+        "train with plain LoRA on linear layers (use_dora: false, bias: none, no modules_to_save)"
+        if kind is Unsupported
+        else "give the base model the adapter was trained on",
+    )
+
+
+def _tied_problems(adapter: Adapter, *, tied: bool) -> Iterator[str]:
+    for module in (_OUTPUT, _EMBEDDING):
+        if tied and module in adapter.pairs:
+            yield (
+                f"{module}: the base uses one tensor as embedding and as output layer, "
+                "and the adapter changes only one of the two"
+            )
+
+
+def _misfit(pair: StoredPair, shapes: Mapping[str, tuple[int, ...]], *, tied: bool) -> str:
+    name = pair.name + ".weight"
+    if tied and pair.name in (_OUTPUT, _EMBEDDING):
+        return ""  # reported as tied already
+    if name not in shapes:
+        modules = [known.removesuffix(".weight") for known in shapes]
+        return f"the base has no such module{nearest(pair.name, modules)}"
+    if pair.weight_shape != shapes[name]:
+        return (
+            f"adapter is for a weight {list(pair.weight_shape)}, the base has {list(shapes[name])}"
+        )
+    if pair.embedding != (pair.name == _EMBEDDING):
+        return "embedding factors on a module that is no embedding, or the reverse"
+    return ""
+
+
+def _copy_problems(adapter: Adapter, weights: Mapping[str, StoredRows]) -> Iterator[str]:
+    """PEFT saves the embeddings beside LoRA on them; harmless while they are the base's own."""
+    for module, copy in adapter.copies.items():
+        original = weights.get(module + ".weight") or weights.get(_EMBEDDING + ".weight")
+        if original is None:
+            yield f"{module}: saved whole, and without the base's weights it cannot be compared"
+        elif copy.shape != original.shape:
+            yield f"{module}: resized from {list(original.shape)} to {list(copy.shape)}"
+        elif not all(map(np.array_equal, chunks(copy), chunks(original))):
+            yield f"{module}: saved whole and different from the base, so it was trained"
+
+
+def require_whole(
+    arch: Architecture, config: Config, weights: Mapping[str, StoredRows]
+) -> list[str]:
+    """The base's tensor names in use; raises if tensors are missing, misshaped or unknown."""
+    expected = arch.shapes(config)
+    lines = [f"{name}: missing" for name in expected if name not in weights]
+    for name, rows in weights.items():
+        if name in expected and rows.shape != expected[name]:
+            lines.append(f"{name}: {list(rows.shape)}, config.json says {list(expected[name])}")
+        elif name not in expected and not _ignorable(name, weights, tied=arch.is_tied(config)):
+            lines.append(f"{name}: not part of this architecture{nearest(name, expected)}")
+    if lines:
+        raise ConvertError("the base's weights do not match its config.json", "", "\n".join(lines))
+    return list(expected)
+
+
+def _ignorable(name: str, weights: Mapping[str, StoredRows], *, tied: bool) -> bool:
+    """Tables that are computed from the config, and a saved copy of a tied output layer."""
+    if name.endswith("rotary_emb.inv_freq"):
+        return True
+    embedding = weights.get(_EMBEDDING + ".weight")
+    if name != _OUTPUT + ".weight" or not tied or embedding is None:
+        return False
+    same = embedding.shape == weights[name].shape
+    return same and all(map(np.array_equal, chunks(weights[name]), chunks(embedding)))
+
+
+def check_gguf(path: Path) -> None:
+    """Raise unless the file is sound GGUF with the pairs and tensors its architecture needs."""
+    file = read_gguf(path)
+    lines = list(_missing_keys(file))
+    kind = file.values.get("general.type", "model")
+    if not lines:
+        lines = list(_adapter_lines(file) if kind == "adapter" else _model_lines(file))
+    if lines:
+        raise ConvertError(f"{path.name} is not a sound {kind} file", "", "\n".join(lines))
+
+
+def _missing_keys(file: GgufFile) -> Iterator[str]:
+    needed = ["general.architecture"]
+    if file.values.get("general.type", "model") == "adapter":
+        needed += ["adapter.type", "adapter.lora.alpha"]
+    else:
+        needed += ["tokenizer.ggml.model", "tokenizer.ggml.tokens"]
+    for key in needed:
+        if key not in file.values:
+            yield f"{key} is missing"
+
+
+def _model_lines(file: GgufFile) -> Iterator[str]:
+    expected = expected_shapes(file)
+    for name, shape in expected.items():
+        info = file.tensors.get(name)
+        if info is None:
+            yield f"{name}: missing"
+        elif info.shape != shape:
+            yield f"{name}: {list(info.shape)}, the metadata says {list(shape)}"
+    for name in file.tensors:
+        if name not in expected and name != "rope_freqs.weight":
+            yield f"{name}: not part of this architecture"
+    tokens, embedding = file.values["tokenizer.ggml.tokens"], file.tensors.get("token_embd.weight")
+    n_tokens = len(tokens) if isinstance(tokens, list) else 0
+    if embedding is not None and n_tokens != embedding.shape[0]:
+        yield f"{n_tokens} tokens, {embedding.shape[0]} embedding rows"
+
+
+def _adapter_lines(file: GgufFile) -> Iterator[str]:
+    for name, info in file.tensors.items():
+        base, _, part = name.rpartition(".")
+        other = {"lora_a": "lora_b", "lora_b": "lora_a"}.get(part)
+        partner = file.tensors.get(f"{base}.{other}")
+        if other is None:
+            yield f"{name}: not a LoRA tensor"
+        elif partner is None:
+            yield f"{name}: {other} is missing"
+        elif part == "lora_a" and base != "token_embd.weight" and info.shape[0] != partner.shape[1]:
+            yield f"{base}: A {list(info.shape)} and B {list(partner.shape)} do not multiply"
+
+
+def architecture_of(file: GgufFile) -> Architecture:
+    """The family module of a GGUF file."""
+    name = str(file.values.get("general.architecture"))
+    if name not in archs.BY_GGUF_NAME:
+        raise Unsupported(
+            f"GGUF architecture {name!r} is not supported",
+            "",
+            f"supported: {', '.join(sorted(archs.BY_GGUF_NAME))}",
+        )
+    return archs.BY_GGUF_NAME[name]
+
+
+def config_of(file: GgufFile) -> Config:
+    """The config.json a model GGUF describes."""
+    arch = architecture_of(file)
+    small = {
+        name: file.dequantize(name)
+        for name, t in file.tensors.items()
+        if len(t.shape) == 1 and not name.startswith("blk.")
+    }
+    config = arch.config_of(file.values, small)
+    embedding = file.tensors.get("token_embd.weight")
+    if embedding is None:
+        raise ConvertError(f"{file.path.name} has no such tensor", "token_embd.weight")
+    config["vocab_size"] = embedding.shape[0]
+    config["tie_word_embeddings"] = "output.weight" not in file.tensors
+    config["attention_bias"] = "blk.0.attn_q.bias" in file.tensors
+    config["mlp_bias"] = "blk.0.ffn_up.bias" in file.tensors
+    return config
+
+
+def expected_shapes(file: GgufFile) -> dict[str, tuple[int, ...]]:
+    """GGUF name -> shape for every tensor the file's own metadata calls for."""
+    config, arch = config_of(file), architecture_of(file)
+    names = name_map(arch.NAME, config["num_hidden_layers"])
+    return {str(gguf_name(names, name)): shape for name, shape in arch.shapes(config).items()}

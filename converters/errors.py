@@ -1,0 +1,34 @@
+"""What can go wrong in a conversion, said in four parts.
+
+`what` is the failure in one sentence, `tensor` the tensor or module it is about (or ""), `why` the
+facts with their values (several problems are several lines, because a person mends them all in one
+go), `fix` something to type or to change. Nothing is written when one of these is raised.
+"""
+
+from __future__ import annotations
+
+
+class ConvertError(Exception):
+    """The conversion cannot be done, or would not be faithful."""
+
+    def __init__(self, what: str, tensor: str = "", why: str = "", fix: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.tensor = tensor
+        self.why = why
+        self.fix = fix
+
+    def __str__(self) -> str:
+        lines = [self.what + (f" ({self.tensor})" if self.tensor else "")]
+        lines += [f"  {line}" for line in self.why.splitlines()]
+        if self.fix:
+            lines.append(f"  fix: {self.fix}")
+        return "\n".join(lines)
+
+
+class Unsupported(ConvertError):
+    """The input is sound, but this package cannot represent it in the format asked for."""
+
+
+class DoesNotFit(ConvertError):
+    """The adapter was not trained on this base: modules or shapes do not match."""

@@ -1,0 +1,1 @@
+"""GGML tensor types: `types` the table, `layout` floats <-> bytes, `mix` the choice per tensor."""

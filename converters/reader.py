@@ -1,0 +1,202 @@
+"""Reads a GGUF file: pairs, tensor infos, and tensors as lazily mapped bytes.
+
+Out: `GgufFile`. Every length is checked against the file's size before it is used, because these
+files also come from other people. Layout: ggml docs/gguf.md; versions 2 and 3, little-endian.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
+
+from converters.errors import ConvertError
+from converters.metadata import KV
+from converters.quants.layout import decode
+from converters.transforms import F32
+from converters.writer import ALIGNMENT, MAGIC, SCALARS
+
+Bytes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Where a tensor lies. shape is numpy order; offset is absolute."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: GGMLQuantizationType
+    offset: int
+
+    @property
+    def n_bytes(self) -> int:
+        """Encoded size."""
+        block, size = GGML_QUANT_SIZES[self.type]
+        return math.prod(self.shape) // block * size
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """A tensor of a GGUF file as float32 row ranges. Positioned reads keep memory at one chunk."""
+
+    path: Path
+    info: TensorInfo
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the tensor."""
+        return self.info.shape
+
+    def read(self, start: int, stop: int) -> F32:
+        """Rows start..stop, dequantized."""
+        per_row = self.info.n_bytes // max(1, self.shape[0])
+        with self.path.open("rb") as file:
+            raw = np.fromfile(
+                file, np.uint8, (stop - start) * per_row, offset=self.info.offset + start * per_row
+            )
+        return decode(raw, self.info.type).reshape(stop - start, *self.shape[1:])
+
+
+@dataclass(frozen=True)
+class GgufFile:
+    """A GGUF file that has been read up to its data section."""
+
+    path: Path
+    version: int
+    pairs: tuple[KV, ...]
+    tensors: dict[str, TensorInfo]
+    data_start: int
+    alignment: int
+
+    @cached_property
+    def values(self) -> dict[str, object]:
+        """Key -> value."""
+        return {pair.key: pair.value for pair in self.pairs}
+
+    @cached_property
+    def _data(self) -> Bytes:
+        return np.memmap(self.path, np.uint8, "r")
+
+    def raw(self, name: str) -> Bytes:
+        """The encoded bytes of a tensor, mapped and read-only: flat uint8."""
+        info = self._info(name)
+        return self._data[info.offset : info.offset + info.n_bytes]
+
+    def dequantize(self, name: str) -> F32:
+        """The whole tensor as float32, in its shape."""
+        info = self._info(name)
+        return np.array(decode(self.raw(name), info.type), np.float32).reshape(info.shape)
+
+    def rows(self, name: str) -> StoredRows:
+        """The tensor as row ranges."""
+        return StoredRows(self.path, self._info(name))
+
+    def _info(self, name: str) -> TensorInfo:
+        if name not in self.tensors:
+            raise ConvertError(f"{self.path.name} has no such tensor", name)
+        return self.tensors[name]
+
+
+class _Cursor:
+    """Reads little-endian values from the start of the file, never past its end."""
+
+    def __init__(self, path: Path) -> None:
+        self.data = np.memmap(path, np.uint8, "r").data
+        self.at = 0
+
+    def take(self, size: int) -> memoryview:
+        if size < 0 or self.at + size > len(self.data):
+            raise ValueError(f"the header runs past the end of the file at byte {self.at}")
+        self.at += size
+        return self.data[self.at - size : self.at]
+
+    def u32(self) -> int:
+        return int.from_bytes(self.take(4), "little")
+
+    def u64(self) -> int:
+        return int.from_bytes(self.take(8), "little")
+
+    def text(self) -> str:
+        return str(self.take(self.u64()), "utf-8", "replace")
+
+    def value(self, kind: GGUFValueType) -> object:
+        if kind == GGUFValueType.STRING:
+            return self.text()
+        code = "<" + SCALARS[kind]
+        return struct.unpack(code, self.take(struct.calcsize(code)))[0]
+
+    def array(self, item: GGUFValueType, count: int) -> list[object]:
+        if item == GGUFValueType.STRING:
+            return [self.text() for _ in range(count)]
+        code = f"<{count}{SCALARS[item]}"
+        return list(struct.unpack(code, self.take(struct.calcsize(code))))
+
+
+def read_gguf(path: Path) -> GgufFile:
+    """Read header, pairs and tensor infos; ConvertError if the file is not sound GGUF."""
+    try:
+        return _read(path)
+    except FileNotFoundError as error:
+        raise ConvertError(f"{path.name} is missing", "", f"looked in {path.parent}") from error
+    except (ValueError, KeyError, struct.error, OverflowError) as error:
+        raise ConvertError(
+            f"{path.name} is not a readable GGUF file", "", str(error), "make or download it again"
+        ) from error
+
+
+def _read(path: Path) -> GgufFile:
+    if path.stat().st_size < 24:
+        raise ValueError("shorter than a GGUF header")
+    cursor = _Cursor(path)
+    if bytes(cursor.take(4)) != MAGIC:
+        raise ValueError("it does not begin with GGUF")
+    version = cursor.u32()
+    if version not in (2, 3):
+        raise ValueError(f"GGUF version {version}; versions 2 and 3 are read")
+    n_tensors, n_pairs = cursor.u64(), cursor.u64()
+    pairs = tuple(_read_pair(cursor) for _ in range(n_pairs))
+    alignment = next((p.value for p in pairs if p.key == "general.alignment"), ALIGNMENT)
+    if not isinstance(alignment, int) or alignment < 1:
+        raise ValueError(f"general.alignment is {alignment!r}")
+    infos = [_read_info(cursor) for _ in range(n_tensors)]
+    start = -(-cursor.at // alignment) * alignment
+    tensors: dict[str, TensorInfo] = {}
+    for info in infos:
+        placed = TensorInfo(info.name, info.shape, info.type, start + info.offset)
+        _check_place(placed, info.offset, alignment, len(cursor.data))
+        if tensors.setdefault(info.name, placed) is not placed:
+            raise ValueError(f"{info.name} is there twice")
+    return GgufFile(path, version, pairs, tensors, start, alignment)
+
+
+def _read_pair(cursor: _Cursor) -> KV:
+    key, kind = cursor.text(), GGUFValueType(cursor.u32())
+    if kind != GGUFValueType.ARRAY:
+        return KV(key, kind, cursor.value(kind))
+    item = GGUFValueType(cursor.u32())
+    return KV(key, kind, cursor.array(item, cursor.u64()), item)
+
+
+def _read_info(cursor: _Cursor) -> TensorInfo:
+    name, n_dims = cursor.text(), cursor.u32()
+    if not 1 <= n_dims <= 4:
+        raise ValueError(f"{name} has {n_dims} dimensions")
+    dims = [cursor.u64() for _ in range(n_dims)]
+    kind = GGMLQuantizationType(cursor.u32())
+    return TensorInfo(name, tuple(reversed(dims)), kind, cursor.u64())
+
+
+def _check_place(info: TensorInfo, offset: int, alignment: int, size: int) -> None:
+    block, _ = GGML_QUANT_SIZES[info.type]
+    if info.shape[-1] % block:
+        raise ValueError(f"{info.name}: rows of {info.shape[-1]} are no multiple of {block}")
+    if offset % alignment:
+        raise ValueError(f"{info.name}: offset {offset} is not aligned to {alignment}")
+    if info.offset + info.n_bytes > size:
+        raise ValueError(f"{info.name}: ends at byte {info.offset + info.n_bytes} of {size}")

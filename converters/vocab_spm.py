@@ -1,0 +1,123 @@
+"""SentencePiece vocabularies: tokenizer.model, or the BPE-with-byte-fallback form of one.
+
+Out: GGUF model "llama": texts, scores, types. Rules: llama.cpp conversion/base.py
+(_create_vocab_sentencepiece).
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from pathlib import Path
+
+from gguf.constants import TokenType
+
+from converters.errors import Unsupported
+from converters.hf_folder import Config, read_optional_json
+from converters.vocab_bpe import Tokens, check_size, fill, fill_added, padded_table
+
+_PAD_SCORE = -10000.0
+_ADDED_SCORE = -1000.0
+_BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+
+
+def sentencepiece_tokens(base: Path, settings: Config, size: int) -> Tokens:
+    """The table of a tokenizer.model, with the folder's added tokens, padded to `size` rows."""
+    from sentencepiece import SentencePieceProcessor
+
+    model = SentencePieceProcessor()
+    model.LoadFromFile(str(base / "tokenizer.model"))
+    texts, types = padded_table(size)
+    scores = [_PAD_SCORE] * size
+    check_size(model.vocab_size() - 1, size)
+    for id_ in range(model.vocab_size()):
+        texts[id_] = model.IdToPiece(id_)
+        scores[id_] = model.GetScore(id_)
+        types[id_] = _piece_type(model, id_)
+    _add_tokens(texts, types, scores, _added(base, settings))
+    return Tokens("llama", "default", texts, types, scores)
+
+
+def _piece_type(model: object, id_: int) -> int:
+    kinds = (
+        ("IsUnknown", TokenType.UNKNOWN),
+        ("IsControl", TokenType.CONTROL),
+        ("IsUnused", TokenType.UNUSED),
+        ("IsByte", TokenType.BYTE),
+    )
+    return int(next((kind for test, kind in kinds if getattr(model, test)(id_)), TokenType.NORMAL))
+
+
+def _added(base: Path, settings: Config) -> list[Config]:
+    plain = [
+        {"content": text, "id": id_, "special": False}
+        for text, id_ in read_optional_json(base / "added_tokens.json").items()
+    ]
+    decoder = settings.get("added_tokens_decoder") or {}
+    return plain + [{**entry, "id": int(id_)} for id_, entry in decoder.items()]
+
+
+def _add_tokens(
+    texts: list[str], types: list[int], scores: list[float], added: list[Config]
+) -> None:
+    known = (int(TokenType.UNKNOWN), int(TokenType.CONTROL), int(TokenType.BYTE))
+    new = [
+        token
+        for token in added
+        if int(token["id"]) >= len(types) or types[int(token["id"])] not in known
+    ]
+    fill_added(texts, types, new, len(texts))
+    for token in new:
+        scores[int(token["id"])] = _ADDED_SCORE
+
+
+def byte_fallback_tokens(tokenizer: Config, size: int, pre: str | None) -> Tokens:
+    """A converted SentencePiece BPE: scores are recovered from the order of the merges.
+
+    llama.cpp joins the neighbouring pair whose joined text has the highest score, the BPE model the
+    pair with the lowest merge rank; minus the rank of a token's first merge makes them the same,
+    provided the merges of one token are not interleaved with another's.
+    """
+    model = tokenizer["model"]
+    texts, types = padded_table(size)
+    fill(texts, types, model["vocab"], size)
+    fill_added(texts, types, tokenizer.get("added_tokens") or [], size)
+    unknown = model["vocab"].get(model.get("unk_token") or "<unk>")
+    for id_, text in enumerate(texts):
+        if _BYTE.fullmatch(text):
+            types[id_] = int(TokenType.BYTE)
+    if unknown is not None:
+        types[unknown] = int(TokenType.UNKNOWN)
+    ranks = _ranks(model["merges"])
+    scores = [float(-ranks[text]) if text in ranks else _PAD_SCORE * 100 for text in texts]
+    return Tokens(
+        "llama", pre or "default", texts, types, scores, add_space_prefix=_space_prefix(tokenizer)
+    )
+
+
+def _ranks(merges: list[str] | list[list[str]]) -> dict[str, int]:
+    joined = ["".join(m.split(" ", 1)) if isinstance(m, str) else "".join(m) for m in merges]
+    first: dict[str, int] = {}
+    for rank, text in enumerate(joined):
+        first.setdefault(text, rank)
+    for before, after in pairwise(joined):
+        if first[after] < first[before]:
+            raise Unsupported(
+                "the merges of this tokenizer cannot be written as scores",
+                "",
+                f"merges of {after!r} and {before!r} are interleaved",
+                "put the original tokenizer.model beside tokenizer.json",
+            )
+    return first
+
+
+def _space_prefix(tokenizer: Config) -> bool:
+    """Whether a text gets a leading space: a Prepend normalizer, or Metaspace that prepends."""
+    normalizer = tokenizer.get("normalizer") or {}
+    steps = normalizer.get("normalizers", [normalizer])
+    pre = tokenizer.get("pre_tokenizer") or {}
+    pre_steps = pre.get("pretokenizers", [pre])
+    return any(step.get("type") == "Prepend" for step in steps) or any(
+        step.get("type") == "Metaspace" and step.get("prepend_scheme", "always") != "never"
+        for step in pre_steps
+    )

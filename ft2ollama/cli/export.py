@@ -1,0 +1,103 @@
+"""`ft2ollama export [RUN] --to gguf`: a trained run -> GGUF files, by our own writer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ft2ollama.cli.output import Output
+
+if TYPE_CHECKING:
+    from ft2ollama.base import Base
+    from ft2ollama.export import Exported
+    from ft2ollama.runs import Run
+
+
+@click.command()
+@click.argument("run", default="latest")
+@click.option("--to", "form", type=click.Choice(["gguf"]), default="gguf", show_default=True)
+@click.option("--as", "kind", type=click.Choice(["model", "adapter"]), help="Merged model or LoRA adapter.")
+@click.option("--quant", metavar="TYPE", help="Q8_0, F16, BF16 or F32 (adapter: F16, F32 or BF16).")
+@click.option("--base", "base_ref", metavar="REF", help="Another place of the same base model.")
+@click.option("--force", is_flag=True, help="Write again even if nothing has changed.")
+@click.pass_obj
+def export(
+    output: Output,
+    run: str,
+    form: str,
+    kind: str | None,
+    quant: str | None,
+    base_ref: str | None,
+    *,
+    force: bool,
+) -> None:
+    """Write the GGUF of RUN (path, id or latest) into its gguf/ folder.
+
+    Prints the file's path on stdout. Needs no llama.cpp, compiler, GPU or network.
+    """
+    from ft2ollama.config import load_config
+    from ft2ollama.export import check_trained
+    from ft2ollama.runs import find_run
+
+    found = find_run(run)
+    check_trained(found)
+    config = load_config(found.config_file).config
+    kind = kind or config.export_as
+    if quant is None and kind == config.export_as == "model":
+        quant = config.export_quant
+    output.keep_log(found.folder / "log.txt")
+    exported = export_run(output, found, kind=kind, quant=quant, base_ref=base_ref, force=force)
+    output.result(str(exported.path), path=str(exported.path), sha256=exported.sha256)
+
+
+def export_run(
+    output: Output,
+    run: Run,
+    *,
+    kind: str,
+    quant: str | None,
+    base_ref: str | None = None,
+    force: bool = False,
+) -> Exported:
+    """Export with progress; says when nothing had to be written."""
+    import time
+
+    from ft2ollama.export import check_quant
+    from ft2ollama.export import export as write
+
+    quant = check_quant(kind, quant)
+    base = base_of(output, run, base_ref)
+    began = time.monotonic()
+    with output.bytes(f"writing {kind}-{quant}.gguf") as meter:
+        exported = write(run, base, kind=kind, quant=quant, progress=meter, force=force)
+    seconds = time.monotonic() - began
+    size = f"{exported.size / 1e6:,.0f} MB"
+    if exported.fresh:
+        output.done(
+            f"wrote {exported.path.name}: {size} in {seconds:.1f} s, {exported.size / 1e6 / seconds:,.0f} MB/s"
+        )
+    else:
+        output.done(f"kept {exported.path.name}: {size}, its inputs have not changed")
+    for note in exported.notes:
+        output.warn(note)
+    return exported
+
+
+def base_of(output: Output, run: Run, ref: str | None = None) -> Base:
+    """The base a run was trained on, checked by its hash (unless the user names another place)."""
+    from ft2ollama.cli.train import resolve
+    from ft2ollama.config import load_config
+    from ft2ollama.errors import UsageError
+
+    known = run.record.get("base", {})
+    base = resolve(output, ref or known["ref"], load_config(run.config_file).config.hub)
+    if ref is None and base.sha256 != known["sha256"]:
+        raise UsageError(
+            f"the base model {known['ref']} has changed since run {run.id} was trained",
+            f"trained on {known['sha256'][:12]}, now {base.sha256[:12]}",
+            "put the old file back, or train again",
+        )
+    if ref is not None and base.sha256 != known["sha256"]:
+        output.warn(f"{ref} is not byte for byte the base of run {run.id}; names and shapes are checked")
+    return base

@@ -1,0 +1,143 @@
+"""`ft2ollama publish NAME`: a run -> a proved model in Ollama under a public name."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ft2ollama.cli.output import Output
+
+if TYPE_CHECKING:
+    from ft2ollama.ollama_api import Ollama
+    from ft2ollama.publish import Published
+    from ft2ollama.runs import Run
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--run", "run_ref", default="latest", show_default=True, help="Path, id or latest.")
+@click.option("--as", "kind", type=click.Choice(["model", "adapter"]), help="What to publish.")
+@click.option("--quant", metavar="TYPE", help="The GGUF type to publish; exported if it is not there yet.")
+@click.option("--host", metavar="URL", help="Ollama server; default OLLAMA_HOST or 127.0.0.1:11434.")
+@click.pass_obj
+def publish(
+    output: Output, name: str | None, run_ref: str, kind: str | None, quant: str | None, host: str | None
+) -> None:
+    """Register RUN in Ollama as NAME:<run>, prove it, then point NAME:latest at it.
+
+    Exit code 3: a proof failed and nothing was published.
+    """
+    from ft2ollama.config import load_config
+    from ft2ollama.errors import UsageError
+    from ft2ollama.ollama_api import Ollama
+    from ft2ollama.publish import public_names
+    from ft2ollama.runs import find_run
+
+    run = find_run(run_ref)
+    config = load_config(run.config_file).config
+    name = name or config.ollama_name
+    if not name:
+        raise UsageError(
+            "no name to publish under", "neither NAME nor ollama_name in the config", "ft2ollama publish my-model"
+        )
+    public_names(name, run)
+    server = Ollama(host)
+    server.version()
+    output.keep_log(run.folder / "log.txt")
+    published = publish_run(output, run, name, server, kind=kind, quant=quant)
+    output.say(f"  ollama run {short(published.name)}")
+    output.result(published.name, name=published.name, tag=published.tag)
+
+
+def publish_run(
+    output: Output,
+    run: Run,
+    name: str,
+    server: Ollama,
+    *,
+    kind: str | None = None,
+    quant: str | None = None,
+) -> Published:
+    """Export if needed, register, prove and move the name, with progress."""
+    import json
+
+    from ft2ollama.cli.export import base_of, export_run
+    from ft2ollama.config import load_config
+    from ft2ollama.export import check_trained
+    from ft2ollama.modelfile import make_modelfile
+    from ft2ollama.publish import publish as register
+
+    check_trained(run)
+    config = load_config(run.config_file).config
+    template = json.loads((run.proof / "template.json").read_text("utf-8"))
+    modelfile = make_modelfile(
+        template,
+        num_ctx=config.resolved_num_ctx,
+        system=config.ollama_system,
+        extra=config.ollama_parameters,
+    )
+    kind = kind or config.export_as
+    if quant is None and kind == config.export_as == "model":
+        quant = config.export_quant
+    exported = export_run(output, run, kind=kind, quant=quant)
+    base = base_of(output, run)
+    with _Screen(output) as screen:
+        published = register(run, exported, base, modelfile, name, server=server, watch=screen.watch())
+    _say(output, published, server)
+    return published
+
+
+def short(name: str) -> str:
+    """`NAME` for `NAME:latest`, as people type it."""
+    return name.removesuffix(":latest")
+
+
+def _say(output: Output, published: Published, server: Any) -> None:
+    proof = published.proof
+    methods = sorted({check.method for check in proof.prompts})
+    output.done(
+        f"prompt proof: {len(proof.prompts)} of {len(proof.prompts)} conversations equal, by {' and '.join(methods)}"
+    )
+    output.done(
+        f"reply check: {proof.identical} of {len(proof.replies)} replies identical to the trainer's, "
+        f"agreement {proof.agreement:.0%} (bar {proof.bar:.0%})"
+    )
+    was = f" (was {published.previous})" if published.previous else ""
+    output.done(f"published {published.name} -> {published.tag}{was}, Ollama {server.version()} at {server.host}")
+
+
+class _Screen:
+    """One bar after the other for the steps of a publication."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._stack = ExitStack()
+        self._title = ""
+        self._meter: Any = None
+
+    def __enter__(self) -> _Screen:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def watch(self) -> Any:
+        """The callbacks for ft2ollama.publish."""
+        from ft2ollama.publish import Watch
+
+        return Watch(
+            upload=lambda done, total: self._move("uploading to Ollama", "bytes", done, total),
+            prompts=lambda done, total: self._move("prompt proof", "prompts", done, total),
+            replies=lambda done, total: self._move("reply check", "replies", done, total),
+            status=lambda text: self._output.event("ollama", status=text),
+        )
+
+    def _move(self, title: str, unit: str, done: int, total: int) -> None:
+        if title != self._title:
+            self._stack.close()
+            self._title = title
+            bar = self._output.bytes(title) if unit == "bytes" else self._output.counting(title, unit)
+            self._meter = self._stack.enter_context(bar)
+        self._meter(done, total)

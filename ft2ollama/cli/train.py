@@ -1,0 +1,261 @@
+"""`ft2ollama train CONFIG [key=value ...]`: a config and data -> a run with an adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ft2ollama.cli.output import Output
+
+if TYPE_CHECKING:
+    from ft2ollama.base import Base
+    from ft2ollama.config import Config, Loaded
+    from ft2ollama.runs import Run
+    from ft2ollama.train.plan import Plan
+
+
+@click.command()
+@click.argument("config", required=False, type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1, metavar="[key=value ...]")
+@click.option("--resume", metavar="RUN", help="Go on with an interrupted run (path, id or latest).")
+@click.option("--force", is_flag=True, help="Train again even if nothing has changed.")
+@click.option("--dry-run", is_flag=True, help="Check everything, print the plan, train nothing.")
+@click.pass_obj
+def train(
+    output: Output,
+    config: Path | None,
+    overrides: tuple[str, ...],
+    resume: str | None,
+    *,
+    force: bool,
+    dry_run: bool,
+) -> None:
+    """Train a LoRA adapter from CONFIG (YAML or JSON, LLaMA-Factory's keys).
+
+    Prints the run folder on stdout. Example: ft2ollama train faq.yaml lora_rank=8
+    """
+    from ft2ollama.config import load_config
+    from ft2ollama.errors import UsageError
+    from ft2ollama.runs import find_run
+
+    if config is not None and "=" in str(config) and not config.exists():
+        config, overrides = None, (str(config), *overrides)
+    if resume is not None:
+        if config is not None:
+            raise UsageError(
+                "--resume goes on with the run's own config",
+                f"{config} was given as well",
+                f"ft2ollama train --resume {resume}",
+            )
+        run = find_run(resume)
+        train_run(output, load_config(run.config_file, overrides), run=run)
+        return
+    if config is None and not overrides:
+        raise UsageError(
+            "no config given", "train needs a YAML file", "ft2ollama train my.yaml     # or: ft2ollama demo"
+        )
+    train_run(output, load_config(config, overrides), force=force, dry_run=dry_run)
+
+
+def train_run(
+    output: Output,
+    loaded: Loaded,
+    *,
+    run: Run | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+) -> Run | None:
+    """Plan, show the plan, train (or find that nothing has changed); returns the run."""
+    from ft2ollama.train.threads import choose_threads, set_threads
+
+    config = loaded.config
+    for note in loaded.notes:
+        output.warn(note)
+    threads = choose_threads(config.num_threads)
+    set_threads(threads)
+    plan = plan_run(output, config)
+    if run is None and not force and (same := finished_run(plan)) is not None:
+        output.done(f"nothing to train: run {same.id} has the same config, base and data")
+        output.say("  (--force trains again)")
+        output.result(str(same.folder), run=str(same.folder), skipped=True)
+        return same
+    with output.waiting("loading torch"):
+        from ft2ollama.train.model import choose_device, choose_dtype
+
+        device = choose_device()
+        dtype, why = choose_dtype(config.compute_dtype, device)
+    show_plan(output, plan, loaded, device=device, dtype=(dtype, why), threads=(threads.count, threads.why))
+    if dry_run:
+        output.done("dry run: everything fits together, nothing was trained")
+        return None
+    run = run or new_run(plan)
+    output.keep_log(run.folder / "log.txt")
+    _train(output, plan, run, dtype, device)
+    output.result(str(run.folder), run=str(run.folder))
+    return run
+
+
+def plan_run(output: Output, config: Config) -> Plan:
+    """Resolve the base and check and render the data."""
+    base = resolve(output, config.model_name_or_path, config.hub)
+    from ft2ollama.train.plan import make_plan
+
+    with output.waiting("reading the data"):
+        return make_plan(config, base)
+
+
+def resolve(output: Output, ref: str, hub: str = "huggingface") -> Base:
+    """Find or fetch the base model, with progress."""
+    from ft2ollama.base import resolve_base
+
+    with output.bytes(f"unpacking {ref.rsplit('/', 1)[-1]}") as meter:
+        return resolve_base(ref, hub=hub, progress=meter)
+
+
+def finished_run(plan: Plan) -> Run | None:
+    """A run that was trained from the very same inputs."""
+    from ft2ollama.runs import Run, all_runs
+
+    named = plan.config.output_dir
+    candidates = [Run(named.absolute())] if named and (named / "run.json").exists() else all_runs()
+    return next((run for run in candidates if run.is_current("train", plan.inputs)), None)
+
+
+def new_run(plan: Plan) -> Run:
+    """The run folder, with the resolved config and the base in it."""
+    import re
+
+    from ft2ollama.config import dump_config
+    from ft2ollama.runs import create_run
+
+    config = plan.config
+    absolute = config.model_copy(
+        update={
+            "dataset_dir": config.dataset_dir.absolute(),
+            "dataset": tuple(
+                str(Path(name).absolute()) if Path(name).is_file() else name for name in config.dataset
+            ),
+            "proof_prompts": config.proof_prompts.absolute() if config.proof_prompts else None,
+            "model_name_or_path": (
+                str(Path(config.model_name_or_path).expanduser().absolute())
+                if plan.base.kind in ("folder", "gguf")
+                else config.model_name_or_path
+            ),
+        }
+    )
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", config.run_name or plan.base.name).strip("-")[:40]
+    run = create_run(name, dump_config(absolute), folder=config.output_dir)
+    base = plan.base
+    run.note(
+        base={"ref": absolute.model_name_or_path, "kind": base.kind, "name": base.name, "sha256": base.sha256}
+    )
+    return run
+
+
+def show_plan(
+    output: Output,
+    plan: Plan,
+    loaded: Loaded,
+    *,
+    device: str,
+    dtype: tuple[str, str],
+    threads: tuple[int, str],
+) -> None:
+    """The plan: what will happen, with where each value comes from."""
+    from ft2ollama.train.plan import estimate_memory_gb, parameters
+
+    config, base = plan.config, plan.base
+    longest = max(len(sample.ids) for sample in plan.train)
+    memory = estimate_memory_gb(base.folder, dtype[0], config, longest)
+    output.title("plan")
+    output.fields(
+        [
+            ("model", f"{base.name}, {parameters(base.folder) / 1e6:,.0f} M parameters", _from(loaded, "model_name_or_path")),
+            ("template", plan.template.family, "the model's own" if config.template is None else _from(loaded, "template")),
+            ("data", f"{len(plan.train)} conversations, {plan.tokens:,} tokens, {plan.learned:,} learned"
+             + (f"; {len(plan.validation)} held out" if plan.validation else ""), "; ".join(plan.notes)),
+            ("method", f"LoRA rank {config.lora_rank}, alpha {config.resolved_lora_alpha}, on {', '.join(config.lora_target)}", _from(loaded, "lora_rank")),
+            ("steps", f"{plan.steps} of {config.per_device_train_batch_size * config.gradient_accumulation_steps} conversations, learning rate {config.learning_rate:g}", _from(loaded, "learning_rate")),
+            ("device", f"{device}, {threads[0]} thread(s)" if device == "cpu" else device, threads[1] if device == "cpu" else ""),
+            ("weights", f"{dtype[0]}, adapter float32", dtype[1]),
+            ("memory", f"about {memory:.1f} GB", "weights + adapter + activations of the longest batch"),
+        ]
+    )  # fmt: skip
+    output.event("plan", steps=plan.steps, tokens=plan.tokens, learned=plan.learned, memory_gb=round(memory, 2))
+
+
+def _from(loaded: Loaded, key: str) -> str:
+    return loaded.origins.get(key, "default")
+
+
+def _train(output: Output, plan: Plan, run: Run, dtype: str, device: str) -> None:
+    with output.waiting("loading transformers and peft"):
+        from ft2ollama.train.trainer import train as run_training
+    display = _Display(output, plan.steps)
+    try:
+        run_training(plan, run, dtype=dtype, device=device, report=display)
+    finally:
+        display.close()
+    show_curve(output, run)
+
+
+class _Display:
+    """Turns training events into bars and lines."""
+
+    def __init__(self, output: Output, steps: int) -> None:
+        self._output, self._steps = output, steps
+        self._open: Any = None
+        self._meter: Any = None
+        self._kind = ""
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        self._output.event(**{"kind": event["event"], **{k: v for k, v in event.items() if k != "event"}})
+        kind = event["event"]
+        if kind == "phase":
+            self._show("phase", event["phase"])
+        elif kind == "step":
+            self._show("step", "training")
+            self._meter(event["step"], event["steps"])
+            self._meter.note(
+                f"loss {event['loss']:.3f}  {event['tokens_per_s']:.0f} tok/s  {event['mem_gb']:.1f} GB"
+            )
+        elif kind == "reply":
+            self._show("reply", "reference replies in float32")
+            self._meter(event["done"], event["of"])
+        elif kind == "stopping":
+            self._output.warn("Ctrl-C: finishing this step and saving a checkpoint (again: stop at once)")
+
+    def _show(self, kind: str, text: str) -> None:
+        if kind == self._kind and kind != "phase":
+            return
+        self.close()
+        self._kind = kind
+        if kind == "phase":
+            self._open = self._output.waiting(text)
+        else:
+            self._open = self._output.counting(text, "steps" if kind == "step" else "replies")
+        self._meter = self._open.__enter__()
+
+    def close(self) -> None:
+        """End what is on the screen."""
+        if self._open is not None:
+            self._open.__exit__(None, None, None)
+        self._open, self._kind = None, ""
+
+
+def show_curve(output: Output, run: Run) -> None:
+    """One line on the training, one of the loss curve, where the files are."""
+    from ft2ollama.cli.output import sparkline
+
+    stage = run.stage_record("train")
+    losses = [event["loss"] for event in run.events("step")]
+    tokens = [event["tokens_per_s"] for event in run.events("step")]
+    held_out = f", held out {stage['eval_loss']:.3f}" if stage.get("eval_loss") is not None else ""
+    rate = f", {sum(tokens) / len(tokens):.0f} tokens/s" if tokens else ""
+    output.done(
+        f"trained {stage['steps']} steps in {stage['seconds']:.0f} s{rate}: "
+        f"loss {stage['first_loss']:.3f} -> {stage['last_loss']:.3f}{held_out}"
+    )
+    output.say(f"  loss  {sparkline(losses)}  {run.folder}/loss.png")

@@ -1,0 +1,300 @@
+"""Rules that a type and a range cannot say: of one key, and between keys.
+
+In: the value of a key before and after pydantic, or the whole config.  Out: the value, or an error
+of type "located" that carries every (place, sentence), so that `load.py` can put each sentence at
+its own line of the file. A sentence starts after "key: ".
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic_core import PydanticCustomError
+
+from ft2ollama.config.expects import choices, did_you_mean, kind, shown
+
+if TYPE_CHECKING:
+    from ft2ollama.config.schema import Config
+
+MAY_BE_EMPTY = frozenset({"default_system", "ollama_system"})  # "" = no system prompt at all
+
+# Values that LLaMA-Factory has and this version has not, and what to write instead.
+REFUSED_VALUES: Mapping[str, Mapping[str, str]] = {
+    "stage": {
+        "pt": "further pre-training comes with a later version; write sft",
+        "rm": "reward models are not trained here; write sft",
+        "ppo": "reinforcement learning is not done here; write sft",
+        "dpo": "preference training comes with a later version; write sft",
+        "kto": "preference training comes with a later version; write sft",
+    },
+    "finetuning_type": {
+        "qlora": "4-bit QLoRA comes with a later version; write lora, which is 16-bit LoRA",
+        "full": "full fine-tuning comes with a later version; write lora",
+        "freeze": "it makes no adapter that Ollama could take; write lora",
+        "oft": "a GGUF file has no place for its matrices; write lora",
+    },
+    "compute_dtype": {
+        "float16": "it needs loss scaling, which bfloat16 and float32 do without; write auto",
+        "fp16": "it needs loss scaling, which bfloat16 and float32 do without; write auto",
+        "bf16": "its name here is bfloat16",
+        "fp32": "its name here is float32",
+    },
+}
+
+# Options of Ollama's api/types.go: the names PARAMETER takes, and what each one takes.
+_WHOLE = (
+    "num_keep seed num_predict top_k repeat_last_n num_batch num_gpu main_gpu num_thread "
+    "draft_num_predict"
+)
+_NUMBER = "top_p min_p typical_p temperature repeat_penalty presence_penalty frequency_penalty"
+OLLAMA_PARAMETERS: Mapping[str, str] = {
+    **dict.fromkeys(_WHOLE.split(), "a whole number"),
+    **dict.fromkeys(_NUMBER.split(), "a number"),
+    "use_mmap": "true or false",
+    "stop": "text or a list of texts",
+}
+_OBSOLETE = (
+    "mirostat mirostat_tau mirostat_eta penalize_newline low_vram f16_kv logits_all vocab_only "
+    "use_mlock numa tfs_z"
+)
+OBSOLETE_PARAMETERS = frozenset(_OBSOLETE.split())
+# Ollama types/model/name.go isValidPart: [[host/]namespace/]model[:tag]
+_OLLAMA_NAME = re.compile(
+    r"(?:(?:\w[\w.:-]{0,349}/)?\w[\w-]{0,79}/)?\w[\w.-]{0,79}(?::\w[\w.-]{0,79})?", re.ASCII
+)
+_PLACE_TAG = re.compile(r"(?i:local|cloud|.*-cloud)")  # ollama internal/modelref/modelref.go
+
+
+class Found(NamedTuple):
+    """One problem: where (key, or key and item), the sentence, and the keys that took part."""
+
+    place: tuple[str | int, ...]
+    sentence: str
+    keys: tuple[str, ...] = ()
+
+
+def located(*found: Found) -> PydanticCustomError:
+    """The error type that `load.py` takes apart again."""
+    text = "; ".join(f"{'.'.join(map(str, one.place))}: {one.sentence}" for one in found)
+    return PydanticCustomError("located", "{text}", {"text": text, "found": found})
+
+
+def wrong_type() -> PydanticCustomError:
+    """The error type that `load.py` words as "must be ..., not ..."."""
+    return PydanticCustomError("wrong_type", "wrong type")
+
+
+def accept(name: str, value: Any, annotation: Any) -> Any:
+    """Before pydantic: refuse what it would bend (true as 1), read lists written with commas."""
+    what = kind(annotation)
+    if isinstance(value, bool) and what in ("whole", "number"):
+        raise wrong_type()
+    if isinstance(value, str) and not value.strip() and name not in MAY_BE_EMPTY:
+        raise wrong_type()
+    if what == "choice":
+        return _choice(name, value, choices(annotation))
+    if what == "names":
+        return _names(value)
+    return _parameters(value) if name == "ollama_parameters" else value
+
+
+def _choice(name: str, value: Any, options: tuple[str, ...]) -> Any:
+    """The option in its own spelling; a known value that is not ours yet is refused."""
+    if not isinstance(value, str):
+        return value
+    reason = REFUSED_VALUES.get(name, {}).get(value.lower())
+    if reason:
+        raise located(Found((name,), f"{value} is not possible: {reason}"))
+    return next((option for option in options if option.lower() == value.lower()), value)
+
+
+def _names(value: Any) -> Any:
+    """`a, b` -> [a, b]; blanks around a name and empty names go."""
+    if isinstance(value, str):
+        value = value.split(",")
+    if not isinstance(value, (list, tuple)):
+        raise wrong_type()
+    stripped = (item.strip() if isinstance(item, str) else item for item in value)
+    names = tuple(item for item in stripped if item != "")
+    if not names:
+        raise wrong_type()
+    return names
+
+
+def _parameters(value: Any) -> Any:
+    """Every name known to Ollama, every value of its type; lists become tuples."""
+    if value is None:  # `ollama_parameters:` with nothing below it
+        return {}
+    if not isinstance(value, Mapping):
+        raise wrong_type()
+    found = [
+        Found(("ollama_parameters", str(name)), sentence)
+        for name, item in value.items()
+        if (sentence := _parameter_problem(str(name), item))
+    ]
+    if found:
+        raise located(*found)
+    return {
+        str(name): tuple(item) if isinstance(item, (list, tuple)) else item
+        for name, item in value.items()
+    }
+
+
+def _parameter_problem(name: str, value: Any) -> str:
+    """What is wrong with one PARAMETER; "" when nothing is."""
+    if name == "num_ctx":
+        return "has its own key here; write num_ctx outside ollama_parameters"
+    if name in OBSOLETE_PARAMETERS:
+        return "Ollama no longer uses it; remove it"
+    if name not in OLLAMA_PARAMETERS:
+        near = did_you_mean(name, OLLAMA_PARAMETERS)
+        return "Ollama has no such parameter" + (f"; did you mean {near}?" if near else "")
+    takes = OLLAMA_PARAMETERS[name]
+    return "" if _FITS[takes](value) else f"must be {takes}, not {shown(value)}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+_FITS: Mapping[str, Callable[[Any], bool]] = {
+    "a whole number": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "a number": _is_number,
+    "true or false": lambda value: isinstance(value, bool),
+    "text or a list of texts": lambda value: (
+        isinstance(value, str)
+        or (isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value))
+    ),
+}
+
+
+def check_field(name: str, value: Any) -> Any:
+    """After pydantic: the rules of single keys; the value, perhaps in its final form."""
+    if isinstance(value, Path):
+        return value.expanduser()
+    rule = _RULES.get(name)
+    sentence = rule(value) if rule and value is not None else ""
+    if sentence:
+        raise located(Found((name,), sentence))
+    return value
+
+
+def _rule_val_size(value: float) -> str:
+    if value >= 1 and value != int(value):
+        return f"is a share below 1 or a whole count of conversations, not {value:g}"
+    return ""
+
+
+def _rule_ollama_name(value: str) -> str:
+    if not _OLLAMA_NAME.fullmatch(value):
+        return (
+            "must be a name that Ollama takes (letters a-z, digits, '.', '-' and '_', then perhaps "
+            f"':' and a tag), not {shown(value)}"
+        )
+    tag = value.rpartition("/")[2].partition(":")[2]
+    if _PLACE_TAG.fullmatch(tag):
+        return f"Ollama reads the tag {tag} as the place where a model runs; take another tag"
+    return ""
+
+
+def _rule_plain(value: str) -> str:
+    """A word that can be a folder name, in any script."""
+    if re.search(r'[\s/\\:*?"<>|\x00-\x1f]', value) or value.startswith("."):
+        return f'is part of a folder name: no blanks, slashes or :*?"<>| in it, not {shown(value)}'
+    return ""
+
+
+_RULES: Mapping[str, Callable[[Any], str]] = {
+    "trust_remote_code": lambda value: (
+        "true is refused: code that comes with a download is never run, and a model that "
+        "transformers knows needs none"
+        if value
+        else ""
+    ),
+    "max_steps": lambda value: "" if value else "must be -1 (no limit) or at least 1, not 0",
+    "lora_target": lambda value: (
+        "all already covers the others; give all, or the names alone"
+        if "all" in value and len(value) > 1
+        else ""
+    ),
+    "val_size": _rule_val_size,
+    "ollama_name": _rule_ollama_name,
+    "run_name": _rule_plain,
+    "template": _rule_plain,
+}
+
+
+def check_together(config: Config) -> None:
+    """After all keys are right: rules between them."""
+    found = [one for rule in _TOGETHER if (one := rule(config))]
+    if found:
+        raise located(*found)
+
+
+def _mask(config: Config) -> Found | None:
+    if not (config.mask_history and config.train_on_prompt):
+        return None
+    return Found(
+        ("mask_history",),
+        "true leaves earlier turns out and train_on_prompt: true learns them; keep one of the two",
+        ("mask_history", "train_on_prompt"),
+    )
+
+
+def _warmup(config: Config) -> Found | None:
+    if not (config.warmup_ratio and config.warmup_steps):
+        return None
+    return Found(
+        ("warmup_ratio",),
+        f"{config.warmup_ratio:g} and warmup_steps {config.warmup_steps} say the same thing twice; "
+        "keep one of the two",
+        ("warmup_ratio", "warmup_steps"),
+    )
+
+
+def _constant(config: Config) -> Found | None:
+    if config.lr_scheduler_type != "constant":
+        return None
+    name = "warmup_steps" if config.warmup_steps else "warmup_ratio"
+    if not getattr(config, name):
+        return None
+    return Found(
+        ("lr_scheduler_type",),
+        f"constant has no warm-up, but {name} is {getattr(config, name):g}; "
+        "write constant_with_warmup",
+        ("lr_scheduler_type", "warmup_ratio", "warmup_steps"),
+    )
+
+
+def _held_out(config: Config) -> Found | None:
+    if config.max_samples is None or config.val_size < 1:
+        return None
+    most = config.max_samples * len(config.dataset)
+    if config.val_size < most:
+        return None
+    return Found(
+        ("val_size",),
+        f"{config.val_size:g} leaves nothing to train on: max_samples allows {most} "
+        f"conversation{'s' if most > 1 else ''}",
+        ("val_size", "max_samples", "dataset"),
+    )
+
+
+_TOGETHER: tuple[Callable[[Config], Found | None], ...] = (_mask, _warmup, _constant, _held_out)
+
+
+def remarks(config: Config) -> tuple[str, ...]:
+    """What is allowed and yet may surprise: a key that has no effect beside another."""
+    found = []
+    if config.max_steps > 0:
+        found.append(f"max_steps: {config.max_steps} ends the run; num_train_epochs does not count")
+    if 0 < config.max_steps <= config.warmup_steps:
+        found.append(
+            f"warmup_steps: {config.warmup_steps} is the whole run of max_steps "
+            f"{config.max_steps}; the learning rate only rises"
+        )
+    return tuple(found)

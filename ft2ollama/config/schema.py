@@ -1,0 +1,244 @@
+"""Every key of a config file, its range, its unit and the reason for its default.
+
+In: plain values (from YAML, JSON or code).  Out: a frozen `Config`, or pydantic's ValidationError,
+which `load.py` turns into one line per problem with its place in the file.
+
+One flat dialect. A key that LLaMA-Factory has keeps LLaMA-Factory's name and meaning (its
+src/llamafactory/hparams/*.py and transformers' TrainingArguments), so its YAML files work here; a
+key of ours is named in the same style. `docs/config.md` is made from this file by `docs.py`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from ft2ollama.config import checks
+
+SECTIONS = {
+    "model": "Model",
+    "data": "Data",
+    "method": "Method",
+    "training": "Training",
+    "export": "Export",
+    "publish": "Publish",
+    "proof": "Proof",
+}
+DEFAULT_NUM_CTX = 4096  # Ollama's own default up to 23 GiB of GPU memory; 4096 since v0.6
+
+
+def key(section: str, unit: str, **limits: Any) -> Any:
+    """A field's section and unit, and pydantic's limits; the text below the field is its reason."""
+    return Field(json_schema_extra={"section": section, "unit": unit}, **limits)
+
+
+class Config(BaseModel):
+    """The whole config; flat, frozen, no unknown key."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    # --- model
+    model_name_or_path: Annotated[str, key("model", "name")]
+    """The model to start from: a folder, a `*.gguf` file, a hub id such as
+    `Qwen/Qwen2.5-0.5B-Instruct`, or `ollama:NAME` for a model that Ollama already has. It has no
+    default, because the base decides everything else."""
+    hub: Annotated[Literal["huggingface", "modelscope"], key("model", "choice")] = "huggingface"
+    """Where a hub id is looked up. LLaMA-Factory takes the environment variable
+    USE_MODELSCOPE_HUB; a key in the file can be read again later."""
+    template: Annotated[str | None, key("model", "name")] = None
+    """null takes the chat template the model came with, as LLaMA-Factory does. Otherwise a folder
+    name of `modelfiles/`, such as `chatml`, for a base model without one."""
+    default_system: Annotated[str | None, key("model", "text")] = None
+    """System prompt for conversations that have none. null, as in LLaMA-Factory, leaves what the
+    chat template does by itself."""
+    trust_remote_code: Annotated[bool, key("model", "true or false")] = False
+    """Only false: code that comes with a download is never run. The key exists so that
+    LLaMA-Factory files are understood."""
+    compute_dtype: Annotated[Literal["auto", "float32", "bfloat16"], key("model", "choice")] = (
+        "auto"
+    )
+    """Number format of the frozen base weights while training. auto takes bfloat16 where the
+    device is fast at it, else float32. The LoRA matrices are always float32. LLaMA-Factory's
+    `bf16: true` means bfloat16."""
+
+    # --- data
+    dataset: Annotated[tuple[str, ...], key("data", "names", min_length=1)]
+    """What to train on: files (.json, .jsonl) and names from dataset_info.json, as a list or with
+    commas between them. The format of each file is recognised from its rows."""
+    dataset_dir: Annotated[Path, key("data", "path")] = Path("data")
+    """The folder of dataset_info.json and of the files it names. LLaMA-Factory's default."""
+    max_samples: Annotated[int | None, key("data", "conversations per data set", ge=1)] = None
+    """Take only the first so many of each data set, to try a config quickly. null takes all, as in
+    LLaMA-Factory."""
+    val_size: Annotated[float, key("data", "share below 1, count from 1", ge=0)] = 0.0
+    """Held back from training to measure the loss on unseen conversations. 0.0 holds nothing back,
+    LLaMA-Factory's default: small data sets are needed whole."""
+    cutoff_len: Annotated[int, key("data", "tokens", ge=16, le=1_048_576)] = 2048
+    """Longest conversation that is trained on; memory grows with it. Longer ones are reported,
+    where LLaMA-Factory cuts them silently. 2048 is its default."""
+    train_on_prompt: Annotated[bool, key("data", "true or false")] = False
+    """true also learns the user's words. false learns the answers only, which is what an assistant
+    needs; LLaMA-Factory's default."""
+    mask_history: Annotated[bool, key("data", "true or false")] = False
+    """true learns only the last answer of each conversation. false learns every answer;
+    LLaMA-Factory's default."""
+
+    # --- method
+    stage: Annotated[Literal["sft"], key("method", "choice")] = "sft"
+    """Supervised fine-tuning, the one stage of this version."""
+    finetuning_type: Annotated[Literal["lora"], key("method", "choice")] = "lora"
+    """LoRA on the CPU, or 16-bit LoRA on a GPU: the same code. LLaMA-Factory's default."""
+    lora_rank: Annotated[int, key("method", "rank", ge=1, le=1024)] = 16
+    """Inner size of the LoRA matrices: how much can be learned. LLaMA-Factory has 8; 16 has twice
+    the room at hardly more time, because the base model is most of the work."""
+    lora_alpha: Annotated[int | None, key("method", "scale", ge=1)] = None
+    """The adapter is multiplied by lora_alpha / lora_rank. null means 2 x lora_rank,
+    LLaMA-Factory's rule, so that a change of the rank keeps the scale."""
+    lora_dropout: Annotated[float, key("method", "share", ge=0, lt=1)] = 0.0
+    """Share of the adapter's inputs dropped while training. 0.0, LLaMA-Factory's default: short
+    runs gain nothing from it."""
+    lora_target: Annotated[tuple[str, ...], key("method", "module names", min_length=1)] = ("all",)
+    """Which linear layers get an adapter, as a list or with commas between them; `all` is every
+    one but the output layer. LLaMA-Factory's default: adapters on attention alone learn less."""
+    use_rslora: Annotated[bool, key("method", "true or false")] = False
+    """true divides lora_alpha by the square root of the rank, which suits ranks from 64 on.
+    LLaMA-Factory's default is false."""
+
+    # --- training
+    output_dir: Annotated[Path | None, key("training", "path")] = None
+    """The run folder. null makes a new one, runs/<id>, so that no run overwrites another;
+    LLaMA-Factory asks for a path each time."""
+    run_name: Annotated[str | None, key("training", "text")] = None
+    """A word of yours in the run's id. null leaves the id a date and time."""
+    num_train_epochs: Annotated[float, key("training", "passes over the data", gt=0, le=1000)] = 3.0
+    """How often every conversation is seen. 3.0 as in LLaMA-Factory; 12 learned the rows by heart
+    and lost general knowledge."""
+    max_steps: Annotated[int, key("training", "optimizer steps", ge=-1)] = -1
+    """Stop after so many steps, whatever num_train_epochs says; -1 leaves it to the epochs. As in
+    transformers."""
+    per_device_train_batch_size: Annotated[int, key("training", "conversations", ge=1)] = 8
+    """Conversations computed at once; halve it when memory is short and double
+    gradient_accumulation_steps. 8 is transformers' default."""
+    gradient_accumulation_steps: Annotated[
+        int, key("training", "batches per optimizer step", ge=1)
+    ] = 1
+    """Conversations per step = per_device_train_batch_size x this. LoRA learns best from 8 to 32;
+    transformers' default is 1."""
+    learning_rate: Annotated[float, key("training", "per step", gt=0, le=1)] = 2e-4
+    """LLaMA-Factory inherits 5e-5, which is a rate for full fine-tuning; the best rate for LoRA is
+    about ten times higher. Very small models take up to 2e-3."""
+    lr_scheduler_type: Annotated[
+        Literal[
+            "cosine",
+            "linear",
+            "constant",
+            "constant_with_warmup",
+            "cosine_with_restarts",
+            "polynomial",
+        ],
+        key("training", "choice"),
+    ] = "cosine"
+    """How the learning rate falls. cosine, as in every example of LLaMA-Factory, ends gently;
+    transformers' own default is linear."""
+    warmup_ratio: Annotated[float, key("training", "share of all steps", ge=0, lt=1)] = 0.0
+    """Share of the steps in which the learning rate rises from 0. 0.0 is transformers' default and
+    right for runs of some dozen steps; 0.03 to 0.1 for long ones."""
+    warmup_steps: Annotated[int, key("training", "optimizer steps", ge=0)] = 0
+    """The same as a count of steps; give one of the two. 0 is transformers' default."""
+    weight_decay: Annotated[
+        float, key("training", "share per step and learning rate", ge=0, le=1)
+    ] = 0.0
+    """AdamW's pull of the adapter towards zero. 0.0 is transformers' default."""
+    max_grad_norm: Annotated[float, key("training", "norm", ge=0)] = 1.0
+    """Longer gradients are cut to this length, which tames single odd rows; 0 never cuts. 1.0 is
+    transformers' default."""
+    seed: Annotated[int, key("training", "number", ge=0, le=2**32 - 1)] = 42
+    """Start of every random choice: order of the data, the held-out rows, the first LoRA weights.
+    The same seed gives the same run. 42 is transformers' default."""
+    logging_steps: Annotated[int, key("training", "optimizer steps", ge=1)] = 1
+    """Note the loss every so many steps. transformers has 500, more than most LoRA runs are long;
+    1 costs nothing."""
+    save_steps: Annotated[int, key("training", "optimizer steps", ge=0)] = 0
+    """Save a checkpoint every so many steps. 0 saves at the end and on Ctrl-C only; transformers
+    has 500."""
+    save_total_limit: Annotated[int | None, key("training", "checkpoints", ge=1)] = None
+    """Keep only the newest so many checkpoints. null keeps all, as in transformers."""
+    num_threads: Annotated[int | None, key("training", "threads", ge=1, le=1024)] = None
+    """CPU threads to compute with. null chooses by the cores and their load: two spinning threads
+    on a busy machine are slower than one."""
+
+    # --- export
+    export_quant: Annotated[Literal["Q8_0", "F16", "BF16", "F32"], key("export", "GGUF type")] = (
+        "Q8_0"
+    )
+    """Number format of a merged model in its GGUF file. Q8_0 is half the size of F16 and hardly
+    differs from it; F32 is exact."""
+    export_as: Annotated[Literal["model", "adapter"], key("export", "choice")] = "model"
+    """model merges the adapter into the base: one file that every Ollama runs. adapter writes the
+    adapter alone, for an Ollama that still takes ADAPTER."""
+
+    # --- publish
+    ollama_name: Annotated[str | None, key("publish", "model name")] = None
+    """The name in Ollama: each run becomes NAME:<run>, and the one that passed its proof
+    NAME:latest, or the tag you write. null leaves it to `ft2ollama publish NAME`."""
+    num_ctx: Annotated[int | None, key("publish", "tokens", ge=16, le=1_048_576)] = None
+    """Context length Ollama serves. null takes 4096, or cutoff_len when that is longer, so that
+    nothing that was trained is cut off."""
+    ollama_system: Annotated[str | None, key("publish", "text")] = None
+    """SYSTEM of the Modelfile. null takes default_system, so that the model is served with what it
+    was trained with."""
+    ollama_parameters: Annotated[
+        dict[str, bool | int | float | str | tuple[str, ...]], key("publish", "mapping")
+    ] = {}
+    """More PARAMETER lines of the Modelfile, such as `{temperature: 0.2, top_p: 0.9}`. Empty by
+    default: the template family's own are used."""
+
+    # --- proof
+    proof_prompts: Annotated[Path | None, key("proof", "path")] = None
+    """A .jsonl file of questions that are not in the training data, a {"question": "..."} a line,
+    for comparing the replies of the trainer and of Ollama. null takes questions of the data set."""
+    proof_replies: Annotated[int, key("proof", "replies", ge=0, le=1000)] = 8
+    """How many reference replies the trainer writes for that comparison; 0 writes none. 8 take
+    seconds with a small model on a CPU."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _accept(cls, value: Any, info: ValidationInfo) -> Any:
+        name = str(info.field_name)
+        return checks.accept(name, value, cls.model_fields[name].annotation)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _check(cls, value: Any, info: ValidationInfo) -> Any:
+        return checks.check_field(str(info.field_name), value)
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Config:
+        checks.check_together(self)
+        return self
+
+    @property
+    def resolved_lora_alpha(self) -> int:
+        """lora_alpha, with null as 2 x lora_rank."""
+        return 2 * self.lora_rank if self.lora_alpha is None else self.lora_alpha
+
+    @property
+    def resolved_num_ctx(self) -> int:
+        """num_ctx in tokens, with null as the larger of 4096 and cutoff_len."""
+        return max(DEFAULT_NUM_CTX, self.cutoff_len) if self.num_ctx is None else self.num_ctx
+
+
+def section_of(name: str) -> str:
+    """The section a key belongs to."""
+    extra = Config.model_fields[name].json_schema_extra
+    return str(extra["section"]) if isinstance(extra, dict) else ""
+
+
+def unit_of(name: str) -> str:
+    """The unit of a key's value."""
+    extra = Config.model_fields[name].json_schema_extra
+    return str(extra["unit"]) if isinstance(extra, dict) else ""

@@ -1,0 +1,167 @@
+"""Rows of a data file -> conversations; the format is detected from the keys and said.
+
+| format | a row has | as in |
+|---|---|---|
+| sharegpt | `conversations`: [{from, value}] (or the columns and tags of dataset_info.json) | LLaMA-Factory data/README.md |
+| alpaca | instruction, input, output, optional system and history | LLaMA-Factory data/README.md |
+| messages | `messages`: [{role, content}] | OpenAI fine-tuning API |
+
+A row that cannot be trained on is a problem with its place; problems are collected, never skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Row = Mapping[str, Any]
+
+ROLES = {
+    "system": "system",
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+}
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """messages: [{role, content}] that ends with an assistant turn.  place: file and row or line."""
+
+    messages: tuple[dict[str, str], ...]
+    place: str
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What dataset_info.json says of a file; the defaults are LLaMA-Factory's."""
+
+    formatting: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+class BadRow(Exception):
+    """Why one row cannot be used."""
+
+
+def detect_format(row: Row, columns: Columns) -> str:
+    """`sharegpt`, `alpaca` or `messages`, from what dataset_info.json says or else from the keys."""
+    named = {"sharegpt": "sharegpt", "alpaca": "alpaca", "openai": "messages"}
+    if columns.formatting in named:
+        return named[columns.formatting]
+    if "conversations" in row or columns.columns.get("messages") in row:
+        return "sharegpt"
+    if "messages" in row:
+        return "messages"
+    if columns.columns.get("prompt", "instruction") in row:
+        return "alpaca"
+    raise BadRow(
+        f"keys {', '.join(map(str, row)) or 'none'} fit no format: expected conversations, "
+        "messages, or instruction and output"
+    )
+
+
+def to_conversation(row: Any, columns: Columns, place: str) -> Conversation:
+    """One row as a conversation; raises BadRow with the field and the reason."""
+    if not isinstance(row, Mapping):
+        raise BadRow(f"is a {type(row).__name__}, not an object with named fields")
+    kind = detect_format(row, columns)
+    if kind == "alpaca":
+        messages = _alpaca(row, columns)
+    elif kind == "messages":
+        messages = _turns(row, columns.columns.get("messages", "messages"), "role", "content", {})
+    else:
+        messages = _sharegpt(row, columns)
+    _check_order(messages)
+    return Conversation(tuple(messages), place)
+
+
+def _sharegpt(row: Row, columns: Columns) -> list[dict[str, str]]:
+    tags = columns.tags
+    roles = {
+        tags.get(key, default): role
+        for key, default, role in (
+            ("user_tag", "human", "user"),
+            ("assistant_tag", "gpt", "assistant"),
+            ("system_tag", "system", "system"),
+        )
+    }
+    key = columns.columns.get("messages", "conversations")
+    messages = _turns(row, key, tags.get("role_tag", "from"), tags.get("content_tag", "value"), roles)
+    return _with_system(messages, _optional(row, columns.columns.get("system", "system")))
+
+
+def _turns(
+    row: Row, key: str, role_tag: str, content_tag: str, roles: Mapping[str, str]
+) -> list[dict[str, str]]:
+    turns = row.get(key)
+    if not isinstance(turns, Sequence) or isinstance(turns, str) or not turns:
+        raise BadRow(f"{key}: must be a list of turns, not {turns!r:.60}")
+    known, messages = {**ROLES, **roles}, []
+    for number, turn in enumerate(turns, 1):
+        if not isinstance(turn, Mapping) or role_tag not in turn or content_tag not in turn:
+            raise BadRow(f"{key}[{number}]: must have {role_tag!r} and {content_tag!r}: {turn!r:.60}")
+        role, content = turn[role_tag], turn[content_tag]
+        if role not in known:
+            raise BadRow(f"{key}[{number}].{role_tag}: {role!r} is none of {', '.join(known)}")
+        if not isinstance(content, str):
+            raise BadRow(f"{key}[{number}].{content_tag}: must be text, not {content!r:.60}")
+        messages.append({"role": known[role], "content": content})
+    return messages
+
+
+def _alpaca(row: Row, columns: Columns) -> list[dict[str, str]]:
+    def column(key: str, default: str) -> str:
+        return columns.columns.get(key, default)
+
+    prompt = _text(row, column("prompt", "instruction"))
+    query = _optional(row, column("query", "input"))
+    messages = []
+    history = row.get(column("history", "history")) or []
+    for number, pair in enumerate(history, 1):
+        if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
+            raise BadRow(f"history[{number}]: must be [question, answer], not {pair!r:.60}")
+        messages += [
+            {"role": "user", "content": str(pair[0])},
+            {"role": "assistant", "content": str(pair[1])},
+        ]
+    # LLaMA-Factory joins instruction and input by a newline (data/converter.py, AlpacaDatasetConverter).
+    messages += [
+        {"role": "user", "content": f"{prompt}\n{query}" if query else prompt},
+        {"role": "assistant", "content": _text(row, column("response", "output"))},
+    ]
+    return _with_system(messages, _optional(row, column("system", "system")))
+
+
+def _with_system(messages: list[dict[str, str]], system: str) -> list[dict[str, str]]:
+    return [{"role": "system", "content": system}, *messages] if system else messages
+
+
+def _text(row: Row, key: str) -> str:
+    value = row.get(key)
+    if not isinstance(value, str) or not value:
+        raise BadRow(f"{key}: must be text that is not empty, not {value!r:.60}")
+    return value
+
+
+def _optional(row: Row, key: str) -> str:
+    value = row.get(key)
+    if value is None or isinstance(value, str):
+        return value or ""
+    raise BadRow(f"{key}: must be text, not {value!r:.60}")
+
+
+def _check_order(messages: Sequence[Mapping[str, str]]) -> None:
+    roles = [message["role"] for message in messages]
+    if "system" in roles[1:]:
+        raise BadRow("a system turn must be the first")
+    turns = roles[1:] if roles[:1] == ["system"] else roles
+    wanted = ["user", "assistant"] * (len(turns) // 2)
+    if not turns or turns != wanted:
+        raise BadRow(f"turns must alternate user, assistant and end with assistant: {', '.join(roles)}")
+    for number, message in enumerate(messages, 1):
+        if message["role"] == "assistant" and not message["content"].strip():
+            raise BadRow(f"turn {number}: the answer is empty, nothing can be learned from it")

@@ -1,0 +1,161 @@
+"""A trained run -> GGUF files in its `gguf/` folder, written by our own converters.
+
+The only place that imports `converters`' writers; it checks that the package is ours, because
+another distribution or a folder of that name could hide it. Needs no torch, GPU, compiler or network.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ft2ollama import __version__
+from ft2ollama.base import Base
+from ft2ollama.errors import MachineError, UsageError
+from ft2ollama.files import Progress, sha256_file, sha256_folder, write_json
+from ft2ollama.runs import Run
+
+QUANTS = {"model": ("Q8_0", "F16", "BF16", "F32"), "adapter": ("F16", "F32", "BF16")}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One GGUF file of a run.  kind: `model` (merged) or `adapter`."""
+
+    path: Path
+    kind: str
+    quant: str
+    sha256: str
+    size: int
+    fresh: bool
+    notes: tuple[str, ...] = ()
+
+
+def export(
+    run: Run,
+    base: Base,
+    *,
+    kind: str = "model",
+    quant: str | None = None,
+    progress: Progress | None = None,
+    force: bool = False,
+) -> Exported:
+    """Write the run's GGUF; a file whose inputs have not changed is kept.
+
+    Raises converters.ConvertError when the adapter does not fit the base or cannot be represented.
+    """
+    import converters
+
+    require_ours(converters)
+    quant = check_quant(kind, quant)
+    check_trained(run)
+    path = run.gguf / f"{kind}-{quant}.gguf"
+    stage_name = f"export {kind} {quant}"
+    inputs = {
+        "adapter": sha256_folder(run.adapter),
+        "base": base.sha256,
+        "template": sha256_file(run.proof / "template.json"),
+        "ft2ollama": __version__,
+    }
+    if not force and run.is_current(stage_name, inputs):
+        known = json.loads(path.with_suffix(".json").read_text("utf-8"))
+        return Exported(path, kind, quant, known["sha256"], known["size"], fresh=False)
+    converters.check_adapter(run.adapter, base.folder)
+    with run.lock(), run.stage(stage_name, inputs) as stage:
+        written = _write(converters, run, base, kind, quant, path, inputs, progress)
+        manifest = {
+            "file": path.name,
+            "kind": kind,
+            "quant": quant,
+            "sha256": written.sha256,
+            "size": written.size,
+            "tensors": written.n_tensors,
+            "architecture": written.architecture,
+            "notes": list(written.notes),
+            "inputs": inputs,
+        }
+        write_json(path.with_suffix(".json"), manifest)
+        stage.outputs += [path, path.with_suffix(".json")]
+    return Exported(path, kind, quant, written.sha256, written.size, fresh=True, notes=written.notes)
+
+
+def _write(
+    converters: Any,
+    run: Run,
+    base: Base,
+    kind: str,
+    quant: str,
+    path: Path,
+    inputs: dict[str, str],
+    progress: Progress | None,
+) -> Any:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    template = json.loads((run.proof / "template.json").read_text("utf-8"))
+    lineage = {
+        "version": __version__,
+        "run": run.id,
+        "base.sha256": base.sha256,
+        "adapter.sha256": inputs["adapter"],
+        "data.sha256": run.stage_record("train")["inputs"].get("data", ""),
+        "template": template["family"],
+    }
+    common = {"outtype": quant, "name": base.name, "lineage": lineage, "progress": progress}
+    if kind == "adapter":
+        return converters.write_adapter(run.adapter, base.folder, path, **common)
+    return converters.write_model(
+        base.folder, path, adapter=run.adapter, chat_template=template["jinja"], **common
+    )
+
+
+def check_quant(kind: str, quant: str | None) -> str:
+    """The type to write: the wanted one, or the kind's default."""
+    if kind not in QUANTS:
+        raise UsageError(f"--as: no kind {kind!r}", f"kinds: {', '.join(QUANTS)}", "--as model")
+    if quant is None:
+        return QUANTS[kind][0]
+    chosen = quant.upper()
+    if chosen not in QUANTS[kind]:
+        raise UsageError(
+            f"--quant {quant}: not for --as {kind}",
+            f"types for --as {kind}: {', '.join(QUANTS[kind])}",
+            f"--quant {QUANTS[kind][0]}",
+        )
+    return chosen
+
+
+def check_trained(run: Run) -> None:
+    """Only a finished training is exported."""
+    stage = run.stage_record("train")
+    if stage.get("status") != "done":
+        status = stage.get("status", "not started")
+        raise UsageError(
+            f"run {run.id} is not trained",
+            f"its training is {status}",
+            f"ft2ollama train --resume {run.id}",
+        )
+
+
+def require_ours(converters: Any) -> None:
+    """Refuse a stranger's package that goes by the name `converters`."""
+    if getattr(converters, "OWNER", None) != "ft2ollama":
+        place = getattr(converters, "__file__", None) or list(getattr(converters, "__path__", "?"))
+        raise MachineError(
+            "another package named converters hides ft2ollama's",
+            f"it was found at {place}",
+            "run the `ft2ollama` command from another folder, or rename that folder",
+        )
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Raise MachineError when `folder`'s disk has less than `needed` bytes free."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise MachineError(
+            f"not enough disk space in {folder}",
+            f"{needed / 1e6:,.0f} MB needed, {free / 1e6:,.0f} MB free",
+            "free some space, or set FT2OLLAMA_RUNS / FT2OLLAMA_CACHE to a folder on a larger disk",
+        )

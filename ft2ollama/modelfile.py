@@ -1,0 +1,127 @@
+"""Modelfile: what Ollama is told, as values for its JSON API and as text for people.
+
+`publish` sends the values over the JSON API; the text in the run folder is for reading and for
+`ollama create -f`. Ollama's Modelfile has no escapes (parser/parser.go): a value stands in triple
+quotes, and its reader drops characters that Go's IsPrint refuses, so a value that the text form
+cannot carry is refused or marked.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ft2ollama.errors import UsageError
+
+# api/types.go Options, as of Ollama 0.33; the server itself does not check names at create.
+PARAMETERS = {
+    "num_keep": int, "seed": int, "num_predict": int, "top_k": int, "top_p": float,
+    "min_p": float, "typical_p": float, "repeat_last_n": int, "temperature": float,
+    "repeat_penalty": float, "presence_penalty": float, "frequency_penalty": float,
+    "stop": str, "num_ctx": int, "num_batch": int, "num_gpu": int, "main_gpu": int,
+    "use_mmap": bool, "num_thread": int, "draft_num_predict": int,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Modelfile:
+    """parameters: name -> value (a tuple for `stop`).  reasons: name -> why it is set."""
+
+    template: str
+    system: str
+    parameters: Mapping[str, Any]
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+
+def make_modelfile(
+    template: Mapping[str, Any], *, num_ctx: int, system: str | None, extra: Mapping[str, Any]
+) -> Modelfile:
+    """Build the Modelfile from proof/template.json and the config's publish keys.
+
+    Raises UsageError for a parameter that Ollama does not have or of the wrong type.
+    """
+    parameters: dict[str, Any] = {"stop": tuple(template["stop"]), "num_ctx": num_ctx}
+    reasons = {"stop": "ends of a turn", "num_ctx": "context length in tokens"}
+    for name, (value, reason) in template["parameters"].items():
+        parameters[name], reasons[name] = value, reason
+    check_parameters(extra)
+    for name, value in extra.items():
+        parameters[name], reasons[name] = value, "ollama_parameters"
+    chosen = template["system"] if system is None else system
+    return Modelfile(template["gotmpl"], chosen or "", parameters, reasons)
+
+
+def check_parameters(extra: Mapping[str, Any]) -> None:
+    """Ollama takes any parameter at create and fails when the model is used: check before."""
+    problems = []
+    for name, value in extra.items():
+        if name not in PARAMETERS:
+            problems.append(f"{name}: Ollama has no such parameter")
+            continue
+        wanted = PARAMETERS[name]
+        values = value if name == "stop" and isinstance(value, (list, tuple)) else (value,)
+        for item in values:
+            number = isinstance(item, (int, float)) and not isinstance(item, bool)
+            fits = number and (wanted is float or float(item).is_integer()) if wanted in (int, float) else (
+                isinstance(item, wanted)
+            )
+            if not fits:
+                problems.append(f"{name}: must be {wanted.__name__}, not {item!r}")
+    if problems:
+        raise UsageError(
+            "ollama_parameters: not what Ollama takes",
+            "\n".join(problems),
+            f"parameters: {', '.join(PARAMETERS)}",
+        )
+
+
+def as_text(modelfile: Modelfile, *, source: str, adapter: str | None = None) -> str:
+    """The Modelfile as text.  source, adapter: paths relative to the Modelfile."""
+    lines = [
+        "# Written by ft2ollama. `ollama create NAME -f Modelfile` makes the model that was proved.",
+        f"FROM {source}",
+        *([f"ADAPTER {adapter}"] if adapter else []),
+        f"TEMPLATE {_quoted('TEMPLATE', modelfile.template)}",
+    ]
+    if modelfile.system:
+        lines.append(f"SYSTEM {_quoted('SYSTEM', modelfile.system)}")
+        if dropped := dropped_characters(modelfile.system):
+            lines.insert(
+                1, f"# `ollama create` drops {', '.join(dropped)} from SYSTEM; publish does not."
+            )
+    for name, value in modelfile.parameters.items():
+        lines.append(f"# {name}: {modelfile.reasons.get(name, '')}")
+        for item in value if isinstance(value, (list, tuple)) else (value,):
+            lines.append(f"PARAMETER {name} {_parameter(item)}")
+    return "\n".join(lines) + "\n"
+
+
+def dropped_characters(text: str) -> list[str]:
+    """Characters that Ollama's Modelfile reader silently drops, as U+XXXX.
+
+    Go's unicode.IsPrint keeps letters, marks, numbers, punctuation, symbols and the ASCII space.
+    """
+    lost = {
+        char for char in text if char not in " \t\n" and unicodedata.category(char)[0] in "ZC"
+    }
+    return sorted(f"U+{ord(char):04X}" for char in lost)
+
+
+def _parameter(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return _quoted("PARAMETER", value) if isinstance(value, str) else f"{value:g}" if (
+        isinstance(value, float)
+    ) else str(value)
+
+
+def _quoted(command: str, text: str) -> str:
+    if '"""' in text or text.endswith('"'):
+        raise UsageError(
+            f'{command}: the text holds """ or ends with a quotation mark',
+            "a Modelfile cannot carry that, it has no escapes",
+            "change that text",
+        )
+    return f'"""{text}"""'

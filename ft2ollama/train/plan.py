@@ -1,0 +1,229 @@
+"""Everything that can be known before the first expensive second: base, data, steps, memory.
+
+In: the config.  Out: a `Plan` with the rendered samples and the lines to show, each with its reason.
+All user mistakes (data, template, names) surface here. No torch in here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ft2ollama.base import Base
+from ft2ollama.config import Config, dump_config
+from ft2ollama.data.formats import Conversation
+from ft2ollama.data.load import load_dataset
+from ft2ollama.data.render import Sample, Tokenizer, render_all
+from ft2ollama.data.split import split
+from ft2ollama.errors import DataError, UsageError
+from ft2ollama.files import sha256_file, sha256_folder, sha256_text
+from ft2ollama.template import ChatTemplate, choose_template
+
+# Keys that do not change what is trained: a run that differs only in these is the same run.
+_NOT_TRAINING = {
+    "output_dir", "run_name", "export_quant", "export_as", "ollama_name", "num_ctx",
+    "ollama_system", "ollama_parameters", "num_threads", "save_total_limit", "logging_steps",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be trained. inputs: name -> sha256 of everything the adapter depends on."""
+
+    config: Config
+    base: Base
+    template: ChatTemplate
+    tokenizer: Tokenizer
+    train: tuple[Sample, ...]
+    validation: tuple[Sample, ...]
+    conversations: tuple[Conversation, ...]
+    steps: int
+    inputs: dict[str, str]
+    notes: tuple[str, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one pass over the training data."""
+        return sum(len(sample.ids) for sample in self.train)
+
+    @property
+    def learned(self) -> int:
+        """Learned tokens of one pass."""
+        return sum(sample.learned for sample in self.train)
+
+    @property
+    def system(self) -> str:
+        """The system prompt that the training text had by default; it is published with the model."""
+        return self.config.default_system or self.template.system
+
+
+def make_plan(config: Config, base: Base) -> Plan:
+    """Load, check and render everything. Raises UserError kinds that list every problem."""
+    tokenizer = Tokenizer(base.folder)
+    template = model_template(config.template, base.folder)
+    check_stop_tokens(template, tokenizer)
+    loaded = load_dataset(config.dataset, config.dataset_dir, max_samples=config.max_samples)
+    train_rows, val_rows = split(loaded.conversations, config.val_size)
+    if not train_rows:
+        raise DataError(
+            "val_size leaves nothing to train on",
+            f"{len(loaded.conversations)} conversations, val_size {config.val_size:g}",
+            "lower val_size",
+        )
+    check_proof_prompts(config.proof_prompts)
+
+    def rendered(rows: Sequence[Conversation]) -> tuple[Sample, ...]:
+        return tuple(
+            render_all(
+                rows,
+                template,
+                tokenizer,
+                cutoff_len=config.cutoff_len,
+                train_on_prompt=config.train_on_prompt,
+                mask_history=config.mask_history,
+                system=config.default_system or "",
+            )
+        )
+
+    train = rendered(train_rows)
+    return Plan(
+        config=config,
+        base=base,
+        template=template,
+        tokenizer=tokenizer,
+        train=train,
+        validation=rendered(val_rows),
+        conversations=tuple(train_rows),
+        steps=count_steps(config, len(train)),
+        inputs=_inputs(config, base, loaded.sha256),
+        notes=loaded.notes,
+    )
+
+
+def model_template(wanted: str | None, folder: Path) -> ChatTemplate:
+    """The chat template of an HF folder, or the family the config names."""
+    settings = _tokenizer_config(folder)
+    jinja = settings.get("chat_template")
+    if isinstance(jinja, list):  # [{name, template}], the old form of several templates
+        jinja = next((item["template"] for item in jinja if item["name"] == "default"), None)
+    if jinja is None and (folder / "chat_template.jinja").is_file():
+        jinja = (folder / "chat_template.jinja").read_text("utf-8")
+    special = {
+        name: token["content"] if isinstance(token, dict) else token
+        for name, token in settings.items()
+        if name.endswith("_token") and isinstance(token, (str, dict))
+    }
+    return choose_template(wanted, jinja, special)
+
+
+def check_stop_tokens(template: ChatTemplate, tokenizer: Tokenizer) -> None:
+    """The template's stop words must be single tokens of this vocabulary."""
+    missing = [word for word in template.stop if tokenizer.id(word) is None]
+    if missing:
+        raise UsageError(
+            f"template {template.family} does not fit this model",
+            f"{', '.join(missing)} is no token of its vocabulary: the model could not learn to stop",
+            "leave `template` out, or choose a family whose tokens the model has",
+        )
+
+
+def check_proof_prompts(path: Path | None) -> list[str]:
+    """The questions of a proof_prompts file; raises DataError with file:line."""
+    if path is None:
+        return []
+    if not path.is_file():
+        raise DataError(
+            "proof_prompts: no such file", str(path.absolute()), "proof_prompts=<file.jsonl>"
+        )
+    questions = []
+    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            questions.append(str(json.loads(line)["question"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path}:{number}: is not a question",
+                f"{type(error).__name__}: {error}",
+                'write a line such as {"question": "Who are you?"}',
+            ) from error
+    return questions
+
+
+def count_steps(config: Config, samples: int) -> int:
+    """Optimizer steps, counted as transformers.Trainer counts them."""
+    if config.max_steps > 0:
+        return config.max_steps
+    batches = math.ceil(samples / config.per_device_train_batch_size)
+    per_epoch = max(1, math.ceil(batches / config.gradient_accumulation_steps))
+    return math.ceil(per_epoch * config.num_train_epochs)
+
+
+def parameters(folder: Path) -> int:
+    """Parameters of an HF folder, from the safetensors headers."""
+    count = 0
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        count += sum(math.prod(item["shape"]) for key, item in header.items() if key != "__metadata__")
+    return count
+
+
+def estimate_memory_gb(folder: Path, dtype: str, config: Config, longest: int) -> float:
+    """Peak memory in GB of LoRA training; within about a quarter of what was measured.
+
+    Weights, the LoRA matrices with gradient and two Adam moments (16 bytes each), the saved
+    activations of one micro-batch and torch itself.
+    """
+    model = json.loads((folder / "config.json").read_text("utf-8"))
+    hidden, layers = model["hidden_size"], model["num_hidden_layers"]
+    inner = model.get("intermediate_size", 4 * hidden)
+    width = 2 if dtype == "bfloat16" else 4
+    lora = config.lora_rank * layers * (8 * hidden + 3 * (hidden + inner))
+    tokens = config.per_device_train_batch_size * longest
+    saved = tokens * layers * width * (8 * hidden + 4 * inner)
+    logits = tokens * model["vocab_size"] * 8
+    return float(parameters(folder) * width + lora * 16 + saved + logits) / 1e9 + 0.6
+
+
+def proof_conversations(plan: Plan, count: int) -> list[dict[str, Any]]:
+    """Questions for the reference replies: those of proof_prompts, else of the training data."""
+    questions = check_proof_prompts(plan.config.proof_prompts)
+    if not questions:
+        rows = list(plan.conversations)
+        random.Random(plan.config.seed).shuffle(rows)
+        firsts = [next(m["content"] for m in row.messages if m["role"] == "user") for row in rows]
+        questions = list(dict.fromkeys(firsts))
+    system = [{"role": "system", "content": plan.system}] if plan.system else []
+    return [
+        {"question": text, "messages": [*system, {"role": "user", "content": text}]}
+        for text in questions[:count]
+    ]
+
+
+def _inputs(config: Config, base: Base, data_sha256: str) -> dict[str, str]:
+    lines = [
+        line
+        for line in dump_config(config).splitlines()
+        if line.split(":")[0] not in _NOT_TRAINING and not line.startswith((" ", "#"))
+    ]
+    inputs = {
+        "config": sha256_text("\n".join(lines)),
+        "base": base.sha256,
+        "tokenizer": sha256_folder(base.folder, "tokenizer*"),
+        "data": data_sha256,
+    }
+    if config.proof_prompts:
+        inputs["proof_prompts"] = sha256_file(config.proof_prompts)
+    return inputs
+
+
+def _tokenizer_config(folder: Path) -> dict[str, Any]:
+    path = folder / "tokenizer_config.json"
+    settings: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    return settings

@@ -1,0 +1,89 @@
+"""What the trained model says, written down so that the server can be held to it.
+
+    proof/template.json   the chat template that trained: family, Jinja, Go template, stop, system
+    proof/prompts.jsonl   conversations with the prompt's exact text and token ids
+    proof/replies.jsonl   greedy replies of base + adapter in float32: text, ids, stopped
+
+`publish` reads these files; it needs neither torch nor the base model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ft2ollama.files import write_json, write_jsonl
+from ft2ollama.runs import Run
+from ft2ollama.template import families
+from ft2ollama.train.callbacks import Report
+from ft2ollama.train.model import load_trained
+from ft2ollama.train.plan import Plan, proof_conversations
+
+REPLY_TOKENS = 48
+
+
+def write_proof(plan: Plan, run: Run, *, device: str, report: Report) -> list[Path]:
+    """Write the three files; returns their paths."""
+    paths = [run.proof / name for name in ("template.json", "prompts.jsonl", "replies.jsonl")]
+    write_json(paths[0], {**asdict(plan.template), "system": plan.system})
+    write_jsonl(paths[1], prompts(plan))
+    questions = proof_conversations(plan, plan.config.proof_replies)
+    write_jsonl(paths[2], replies(plan, run.adapter, questions, device=device, report=report))
+    return paths
+
+
+def prompts(plan: Plan) -> list[dict[str, Any]]:
+    """The family's cases and three training conversations: messages, text, ids."""
+    cases = [(case["name"], case["messages"]) for case in families()[plan.template.family].cases]
+    for row in plan.conversations[:3]:
+        cases.append((f"training data, {Path(row.place).name}", list(row.messages[:-1])))
+    found = []
+    for name, given in cases:
+        messages = given
+        if plan.system and given[0]["role"] != "system":
+            messages = [{"role": "system", "content": plan.system}, *given]
+        text = plan.template.render(messages, add_generation_prompt=True)
+        ids, _ = plan.tokenizer.encode(text)
+        found.append({"name": name, "messages": given, "text": text, "ids": ids})
+    return found
+
+
+def replies(
+    plan: Plan, adapter: Path, questions: list[dict[str, Any]], *, device: str, report: Report
+) -> list[dict[str, Any]]:
+    """Greedy replies of base + adapter in float32, at most REPLY_TOKENS tokens each."""
+    if not questions:
+        return []
+    report({"event": "phase", "phase": "writing reference replies"})
+    model = load_trained(plan.base.folder, adapter, torch.float32).to(device)
+    stop = {plan.tokenizer.id(word) for word in plan.template.stop}
+    found = []
+    for number, question in enumerate(questions, 1):
+        text = plan.template.render(question["messages"], add_generation_prompt=True)
+        prompt, _ = plan.tokenizer.encode(text)
+        ids, stopped = greedy(model, prompt, stop, REPLY_TOKENS)
+        found.append(
+            {**question, "text": plan.tokenizer.decode(ids), "ids": ids, "stopped": stopped}
+        )
+        report({"event": "reply", "done": number, "of": len(questions)})
+    return found
+
+
+@torch.inference_mode()
+def greedy(
+    model: Any, prompt: list[int], stop: set[int | None], limit: int
+) -> tuple[list[int], bool]:
+    """(reply ids without the stop token, was a stop token reached) by argmax with a KV cache."""
+    found: list[int] = []
+    past, ids = None, torch.tensor([prompt], device=model.device)
+    for _ in range(limit):
+        output = model(input_ids=ids, past_key_values=past, use_cache=True)
+        token = int(output.logits[0, -1].argmax())
+        if token in stop:
+            return found, True
+        found.append(token)
+        past, ids = output.past_key_values, torch.tensor([[token]], device=model.device)
+    return found, False

@@ -1,0 +1,49 @@
+"""How many threads torch gets, and how they wait. Must run before torch is imported.
+
+GNU OpenMP's workers spin while they wait. When another process wants the same cores, a step of two
+spinning threads took 15.8 s where one thread took 1.4 s (benchmarks/RESULTS.md), so the workers are
+told to sleep, and small or busy machines train on one thread.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+
+_PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "TOKENIZERS_PARALLELISM": "false"}
+
+
+@dataclass(frozen=True)
+class Threads:
+    """count: threads for torch; why: the reason, for the plan."""
+
+    count: int
+    why: str
+
+
+def choose_threads(wanted: int | None) -> Threads:
+    """The config's `num_threads`, or one on two cores and fewer, else the idle cores."""
+    if wanted:
+        return Threads(wanted, "num_threads in the config")
+    if os.environ.get("OMP_NUM_THREADS", "").isdigit():
+        return Threads(int(os.environ["OMP_NUM_THREADS"]), "OMP_NUM_THREADS")
+    import psutil
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    physical = min(cores, psutil.cpu_count(logical=False) or cores)
+    if physical <= 2:
+        return Threads(1, f"{cores} cores: a second thread loses more on a busy machine than it wins")
+    busy = min(physical - 1, round(os.getloadavg()[0]))
+    return Threads(max(1, physical - busy), f"{physical} cores, load {os.getloadavg()[0]:.1f}")
+
+
+def set_threads(threads: Threads) -> None:
+    """Make torch's workers sleep while they wait, and set their number."""
+    for name, value in _PASSIVE.items():
+        os.environ.setdefault(name, value)
+    os.environ["OMP_NUM_THREADS"] = str(threads.count)
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(threads.count)

@@ -1,0 +1,242 @@
+"""One supervised fine-tune with transformers.Trainer and peft; nothing home-made but the loss.
+
+In: a `Plan` and an opened run.  Out: `adapter/` (PEFT files), `proof/` (what the server must
+reproduce), `loss.png`, `loss.svg` and the events of every step.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import shutil
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import Trainer, TrainingArguments
+
+from ft2ollama.config import Config
+from ft2ollama.data.render import IGNORED, Sample
+from ft2ollama.errors import Interrupted, JobError
+from ft2ollama.runs import Run
+from ft2ollama.train.callbacks import Report, Reporter, StopOnCtrlC
+from ft2ollama.train.loss import learned_loss
+from ft2ollama.train.model import attach_lora, load_base
+from ft2ollama.train.plan import Plan
+from ft2ollama.train.plot import plot_loss
+from ft2ollama.train.reference import write_proof
+
+
+def train(plan: Plan, run: Run, *, dtype: str, device: str, report: Report) -> None:
+    """Train, then write adapter, curve and proof files.
+
+    Continues from the newest checkpoint of the run when there is one. Raises Interrupted after
+    Ctrl-C (a checkpoint is saved and the resume command is in `fix`).
+    """
+    _quiet()
+    events = _recorded(run, report)
+    with run.lock(), run.stage("train", plan.inputs) as stage:
+        events({"event": "phase", "phase": "loading the base model"})
+        trainer, stop = _make_trainer(plan, run, dtype=dtype, device=device, report=events)
+        checkpoint = latest_checkpoint(run.checkpoints)
+        try:
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        finally:
+            stop.release()
+        if stop.pressed:
+            raise _interrupted(run, trainer.state.global_step, plan.steps)
+        _save_adapter(trainer.model, plan, run.adapter)
+        stage.detail.update(_summary(trainer, plan, dtype, device))
+        del trainer
+        gc.collect()
+        stage.outputs += sorted(path for path in run.adapter.iterdir() if path.is_file())
+        stage.outputs += plot_loss(*_curve(run), run.folder, f"{run.id}: {plan.base.name}")
+        stage.outputs += write_proof(plan, run, device=device, report=events)
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint, if any."""
+    found = [path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
+    return max(found, key=lambda path: int(path.name.split("-")[1]), default=None)
+
+
+class LearnedTokenTrainer(Trainer):  # type: ignore[misc]
+    """transformers' Trainer with the head computed on learned tokens only."""
+
+    tokens_seen = 0
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,  # noqa: FBT001, FBT002 - transformers' signature
+        num_items_in_batch: int | torch.Tensor | None = None,
+    ) -> Any:
+        """Loss of one micro-batch; its sum over the step is the mean over all learned tokens."""
+        if model.training:
+            self.tokens_seen += int(inputs["attention_mask"].sum())
+        loss = learned_loss(model, inputs, num_items_in_batch)
+        return (loss, {}) if return_outputs else loss
+
+    def prediction_step(
+        self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
+    ) -> tuple[torch.Tensor, None, None]:
+        """Loss only: evaluation needs no logits."""
+        with torch.no_grad():
+            return learned_loss(model, self._prepare_inputs(inputs), None), None, None
+
+
+class Collator:
+    """Samples -> right-padded tensors; padding is masked by length, never by token id."""
+
+    def __init__(self, pad_id: int) -> None:
+        self._pad_id = pad_id
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """input_ids, attention_mask, labels: [batch, longest]."""
+        longest = max(len(row["input_ids"]) for row in rows)
+
+        def padded(key: str, fill: int) -> torch.Tensor:
+            return torch.tensor([[*row[key], *[fill] * (longest - len(row[key]))] for row in rows])
+
+        mask = [[1] * len(row["input_ids"]) + [0] * (longest - len(row["input_ids"])) for row in rows]
+        return {
+            "input_ids": padded("input_ids", self._pad_id),
+            "attention_mask": torch.tensor(mask),
+            "labels": padded("labels", IGNORED),
+        }
+
+
+def _make_trainer(
+    plan: Plan, run: Run, *, dtype: str, device: str, report: Report
+) -> tuple[LearnedTokenTrainer, StopOnCtrlC]:
+    config = plan.config
+    random.seed(config.seed)
+    model = attach_lora(
+        load_base(plan.base.folder, dtype, device),
+        rank=config.lora_rank,
+        alpha=config.resolved_lora_alpha,
+        dropout=config.lora_dropout,
+        target=config.lora_target,
+        use_rslora=config.use_rslora,
+        seed=config.seed,
+    )
+    model.enable_input_require_grads()
+    trainer = LearnedTokenTrainer(
+        model=model,
+        args=_arguments(config, plan, run.checkpoints, device),
+        data_collator=Collator(model.config.pad_token_id or 0),
+        train_dataset=_rows(plan.train),
+        eval_dataset=_rows(plan.validation) or None,
+    )
+    trainer.remove_callback(transformers.PrinterCallback)
+    stop = StopOnCtrlC(report)
+    trainer.add_callback(Reporter(report, lambda: trainer.tokens_seen))
+    trainer.add_callback(stop)
+    return trainer, stop
+
+
+def _arguments(config: Config, plan: Plan, folder: Path, device: str) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=config.per_device_train_batch_size,
+        per_device_eval_batch_size=config.per_device_train_batch_size,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        num_train_epochs=config.num_train_epochs,
+        max_steps=config.max_steps,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.lr_scheduler_type,
+        warmup_steps=config.warmup_steps or round(config.warmup_ratio * plan.steps),
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        optim="adamw_torch",
+        seed=config.seed,
+        train_sampling_strategy="group_by_length",
+        logging_strategy="steps",
+        logging_steps=config.logging_steps,
+        eval_strategy="epoch" if plan.validation else "no",
+        save_strategy="steps" if config.save_steps else "no",
+        save_steps=config.save_steps or 500,
+        save_total_limit=config.save_total_limit,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        dataloader_pin_memory=device != "cpu",
+        use_cpu=device == "cpu",
+        disable_tqdm=True,
+        report_to=[],
+        log_level="error",
+    )
+
+
+def _rows(samples: Sequence[Sample]) -> list[dict[str, Any]]:
+    # The first label is never predicted; ignoring it keeps the trainer's count of learned tokens exact.
+    return [
+        {"input_ids": list(sample.ids), "labels": [IGNORED, *sample.labels[1:]]} for sample in samples
+    ]
+
+
+def _recorded(run: Run, report: Report) -> Report:
+    def record(event: dict[str, Any]) -> None:
+        if event["event"] in ("step", "eval"):
+            run.event(event["event"], **{k: v for k, v in event.items() if k != "event"})
+        report(event)
+
+    return record
+
+
+def _curve(run: Run) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
+    """(step, loss) of training and validation; a step repeated after a resume counts once."""
+    steps = {event["step"]: event["loss"] for event in run.events("step")}
+    evals = {event["step"]: event["eval_loss"] for event in run.events("eval")}
+    return sorted(steps.items()), sorted(evals.items())
+
+
+def _summary(trainer: LearnedTokenTrainer, plan: Plan, dtype: str, device: str) -> dict[str, Any]:
+    losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
+    evals = [log["eval_loss"] for log in trainer.state.log_history if "eval_loss" in log]
+    if losses and not all(loss == loss and loss < float("inf") for loss in losses):  # noqa: PLR0124
+        raise JobError(
+            "training diverged: the loss is not a number",
+            f"learning_rate {plan.config.learning_rate:g}, {trainer.state.global_step} steps",
+            f"learning_rate={plan.config.learning_rate / 4:g}",
+        )
+    return {
+        "steps": trainer.state.global_step,
+        "first_loss": round(losses[0], 4) if losses else None,
+        "last_loss": round(losses[-1], 4) if losses else None,
+        "eval_loss": round(evals[-1], 4) if evals else None,
+        "compute_dtype": dtype,
+        "device": device,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _save_adapter(model: Any, plan: Plan, folder: Path) -> None:
+    """PEFT files, whole or absent; the base is named as the user named it, never by a cache path."""
+    part = folder.with_name(".adapter.part")
+    shutil.rmtree(part, ignore_errors=True)
+    for config in model.peft_config.values():
+        config.base_model_name_or_path = plan.base.ref
+    model.save_pretrained(part, safe_serialization=True)
+    (part / "README.md").unlink(missing_ok=True)  # PEFT's model card template, with empty fields
+    shutil.rmtree(folder, ignore_errors=True)
+    part.replace(folder)
+
+
+def _interrupted(run: Run, step: int, steps: int) -> Interrupted:
+    return Interrupted(
+        f"training stopped by Ctrl-C after step {step} of {steps}",
+        f"checkpoint saved in {run.checkpoints}",
+        f"ft2ollama train --resume {run.id}",
+    )
+
+
+def _quiet() -> None:
+    """Silence what the libraries say to developers; our own notes and errors say what users need."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", module=r"(torch|transformers|peft|accelerate)(\..*)?")
