@@ -18,7 +18,7 @@ from converters.names import gguf_name, name_map, nearest
 from converters.peft_adapter import Adapter, StoredPair, grouped, read_adapter
 from converters.reader import GgufFile, read_gguf
 from converters.safetensors_file import StoredRows, has_weights, open_folder
-from converters.transforms import chunks
+from converters.transforms import F32, chunks
 
 _OUTPUT = "lm_head"
 _EMBEDDING = "model.embed_tokens"
@@ -150,7 +150,7 @@ def _missing_keys(file: GgufFile) -> Iterator[str]:
 
 
 def _model_lines(file: GgufFile) -> Iterator[str]:
-    expected = expected_shapes(file)
+    expected, arch = expected_shapes(file), architecture_of(file)
     for name, shape in expected.items():
         info = file.tensors.get(name)
         if info is None:
@@ -158,7 +158,7 @@ def _model_lines(file: GgufFile) -> Iterator[str]:
         elif info.shape != shape:
             yield f"{name}: {list(info.shape)}, the metadata says {list(shape)}"
     for name in file.tensors:
-        if name not in expected and name != "rope_freqs.weight":
+        if name not in expected and name not in arch.EXTRA:
             yield f"{name}: not part of this architecture"
     tokens, embedding = file.values["tokenizer.ggml.tokens"], file.tensors.get("token_embd.weight")
     n_tokens = len(tokens) if isinstance(tokens, list) else 0
@@ -191,15 +191,9 @@ def architecture_of(file: GgufFile) -> Architecture:
     return archs.BY_GGUF_NAME[name]
 
 
-def config_of(file: GgufFile) -> Config:
-    """The config.json a model GGUF describes."""
-    arch = architecture_of(file)
-    small = {
-        name: file.dequantize(name)
-        for name, t in file.tensors.items()
-        if len(t.shape) == 1 and not name.startswith("blk.")
-    }
-    config = arch.config_of(file.values, small)
+def config_of(file: GgufFile, extra: Mapping[str, F32]) -> Config:
+    """The config.json a model GGUF describes. extra: tensors that stand for settings."""
+    config = architecture_of(file).config_of(file.values, extra)
     embedding = file.tensors.get("token_embd.weight")
     if embedding is None:
         raise ConvertError(f"{file.path.name} has no such tensor", "token_embd.weight")
@@ -212,6 +206,6 @@ def config_of(file: GgufFile) -> Config:
 
 def expected_shapes(file: GgufFile) -> dict[str, tuple[int, ...]]:
     """GGUF name -> shape for every tensor the file's own metadata calls for."""
-    config, arch = config_of(file), architecture_of(file)
+    config, arch = config_of(file, {}), architecture_of(file)
     names = name_map(arch.NAME, config["num_hidden_layers"])
     return {str(gguf_name(names, name)): shape for name, shape in arch.shapes(config).items()}

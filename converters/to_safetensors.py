@@ -30,7 +30,8 @@ def gguf_to_safetensors(
     """Dequantize a model GGUF into a folder transformers loads."""
     check_gguf(gguf_path)
     file = read_gguf(gguf_path)
-    config = config_of(file)
+    extra = {n: file.dequantize(n) for n in architecture_of(file).EXTRA if n in file.tensors}
+    config = config_of(file, extra)
     out_dir.mkdir(parents=True, exist_ok=True)
     special = _special_ids(file)
     _write_json(

@@ -3,13 +3,13 @@
 | reference | what it is |
 |---|---|
 | `path/to/folder` | config.json, *.safetensors and the tokenizer |
-| `path/to/model.gguf` | dequantized once into the cache, float32, so what is trained on is what the file holds |
-| `ollama:NAME` | the GGUF blob of a model that the local Ollama already has: fine-tune the model you run |
-| `org/name` | a hub id, from Hugging Face (HF_ENDPOINT respected) or ModelScope (`hub: modelscope`) |
+| `path/to/model.gguf` | dequantized once, float32: what is trained on is what the file holds |
+| `ollama:NAME` | the GGUF blob of a model that the local Ollama has: fine-tune what you run |
+| `org/name` | a hub id: Hugging Face (HF_ENDPOINT respected) or ModelScope (`hub: modelscope`) |
 
 The GGUF routes keep the path of the source file: it is the exact base for an adapter published with
-`FROM base` + `ADAPTER`. Weights are read by `converters` (llama) or by transformers (any architecture
-it can dequantize); tokenizers always by transformers. Transformers 5.23 cannot `save_pretrained` a
+`FROM base` + `ADAPTER`. Weights are read by `converters` (llama) or by transformers (what else it
+can dequantize); tokenizers always by transformers. Transformers 5.23 cannot `save_pretrained` a
 model that it loaded with `gguf_file=`, so its quantization marks are taken off first.
 """
 
@@ -35,7 +35,7 @@ _LAYOUT = 1  # raise it when the way a GGUF is unpacked changes: old cache entri
 class Base:
     """A base model on this disk.
 
-    folder: HF folder (config.json, safetensors, tokenizer).  gguf: the GGUF it was made from, if any.
+    folder: HF folder (config.json, safetensors, tokenizer).  gguf: the file it was made from.
     sha256: of the source: the GGUF's bytes, or the names and bytes of the folder's model files.
     """
 
@@ -90,11 +90,15 @@ def _from_folder(ref: str, kind: str, folder: Path) -> Base:
         raise UsageError(
             f"{ref} is not a whole model folder",
             f"{hint}it lacks {', '.join(missing)}",
-            "give the base model's folder (pickle .bin weights are not read: save it as safetensors)",
+            "give the base model's folder (pickle .bin weights are not read: use safetensors)",
         )
     files = [folder / "config.json", *weights]
     digest = sha256_text("\n".join(f"{file.name} {sha256_file(file)}" for file in files))
-    name = folder.parent.parent.name.split("--")[-1] if folder.parent.name == "snapshots" else folder.name
+    name = (
+        folder.parent.parent.name.split("--")[-1]
+        if folder.parent.name == "snapshots"
+        else folder.name
+    )
     return Base(ref, kind, ref.split("/")[-1] if kind == "hub" else name, folder, digest)
 
 
@@ -130,7 +134,7 @@ def _from_gguf(ref: str, kind: str, gguf: Path, name: str, progress: Progress | 
 def unpack_gguf(
     gguf: Path, folder: Path, source: dict[str, str], progress: Progress | None = None
 ) -> None:
-    """Dequantize a model GGUF into an HF folder (float32 safetensors, tokenizer.json), atomically."""
+    """Dequantize a GGUF into an HF folder (float32 safetensors, tokenizer.json), atomically."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".unpack.", dir=folder.parent))
     try:
@@ -177,7 +181,7 @@ def _tokenizer(gguf: Path, work: Path) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from transformers import AutoTokenizer
 
-    # transformers wants a file name below a folder; an Ollama blob has no .gguf suffix, which is fine.
+    # transformers takes any file name below a folder, also an Ollama blob's, without a suffix.
     tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
     tokenizer.save_pretrained(work)
 
@@ -205,11 +209,15 @@ def _download_modelscope(ref: str) -> Path:
         from modelscope import snapshot_download
     except ImportError as error:
         raise MachineError(
-            "hub: modelscope needs the package modelscope", str(error), "pip install 'ft2ollama[modelscope]'"
+            "hub: modelscope needs the package modelscope",
+            str(error),
+            "pip install 'ft2ollama[modelscope]'",
         ) from error
     try:
-        return Path(snapshot_download(ref, allow_patterns=["*.json", "*.safetensors", "tokenizer.model"]))
-    except Exception as error:  # noqa: BLE001 - modelscope raises many kinds, all of them mean "no"
+        return Path(
+            snapshot_download(ref, allow_patterns=["*.json", "*.safetensors", "tokenizer.model"])
+        )
+    except Exception as error:
         raise MachineError(
             f"model {ref} could not be fetched from ModelScope",
             str(error).strip().splitlines()[0],

@@ -43,7 +43,9 @@ def samples(language: str) -> Samples:
         open=folder / f"open.{language}.jsonl",
     )
     if not found.config.is_file():
-        raise UsageError(f"no samples for language {language!r}", f"{found.config} is missing", "--lang en")
+        raise UsageError(
+            f"no samples for language {language!r}", f"{found.config} is missing", "--lang en"
+        )
     return found
 
 
@@ -89,11 +91,11 @@ def base_gguf(base: Base, progress: Progress | None = None) -> Path:
     return path
 
 
-def register_base(
-    server: Ollama, tag: str, gguf: Path, modelfile: Modelfile, watch: Watch
-) -> None:
+def register_base(server: Ollama, tag: str, gguf: Path, modelfile: Modelfile, watch: Watch) -> None:
     """The untuned base under `tag`, with the very template and parameters of the tuned model."""
-    parameters = {k: list(v) if isinstance(v, tuple) else v for k, v in modelfile.parameters.items()}
+    parameters = {
+        k: list(v) if isinstance(v, tuple) else v for k, v in modelfile.parameters.items()
+    }
     server.create(
         tag,
         gguf=gguf,
@@ -104,5 +106,3 @@ def register_base(
         progress=watch.upload,
         status=watch.status,
     )
-
-

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -35,16 +34,19 @@ class Finding:
 def examine() -> list[Finding]:
     """Look at everything a fine-tune needs."""
     checks: tuple[Callable[[], Finding], ...] = (
-        _python, _packages, _converters, _cores, _memory, _device, _bf16, _bitsandbytes, _disk, _ollama,
+        _python, _packages, _converters, _cores, _memory, _device, _bf16, _bitsandbytes, _disk,
+        _ollama,
     )  # fmt: skip
     return [check() for check in checks]
 
 
 def _python() -> Finding:
     version = platform.python_version()
-    if sys.version_info < (3, 10):
-        return Finding("Python", "no", version, "install Python 3.10 or newer")
-    return Finding("Python", "ok", f"{version}, ft2ollama {__version__}, {platform.system()} {platform.machine()}")
+    return Finding(
+        "Python",
+        "ok",
+        f"{version}, ft2ollama {__version__}, {platform.system()} {platform.machine()}",
+    )
 
 
 def _packages() -> Finding:
@@ -55,13 +57,14 @@ def _packages() -> Finding:
         except metadata.PackageNotFoundError:
             missing.append(name)
     if missing:
-        return Finding("packages", "no", f"missing: {', '.join(missing)}", f"pip install {' '.join(missing)}")
+        return Finding(
+            "packages", "no", f"missing: {', '.join(missing)}", f"pip install {' '.join(missing)}"
+        )
     return Finding("packages", "ok", ", ".join(found))
 
 
 def _converters() -> Finding:
     import converters
-
     from ft2ollama.export import require_ours
 
     try:
@@ -72,11 +75,15 @@ def _converters() -> Finding:
 
 
 def _cores() -> Finding:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     value = f"{cores} cores, load {load:.1f}"
     if load > cores:
-        return Finding("processor", "warn", value, "the machine is busy: steps will take longer than usual")
+        return Finding(
+            "processor", "warn", value, "the machine is busy: steps will take longer than usual"
+        )
     return Finding("processor", "ok", value)
 
 
@@ -98,7 +105,9 @@ def _device() -> Finding:
         return Finding("GPU", "ok", f"{props.name}, {props.total_memory / 1e9:.0f} GB")
     value = f"none seen by torch {torch.__version__}: LoRA runs on the CPU"
     if shutil.which("nvidia-smi"):
-        return Finding("GPU", "warn", value, "install a CUDA build of torch: https://pytorch.org/get-started")
+        return Finding(
+            "GPU", "warn", value, "install a CUDA build of torch: https://pytorch.org/get-started"
+        )
     return Finding("GPU", "warn", value, "none needed for models up to about 1 B parameters")
 
 
@@ -107,14 +116,21 @@ def _bf16() -> Finding:
 
     dtype, why = choose_dtype("auto", choose_device())
     state = "ok" if dtype == "bfloat16" else "warn"
-    return Finding("training weights", state, f"{dtype}: {why}", "" if state == "ok" else "float32 needs twice the memory")
+    return Finding(
+        "training weights",
+        state,
+        f"{dtype}: {why}",
+        "" if state == "ok" else "float32 needs twice the memory",
+    )
 
 
 def _bitsandbytes() -> Finding:
     try:
         return Finding("bitsandbytes", "ok", metadata.version("bitsandbytes"))
     except metadata.PackageNotFoundError:
-        return Finding("bitsandbytes", "warn", "not installed: no 4-bit training", "pip install bitsandbytes")
+        return Finding(
+            "bitsandbytes", "warn", "not installed: no 4-bit training", "pip install bitsandbytes"
+        )
 
 
 def _disk() -> Finding:

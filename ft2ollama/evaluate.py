@@ -1,8 +1,8 @@
 """Questions with expected facts, asked through Ollama: how many answers hold them.
 
-A question file has a line per question, {"question": ..., "expect": [...]}. A reply is right when it
-holds every string of `expect`, case ignored; `a|b` means either. Facts are looked for as substrings,
-so a reply may say them in its own words.
+A question file has a line per question, {"question": ..., "expect": [...]}. A reply is right when
+it holds every string of `expect`, case ignored; `a|b` means either. Facts are looked for as
+substrings, so a reply may say them in its own words.
 """
 
 from __future__ import annotations
@@ -59,7 +59,12 @@ def holds_facts(text: str, expect: Sequence[str]) -> bool:
 
 
 def ask(
-    server: Ollama, model: str, questions: Sequence[Question], *, tick: Tick | None = None, tokens: int = 48
+    server: Ollama,
+    model: str,
+    questions: Sequence[Question],
+    *,
+    tick: Tick | None = None,
+    tokens: int = 48,
 ) -> list[Answer]:
     """Ask every question greedily, each in a conversation of its own."""
     options = {**quiet_options(server.is_local), "num_predict": tokens}

@@ -1,7 +1,8 @@
 """A trained run -> GGUF files in its `gguf/` folder, written by our own converters.
 
 The only place that imports `converters`' writers; it checks that the package is ours, because
-another distribution or a folder of that name could hide it. Needs no torch, GPU, compiler or network.
+another distribution or a folder of that name could hide it. Needs no torch, GPU, compiler or
+network.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def export(
         return Exported(path, kind, quant, known["sha256"], known["size"], fresh=False)
     converters.check_adapter(run.adapter, base.folder)
     with run.lock(), run.stage(stage_name, inputs) as stage:
-        written = _write(converters, run, base, kind, quant, path, inputs, progress)
+        written = _write(run, base, kind, quant, path, inputs, progress)
         manifest = {
             "file": path.name,
             "kind": kind,
@@ -79,11 +80,12 @@ def export(
         }
         write_json(path.with_suffix(".json"), manifest)
         stage.outputs += [path, path.with_suffix(".json")]
-    return Exported(path, kind, quant, written.sha256, written.size, fresh=True, notes=written.notes)
+    return Exported(
+        path, kind, quant, written.sha256, written.size, fresh=True, notes=written.notes
+    )
 
 
 def _write(
-    converters: Any,
     run: Run,
     base: Base,
     kind: str,
@@ -92,6 +94,8 @@ def _write(
     inputs: dict[str, str],
     progress: Progress | None,
 ) -> Any:
+    import converters
+
     path.parent.mkdir(parents=True, exist_ok=True)
     template = json.loads((run.proof / "template.json").read_text("utf-8"))
     lineage = {
@@ -102,7 +106,12 @@ def _write(
         "data.sha256": run.stage_record("train")["inputs"].get("data", ""),
         "template": template["family"],
     }
-    common = {"outtype": quant, "name": base.name, "lineage": lineage, "progress": progress}
+    common: dict[str, Any] = {
+        "outtype": quant,
+        "name": base.name,
+        "lineage": lineage,
+        "progress": progress,
+    }
     if kind == "adapter":
         return converters.write_adapter(run.adapter, base.folder, path, **common)
     return converters.write_model(

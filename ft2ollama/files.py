@@ -83,7 +83,11 @@ def sha256_file(path: Path, progress: Progress | None = None) -> str:
 
 def sha256_folder(folder: Path, pattern: str = "*") -> str:
     """Hash over the names and contents of the files in `folder` (not below it)."""
-    lines = [f"{path.name} {sha256_file(path)}" for path in sorted(folder.glob(pattern)) if path.is_file()]
+    lines = [
+        f"{path.name} {sha256_file(path)}"
+        for path in sorted(folder.glob(pattern))
+        if path.is_file()
+    ]
     return sha256_text("\n".join(lines))
 
 

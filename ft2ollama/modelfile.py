@@ -64,8 +64,10 @@ def check_parameters(extra: Mapping[str, Any]) -> None:
         values = value if name == "stop" and isinstance(value, (list, tuple)) else (value,)
         for item in values:
             number = isinstance(item, (int, float)) and not isinstance(item, bool)
-            fits = number and (wanted is float or float(item).is_integer()) if wanted in (int, float) else (
-                isinstance(item, wanted)
+            fits = (
+                number and (wanted is float or float(item).is_integer())
+                if wanted in (int, float)
+                else (isinstance(item, wanted))
             )
             if not fits:
                 problems.append(f"{name}: must be {wanted.__name__}, not {item!r}")
@@ -80,7 +82,7 @@ def check_parameters(extra: Mapping[str, Any]) -> None:
 def as_text(modelfile: Modelfile, *, source: str, adapter: str | None = None) -> str:
     """The Modelfile as text.  source, adapter: paths relative to the Modelfile."""
     lines = [
-        "# Written by ft2ollama. `ollama create NAME -f Modelfile` makes the model that was proved.",
+        "# Written by ft2ollama. `ollama create NAME -f Modelfile` makes the proved model.",
         f"FROM {source}",
         *([f"ADAPTER {adapter}"] if adapter else []),
         f"TEMPLATE {_quoted('TEMPLATE', modelfile.template)}",
@@ -103,18 +105,20 @@ def dropped_characters(text: str) -> list[str]:
 
     Go's unicode.IsPrint keeps letters, marks, numbers, punctuation, symbols and the ASCII space.
     """
-    lost = {
-        char for char in text if char not in " \t\n" and unicodedata.category(char)[0] in "ZC"
-    }
+    lost = {char for char in text if char not in " \t\n" and unicodedata.category(char)[0] in "ZC"}
     return sorted(f"U+{ord(char):04X}" for char in lost)
 
 
 def _parameter(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return _quoted("PARAMETER", value) if isinstance(value, str) else f"{value:g}" if (
-        isinstance(value, float)
-    ) else str(value)
+    return (
+        _quoted("PARAMETER", value)
+        if isinstance(value, str)
+        else f"{value:g}"
+        if (isinstance(value, float))
+        else str(value)
+    )
 
 
 def _quoted(command: str, text: str) -> str:

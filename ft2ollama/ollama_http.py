@@ -172,8 +172,16 @@ class Transport:
 
 
 def client_options(host: str) -> dict[str, Any]:
-    """httpx options: a proxy for the internet (HTTP_PROXY) must not stand before a local server."""
-    return {"follow_redirects": True, "trust_env": not is_loopback(host)}
+    """Options for httpx and ollama.Client.
+
+    A proxy for the internet (HTTP_PROXY) must not stand before a local server. No connection is
+    kept: opening one is cheap beside any request here, nothing needs closing, and a server that was
+    restarted in between is no error.
+    """
+    import httpx
+
+    limits = httpx.Limits(max_keepalive_connections=0)
+    return {"follow_redirects": True, "trust_env": not is_loopback(host), "limits": limits}
 
 
 def _words(reply: httpx.Response) -> str:

@@ -213,7 +213,7 @@ def _answers(port: int) -> str:
 
     http.client ignores HTTP_PROXY, which must not stand between us and our own child.
     """
-    link = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    link = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
     try:
         link.request("GET", "/api/version")
         return str(json.loads(link.getresponse().read())["version"])

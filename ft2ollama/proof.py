@@ -5,8 +5,8 @@
    else by text (`_debug_render_only`, Ollama >= 0.11.5), else by their number.
 2. Reply check: greedy replies of the server against those of base + adapter in float32: the stop
    token is reached where the reference reached it, no template token is in the text, and the texts
-   agree. Rounding to 8 bits may turn an open-ended text at some word, so agreement is the mean share
-   of the common beginning, and the bar depends on the type.
+   agree. Rounding to 8 bits may turn an open-ended text at some word, so agreement is the mean
+   share of the common beginning, and the bar depends on the type.
 """
 
 from __future__ import annotations
@@ -73,13 +73,19 @@ class Proof:
     def failures(self) -> list[str]:
         """Every reason not to publish."""
         found = [
-            f"prompt {check.name!r}: {check.difference}" for check in self.prompts if not check.equal
+            f"prompt {check.name!r}: {check.difference}"
+            for check in self.prompts
+            if not check.equal
         ]
         found += [
-            f"reply to {check.question!r}: {check.problem}" for check in self.replies if check.problem
+            f"reply to {check.question!r}: {check.problem}"
+            for check in self.replies
+            if check.problem
         ]
         if self.agreement < self.bar:
-            found.append(f"replies agree to {self.agreement:.0%} with the trainer's, bar {self.bar:.0%}")
+            found.append(
+                f"replies agree to {self.agreement:.0%} with the trainer's, bar {self.bar:.0%}"
+            )
         return found
 
 
@@ -106,7 +112,11 @@ def check_replies(
     options = {**quiet_options(server.is_local), "num_predict": -1}
     checks = []
     for number, reference in enumerate(replies, 1):
-        limit = len(reference["ids"]) + 1 if not reference["stopped"] else 2 * len(reference["ids"]) + 32
+        limit = (
+            len(reference["ids"]) + 1
+            if not reference["stopped"]
+            else 2 * len(reference["ids"]) + 32
+        )
         answer = server.chat(
             model, reference["messages"], options={**options, "num_predict": limit}
         )
@@ -136,7 +146,12 @@ def compare_reply(
     elif reference["stopped"] and not stopped:
         problem = "does not end where the trainer's reply ends"
     return ReplyCheck(
-        str(reference["question"]), expected, got, same / longest if longest else 1.0, stopped, problem
+        str(reference["question"]),
+        expected,
+        got,
+        same / longest if longest else 1.0,
+        stopped,
+        problem,
     )
 
 
@@ -184,9 +199,10 @@ def _first_difference(expected: Sequence[int], got: Sequence[int]) -> str:
         (i for i, (a, b) in enumerate(zip(expected, got, strict=False)) if a != b),
         min(len(expected), len(got)),
     )
+    trained, served = list(expected[place : place + 4]), list(got[place : place + 4])
     return (
-        f"{len(expected)} tokens trained, {len(got)} served; first difference at token {place + 1}: "
-        f"{list(expected[place : place + 4])} trained, {list(got[place : place + 4])} served"
+        f"{len(expected)} tokens trained, {len(got)} served; first difference at token "
+        f"{place + 1}: {trained} trained, {served} served"
     )
 
 
@@ -199,7 +215,8 @@ def _markdown(proof: Proof, head: Mapping[str, Any]) -> str:
         "| prompt | compared by | tokens trained | tokens served | equal |",
         "|---|---|---|---|---|",
         *(
-            f"| {c.name} | {c.method} | {c.expected_tokens} | {c.got_tokens} | {'yes' if c.equal else 'NO'} |"
+            f"| {c.name} | {c.method} | {c.expected_tokens} | {c.got_tokens} "
+            f"| {'yes' if c.equal else 'NO'} |"
             for c in proof.prompts
         ),
         "",

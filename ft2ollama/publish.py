@@ -1,7 +1,7 @@
 """A run's GGUF -> a proved model in Ollama, and only then the public name.
 
-Order: create NAME:<run> over the JSON API, prove it, write the report, point NAME:latest at it. When
-a proof fails, NAME:<run> is removed again and NAME:latest is untouched.
+Order: create NAME:<run> over the JSON API, prove it, write the report, point NAME:latest at it.
+When a proof fails, NAME:<run> is removed again and NAME:latest is untouched.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Watch:
-    """Callbacks for a user interface: bytes uploaded, prompts and replies checked, a status line."""
+    """Callbacks for a user interface: bytes uploaded, prompts and replies checked, a status."""
 
     upload: Progress | None = None
     prompts: Tick | None = None
@@ -58,9 +58,9 @@ def publish(
     name: str,
     *,
     server: Ollama,
-    watch: Watch = Watch(),  # noqa: B008 - frozen
+    watch: Watch = Watch(),
 ) -> Published:
-    """Create, prove, move the public name. Raises GateError (nothing published) with the report's path."""
+    """Create, prove, move the public name; GateError (nothing published) names the report."""
     public, tag = public_names(name, run)
     write_text(run.folder / "Modelfile", _text(run, exported, base, modelfile))
     with run.lock(), run.stage("publish", {"gguf": exported.sha256, "name": public}) as stage:
@@ -164,7 +164,7 @@ def _text(run: Run, exported: Exported, base: Base, modelfile: Modelfile) -> str
 
 
 def _tag_of(server: Ollama, public: str) -> str | None:
-    """The version that `public` points at now: another tag of the same name with the same digest."""
+    """The version that `public` points at now: the tag of the same name and digest."""
     models: Mapping[str, str] = server.models()
     digest = models.get(public)
     if digest is None:

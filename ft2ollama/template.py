@@ -1,7 +1,7 @@
 """Chat template -> what the trainer renders and what Ollama is told to render.
 
 One object, `ChatTemplate`, serves both sides: `render` makes the training text with the Jinja
-template, `gotmpl`, `stop` and `system` go into the Modelfile, and the Jinja text goes into the GGUF.
+template; `gotmpl`, `stop` and `system` go into the Modelfile, the Jinja text goes into the GGUF.
 
 Families live in `modelfiles/<family>/`. A model's own template belongs to a family when its marker
 tokens are there and it renders every case exactly as the family's `chat.jinja` does, a default
@@ -77,11 +77,12 @@ def render_jinja(
     import jinja2
 
     try:
-        return _compile(jinja).render(
+        text = _compile(jinja).render(
             messages=messages,
             add_generation_prompt=add_generation_prompt,
             **(special_tokens or {}),
         )
+        return str(text)
     except jinja2.TemplateError as error:
         roles = ", ".join(str(message.get("role")) for message in messages)
         raise UsageError(
@@ -100,7 +101,7 @@ def families() -> dict[str, Family]:
 def choose_template(
     wanted: str | None, model_jinja: str | None, special_tokens: Mapping[str, str]
 ) -> ChatTemplate:
-    """The template for a model: the family the config names, or the one its own template belongs to."""
+    """The family the config names, or the one that the model's own template belongs to."""
     known = families()
     if wanted is not None:
         if wanted not in known:
@@ -130,15 +131,13 @@ def choose_template(
 
 
 def _belongs(jinja: str, family: Family, special: Mapping[str, str]) -> tuple[str, str | None]:
-    """(default system prompt, None) when `jinja` renders as the family does, else ("", difference)."""
+    """(default system prompt, None) when `jinja` is of the family, else ("", difference)."""
     lacking = [marker for marker in family.markers if marker not in jinja]
     if lacking:
         return "", f"the template does not hold {', '.join(lacking)}"
 
     def own(messages: Sequence[Message]) -> str:
-        return render_jinja(
-            jinja, messages, add_generation_prompt=True, special_tokens=special
-        )
+        return render_jinja(jinja, messages, add_generation_prompt=True, special_tokens=special)
 
     def theirs(messages: Sequence[Message]) -> str:
         return render_jinja(family.jinja, messages, add_generation_prompt=True)
@@ -147,8 +146,10 @@ def _belongs(jinja: str, family: Family, special: Mapping[str, str]) -> tuple[st
         system = _default_system(own, theirs)
         for case in family.cases:
             messages = list(case["messages"])
-            given = messages if messages[0]["role"] == "system" or not system else (
-                [{"role": "system", "content": system}, *messages]
+            given = (
+                messages
+                if messages[0]["role"] == "system" or not system
+                else ([{"role": "system", "content": system}, *messages])
             )
             if own(messages) != theirs(given):
                 return "", f"case {case['name']!r}: {own(messages)!r} is not {theirs(given)!r}"

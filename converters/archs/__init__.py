@@ -25,6 +25,10 @@ class Architecture(Protocol):
     def NAME(self) -> str:
         """The GGUF architecture, also the prefix of its keys."""
 
+    @property
+    def EXTRA(self) -> tuple[str, ...]:
+        """GGUF names of tensors that stand for settings and not for weights."""
+
     def problems(self, config: Config) -> list[str]:
         """Settings of this config that the runtime would not honour."""
 

@@ -20,6 +20,7 @@ from converters.transforms import F32, Index, PermutedRows, Rows, inverse_order,
 
 NAME = "llama"
 ROPE_FREQS = "rope_freqs.weight"
+EXTRA = (ROPE_FREQS,)
 _ROPE_TYPES = ("default", "linear", "yarn", "llama3")
 
 

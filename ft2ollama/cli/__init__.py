@@ -14,7 +14,15 @@ from ft2ollama import __version__
 from ft2ollama.cli import chat, demo, doctor, export, publish, runs, train
 from ft2ollama.cli.output import Output
 
-COMMANDS = (demo.demo, doctor.doctor, train.train, export.export, publish.publish, chat.chat, runs.runs)
+COMMANDS = (
+    demo.demo,
+    doctor.doctor,
+    train.train,
+    export.export,
+    publish.publish,
+    chat.chat,
+    runs.runs,
+)
 
 
 class _InOrder(click.Group):

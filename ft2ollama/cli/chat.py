@@ -1,4 +1,4 @@
-"""`ft2ollama chat NAME|RUN`: talk to a model in Ollama; one question as an argument, or a dialogue."""
+"""`ft2ollama chat NAME|RUN`: talk to a model in Ollama; one question, or a dialogue."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model", metavar="NAME|RUN")
 @click.argument("question", nargs=-1)
-@click.option("--host", metavar="URL", help="Ollama server; default OLLAMA_HOST or 127.0.0.1:11434.")
+@click.option(
+    "--host", metavar="URL", help="Ollama server; default OLLAMA_HOST or 127.0.0.1:11434."
+)
 @click.pass_obj
 def chat(output: Output, model: str, question: tuple[str, ...], host: str | None) -> None:
     """Ask a published model (or the model a run was published as). Answers go to stdout.
@@ -52,7 +54,9 @@ def _model_name(server: Ollama, ref: str) -> str:
         server.show(ref)  # raises with the names that are near
         raise
     if stage.get("status") != "done":
-        raise UsageError(f"run {ref} is not published", "", f"ft2ollama publish my-model --run {ref}")
+        raise UsageError(
+            f"run {ref} is not published", "", f"ft2ollama publish my-model --run {ref}"
+        )
     return str(stage["tag"])
 
 

@@ -1,7 +1,7 @@
 """`ft2ollama demo`: the newcomer's first run, on a real model in a real Ollama.
 
-It calls what the commands train, export and publish call; only the samples, the small base model and
-(when there is none) the Ollama come from here.
+It calls what the commands train, export and publish call; only the samples, the small base model
+and (when there is none) the Ollama come from here.
 """
 
 from __future__ import annotations
@@ -37,11 +37,23 @@ class _Scores:
 @click.argument("overrides", nargs=-1, metavar="[key=value ...]")
 @click.option("--name", default="ft2ollama-demo", show_default=True, help="Name in Ollama.")
 @click.option("--base", metavar="REF", help="Another base: folder, .gguf, hub id or ollama:NAME.")
-@click.option("--lang", type=click.Choice(["en", "zh"]), default="en", show_default=True, help="zh: for a base that knows Chinese.")
+@click.option(
+    "--lang",
+    type=click.Choice(["en", "zh"]),
+    default="en",
+    show_default=True,
+    help="zh: for a base that knows Chinese.",
+)
 @click.option("--force", is_flag=True, help="Train again even if nothing has changed.")
 @click.pass_obj
 def demo(
-    output: Output, overrides: tuple[str, ...], name: str, base: str | None, lang: str, *, force: bool
+    output: Output,
+    overrides: tuple[str, ...],
+    name: str,
+    base: str | None,
+    lang: str,
+    *,
+    force: bool,
 ) -> None:
     """Teach a small model who it is, publish it to Ollama, and show what changed.
 
@@ -138,7 +150,10 @@ def _before(
     base = resolve(output, config.model_name_or_path, config.hub)
     template = asdict(model_template(config.template, base.folder))
     modelfile = make_modelfile(
-        template, num_ctx=config.resolved_num_ctx, system=config.default_system, extra=config.ollama_parameters
+        template,
+        num_ctx=config.resolved_num_ctx,
+        system=config.default_system,
+        extra=config.ollama_parameters,
     )
     tag = f"{name}:base"
     with output.bytes("registering the base") as meter:
@@ -187,9 +202,7 @@ def _show(output: Output, before: _Scores, after: _Scores) -> None:
         ("questions the training data does not hold", before.facts, after.facts),
         ("general knowledge", before.general, after.general),
     ):
-        rows = [
-            [escape(a.question.text), cell(a), cell(b)] for a, b in zip(old, new, strict=True)
-        ]
+        rows = [[escape(a.question.text), cell(a), cell(b)] for a, b in zip(old, new, strict=True)]
         output.console.print()
         output.table(title, ["question", "before", "after"], rows, question="bold")
 
@@ -205,7 +218,9 @@ def _hints(output: Output, private: Server | None, published: Published) -> None
         return
     output.say("  the private Ollama has stopped; to start it again and talk to the model:")
     output.say(f"    {private.keep_hint()} &")
-    output.say(f"    OLLAMA_HOST=127.0.0.1:{private.port} {shlex.quote(str(private.binary))} run {name}")
+    output.say(
+        f"    OLLAMA_HOST=127.0.0.1:{private.port} {shlex.quote(str(private.binary))} run {name}"
+    )
     output.say("  or install Ollama (https://ollama.com/download), then")
     output.say(f"    ft2ollama publish {name} && ollama run {name}")
 

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("run", default="latest")
 @click.option("--to", "form", type=click.Choice(["gguf"]), default="gguf", show_default=True)
-@click.option("--as", "kind", type=click.Choice(["model", "adapter"]), help="Merged model or LoRA adapter.")
+@click.option(
+    "--as", "kind", type=click.Choice(["model", "adapter"]), help="Merged model or LoRA adapter."
+)
 @click.option("--quant", metavar="TYPE", help="Q8_0, F16, BF16 or F32 (adapter: F16, F32 or BF16).")
 @click.option("--base", "base_ref", metavar="REF", help="Another place of the same base model.")
 @click.option("--force", is_flag=True, help="Write again even if nothing has changed.")
@@ -75,7 +77,8 @@ def export_run(
     size = f"{exported.size / 1e6:,.0f} MB"
     if exported.fresh:
         output.done(
-            f"wrote {exported.path.name}: {size} in {seconds:.1f} s, {exported.size / 1e6 / seconds:,.0f} MB/s"
+            f"wrote {exported.path.name}: {size} in {seconds:.1f} s, "
+            f"{exported.size / 1e6 / seconds:,.0f} MB/s"
         )
     else:
         output.done(f"kept {exported.path.name}: {size}, its inputs have not changed")
@@ -99,5 +102,7 @@ def base_of(output: Output, run: Run, ref: str | None = None) -> Base:
             "put the old file back, or train again",
         )
     if ref is not None and base.sha256 != known["sha256"]:
-        output.warn(f"{ref} is not byte for byte the base of run {run.id}; names and shapes are checked")
+        output.warn(
+            f"{ref} is not byte for byte the base of run {run.id}; names and shapes are checked"
+        )
     return base

@@ -41,21 +41,29 @@ def as_user_error(error: BaseException) -> UserError:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         place = error.filename or "the disk"
         return MachineError(
-            "the disk is full", f"{place}: {error.strerror}", "free some space and run the same command again"
+            "the disk is full",
+            f"{place}: {error.strerror}",
+            "free some space and run the same command again",
         )
     if isinstance(error, MemoryError):
         return MachineError(
-            "out of memory", str(error), "per_device_train_batch_size=1 cutoff_len=512, or a smaller model"
+            "out of memory",
+            str(error),
+            "per_device_train_batch_size=1 cutoff_len=512, or a smaller model",
         )
     converted = _convert_error(error)
     if converted is not None:
         return converted
     if isinstance(error, PermissionError):
         return MachineError(
-            f"no permission: {error.filename}", str(error.strerror), "choose a folder you may write to"
+            f"no permission: {error.filename}",
+            str(error.strerror),
+            "choose a folder you may write to",
         )
     why = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
-    return JobError("this should not have happened", why, "run again with -vv and report the traceback")
+    return JobError(
+        "this should not have happened", why, "run again with -vv and report the traceback"
+    )
 
 
 def _convert_error(error: BaseException) -> UserError | None:
@@ -67,9 +75,7 @@ def _convert_error(error: BaseException) -> UserError | None:
         return None
     what = error.what + (f" ({error.tensor})" if error.tensor else "")
     usage = isinstance(error, (converters.Unsupported, converters.DoesNotFit))
-    kind = UsageError if usage else JobError
+    kind: type[UserError] = UsageError if usage else JobError
     if isinstance(error.__cause__, OSError) or "disk" in error.what.lower():
         kind = MachineError
     return kind(what, error.why, error.fix)
-
-

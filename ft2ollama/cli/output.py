@@ -34,7 +34,12 @@ class Output:
     """Where a command talks."""
 
     def __init__(
-        self, *, verbose: int = 0, quiet: bool = False, as_json: bool = False, no_color: bool = False
+        self,
+        *,
+        verbose: int = 0,
+        quiet: bool = False,
+        as_json: bool = False,
+        no_color: bool = False,
     ) -> None:
         global _current
         _current = self
@@ -51,7 +56,11 @@ class Output:
             from rich.console import Console
 
             self._console = Console(
-                stderr=True, quiet=self.quiet, no_color=self._no_color or None, highlight=False, soft_wrap=True
+                stderr=True,
+                quiet=self.quiet,
+                no_color=self._no_color or None,
+                highlight=False,
+                soft_wrap=True,
             )
         return self._console
 
@@ -111,12 +120,16 @@ class Output:
             grid.add_row(f"  {_escaped(name)}", _escaped(value), _escaped(reason))
         self.console.print(grid, soft_wrap=False)
 
-    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], **styles: str) -> None:
+    def table(
+        self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], **styles: str
+    ) -> None:
         """A table with a title; a column's style by its name. Cells may hold rich markup."""
         from rich import box
         from rich.table import Table
 
-        table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+        table = Table(
+            title=title or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold"
+        )
         for column in columns:
             table.add_column(column, style=styles.get(column), overflow="fold")
         for row in rows:
@@ -136,7 +149,11 @@ class Output:
                 self.say(f"{text}: {seconds:.1f} s")
             return
         with Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=self.console, transient=True
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=self.console,
+            transient=True,
         ) as bar:
             bar.add_task(_escaped(text), total=None)
             yield

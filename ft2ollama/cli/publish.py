@@ -19,11 +19,20 @@ if TYPE_CHECKING:
 @click.argument("name", required=False)
 @click.option("--run", "run_ref", default="latest", show_default=True, help="Path, id or latest.")
 @click.option("--as", "kind", type=click.Choice(["model", "adapter"]), help="What to publish.")
-@click.option("--quant", metavar="TYPE", help="The GGUF type to publish; exported if it is not there yet.")
-@click.option("--host", metavar="URL", help="Ollama server; default OLLAMA_HOST or 127.0.0.1:11434.")
+@click.option(
+    "--quant", metavar="TYPE", help="The GGUF type to publish; exported if it is not there yet."
+)
+@click.option(
+    "--host", metavar="URL", help="Ollama server; default OLLAMA_HOST or 127.0.0.1:11434."
+)
 @click.pass_obj
 def publish(
-    output: Output, name: str | None, run_ref: str, kind: str | None, quant: str | None, host: str | None
+    output: Output,
+    name: str | None,
+    run_ref: str,
+    kind: str | None,
+    quant: str | None,
+    host: str | None,
 ) -> None:
     """Register RUN in Ollama as NAME:<run>, prove it, then point NAME:latest at it.
 
@@ -40,7 +49,9 @@ def publish(
     name = name or config.ollama_name
     if not name:
         raise UsageError(
-            "no name to publish under", "neither NAME nor ollama_name in the config", "ft2ollama publish my-model"
+            "no name to publish under",
+            "neither NAME nor ollama_name in the config",
+            "ft2ollama publish my-model",
         )
     public_names(name, run)
     server = Ollama(host)
@@ -84,7 +95,9 @@ def publish_run(
     exported = export_run(output, run, kind=kind, quant=quant)
     base = base_of(output, run)
     with _Screen(output) as screen:
-        published = register(run, exported, base, modelfile, name, server=server, watch=screen.watch())
+        published = register(
+            run, exported, base, modelfile, name, server=server, watch=screen.watch()
+        )
     _say(output, published, server)
     return published
 
@@ -98,14 +111,18 @@ def _say(output: Output, published: Published, server: Any) -> None:
     proof = published.proof
     methods = sorted({check.method for check in proof.prompts})
     output.done(
-        f"prompt proof: {len(proof.prompts)} of {len(proof.prompts)} conversations equal, by {' and '.join(methods)}"
+        f"prompt proof: {len(proof.prompts)} of {len(proof.prompts)} conversations equal, "
+        f"by {' and '.join(methods)}"
     )
     output.done(
-        f"reply check: {proof.identical} of {len(proof.replies)} replies identical to the trainer's, "
-        f"agreement {proof.agreement:.0%} (bar {proof.bar:.0%})"
+        f"reply check: {proof.identical} of {len(proof.replies)} replies identical to the "
+        f"trainer's, agreement {proof.agreement:.0%} (bar {proof.bar:.0%})"
     )
     was = f" (was {published.previous})" if published.previous else ""
-    output.done(f"published {published.name} -> {published.tag}{was}, Ollama {server.version()} at {server.host}")
+    output.done(
+        f"published {published.name} -> {published.tag}{was}, Ollama {server.version()} "
+        f"at {server.host}"
+    )
 
 
 class _Screen:
@@ -138,6 +155,8 @@ class _Screen:
         if title != self._title:
             self._stack.close()
             self._title = title
-            bar = self._output.bytes(title) if unit == "bytes" else self._output.counting(title, unit)
+            bar = (
+                self._output.bytes(title) if unit == "bytes" else self._output.counting(title, unit)
+            )
             self._meter = self._stack.enter_context(bar)
         self._meter(done, total)

@@ -15,7 +15,9 @@ def runs(output: Output) -> None:
 
     found = all_runs()
     if not found:
-        output.say(f"no runs in {runs_root().absolute()} yet: ft2ollama demo, or ft2ollama train CONFIG")
+        output.say(
+            f"no runs in {runs_root().absolute()} yet: ft2ollama demo, or ft2ollama train CONFIG"
+        )
         return
     rows = []
     for run in found:
@@ -30,7 +32,9 @@ def runs(output: Output) -> None:
                 train.get("status", "-"),
                 loss,
                 ", ".join(exports) or "-",
-                publish.get("name", "-") if publish.get("status") == "done" else publish.get("status", "-"),
+                publish.get("name", "-")
+                if publish.get("status") == "done"
+                else publish.get("status", "-"),
             ]
         )
         output.event("run", id=run.id, folder=str(run.folder), stages=stages)

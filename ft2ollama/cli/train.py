@@ -54,7 +54,9 @@ def train(
         return
     if config is None and not overrides:
         raise UsageError(
-            "no config given", "train needs a YAML file", "ft2ollama train my.yaml     # or: ft2ollama demo"
+            "no config given",
+            "train needs a YAML file",
+            "ft2ollama train my.yaml     # or: ft2ollama demo",
         )
     train_run(output, load_config(config, overrides), force=force, dry_run=dry_run)
 
@@ -86,7 +88,14 @@ def train_run(
 
         device = choose_device()
         dtype, why = choose_dtype(config.compute_dtype, device)
-    show_plan(output, plan, loaded, device=device, dtype=(dtype, why), threads=(threads.count, threads.why))
+    show_plan(
+        output,
+        plan,
+        loaded,
+        device=device,
+        dtype=(dtype, why),
+        threads=(threads.count, threads.why),
+    )
     if dry_run:
         output.done("dry run: everything fits together, nothing was trained")
         return None
@@ -135,7 +144,8 @@ def new_run(plan: Plan) -> Run:
         update={
             "dataset_dir": config.dataset_dir.absolute(),
             "dataset": tuple(
-                str(Path(name).absolute()) if Path(name).is_file() else name for name in config.dataset
+                str(Path(name).absolute()) if Path(name).is_file() else name
+                for name in config.dataset
             ),
             "proof_prompts": config.proof_prompts.absolute() if config.proof_prompts else None,
             "model_name_or_path": (
@@ -149,7 +159,12 @@ def new_run(plan: Plan) -> Run:
     run = create_run(name, dump_config(absolute), folder=config.output_dir)
     base = plan.base
     run.note(
-        base={"ref": absolute.model_name_or_path, "kind": base.kind, "name": base.name, "sha256": base.sha256}
+        base={
+            "ref": absolute.model_name_or_path,
+            "kind": base.kind,
+            "name": base.name,
+            "sha256": base.sha256,
+        }
     )
     return run
 
@@ -170,20 +185,33 @@ def show_plan(
     longest = max(len(sample.ids) for sample in plan.train)
     memory = estimate_memory_gb(base.folder, dtype[0], config, longest)
     output.title("plan")
+    data = f"{len(plan.train)} conversations, {plan.tokens:,} tokens, {plan.learned:,} learned"
+    held_out = f"; {len(plan.validation)} held out" if plan.validation else ""
+    batch = config.per_device_train_batch_size * config.gradient_accumulation_steps
+    on_cpu = device == "cpu"
+    size = f"{base.name}, {parameters(base.folder) / 1e6:,.0f} M parameters"
+    own = "the model's own" if config.template is None else _from(loaded, "template")
+    lora = f"LoRA rank {config.lora_rank}, alpha {config.resolved_lora_alpha}"
+    steps = f"{plan.steps} of {batch} conversations, learning rate {config.learning_rate:g}"
     output.fields(
         [
-            ("model", f"{base.name}, {parameters(base.folder) / 1e6:,.0f} M parameters", _from(loaded, "model_name_or_path")),
-            ("template", plan.template.family, "the model's own" if config.template is None else _from(loaded, "template")),
-            ("data", f"{len(plan.train)} conversations, {plan.tokens:,} tokens, {plan.learned:,} learned"
-             + (f"; {len(plan.validation)} held out" if plan.validation else ""), "; ".join(plan.notes)),
-            ("method", f"LoRA rank {config.lora_rank}, alpha {config.resolved_lora_alpha}, on {', '.join(config.lora_target)}", _from(loaded, "lora_rank")),
-            ("steps", f"{plan.steps} of {config.per_device_train_batch_size * config.gradient_accumulation_steps} conversations, learning rate {config.learning_rate:g}", _from(loaded, "learning_rate")),
-            ("device", f"{device}, {threads[0]} thread(s)" if device == "cpu" else device, threads[1] if device == "cpu" else ""),
+            ("model", size, _from(loaded, "model_name_or_path")),
+            ("template", plan.template.family, own),
+            ("data", data + held_out, "; ".join(plan.notes)),
+            ("method", f"{lora}, on {', '.join(config.lora_target)}", _from(loaded, "lora_rank")),
+            ("steps", steps, _from(loaded, "learning_rate")),
+            ("device", f"cpu, {threads[0]} thread(s)" if on_cpu else device, threads[1] * on_cpu),
             ("weights", f"{dtype[0]}, adapter float32", dtype[1]),
-            ("memory", f"about {memory:.1f} GB", "weights + adapter + activations of the longest batch"),
+            ("memory", f"about {memory:.1f} GB", "weights, adapter, activations of a batch"),
         ]
-    )  # fmt: skip
-    output.event("plan", steps=plan.steps, tokens=plan.tokens, learned=plan.learned, memory_gb=round(memory, 2))
+    )
+    output.event(
+        "plan",
+        steps=plan.steps,
+        tokens=plan.tokens,
+        learned=plan.learned,
+        memory_gb=round(memory, 2),
+    )
 
 
 def _from(loaded: Loaded, key: str) -> str:
@@ -211,7 +239,9 @@ class _Display:
         self._kind = ""
 
     def __call__(self, event: dict[str, Any]) -> None:
-        self._output.event(**{"kind": event["event"], **{k: v for k, v in event.items() if k != "event"}})
+        self._output.event(
+            **{"kind": event["event"], **{k: v for k, v in event.items() if k != "event"}}
+        )
         kind = event["event"]
         if kind == "phase":
             self._show("phase", event["phase"])
@@ -219,13 +249,16 @@ class _Display:
             self._show("step", "training")
             self._meter(event["step"], event["steps"])
             self._meter.note(
-                f"loss {event['loss']:.3f}  {event['tokens_per_s']:.0f} tok/s  {event['mem_gb']:.1f} GB"
+                f"loss {event['loss']:.3f}  {event['tokens_per_s']:.0f} tok/s  "
+                f"{event['mem_gb']:.1f} GB"
             )
         elif kind == "reply":
             self._show("reply", "reference replies in float32")
             self._meter(event["done"], event["of"])
         elif kind == "stopping":
-            self._output.warn("Ctrl-C: finishing this step and saving a checkpoint (again: stop at once)")
+            self._output.warn(
+                "Ctrl-C: finishing this step and saving a checkpoint (again: stop at once)"
+            )
 
     def _show(self, kind: str, text: str) -> None:
         if kind == self._kind and kind != "phase":

@@ -21,8 +21,8 @@ _HEAD = """\
 # The config file
 
 One flat file, YAML or JSON. A key that LLaMA-Factory has keeps its name and meaning, so its YAML
-files work here; what becomes of the keys that only other tools have is told [below](#keys-of-other-tools).
-Two keys are needed:
+files work here; what becomes of keys that only other tools have is told at the
+[end](#keys-of-other-tools). Two keys are needed:
 
 ```yaml
 model_name_or_path: Qwen/Qwen2.5-0.5B-Instruct
@@ -30,8 +30,8 @@ dataset: train.json
 ```
 
 - Any key can be given on the command line, where it beats the file: `ft2ollama train my.yaml
-  lora_rank=8 learning_rate=1e-4 ollama_parameters.temperature=0.2`. The value is read as YAML; for a
-  key that holds text it is taken as it stands.
+  lora_rank=8 learning_rate=1e-4 ollama_parameters.temperature=0.2`. The value is read as YAML, and
+  taken as it stands for a key that holds text.
 - An unknown key, a key given twice or a value of the wrong kind is an error, with file, line and
   column; all of them are reported at once, before any work starts.
 - `1e-4` is a number, `yes` and `no` are true and false, dates are text. Paths are taken from the
@@ -54,10 +54,10 @@ def _keys() -> Iterator[str]:
 def _rows(section: str) -> Iterator[tuple[str, ...]]:
     for name, field in Config.model_fields.items():
         if section_of(name) == section:
-            null = " or null" if nullable(field.annotation) else ""
+            null = "null or " if nullable(field.annotation) else ""
             default = "*needed*" if field.is_required() else f"`{_default(field.get_default())}`"
             why = " ".join((field.description or "").split())
-            yield f"`{name}`", expects(field) + null, default, unit_of(name), why
+            yield f"`{name}`", null + expects(field), default, unit_of(name), why
 
 
 def _default(value: Any) -> str:

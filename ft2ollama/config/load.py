@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ft2ollama.config import checks, compat, nodes, source
-from ft2ollama.config.expects import did_you_mean, expects, kind, nullable, shown
+from ft2ollama.config.expects import did_you_mean, expects, kind, shown, spelled
 from ft2ollama.config.schema import SECTIONS, Config, section_of
 from ft2ollama.config.source import Given, Problem
 from ft2ollama.errors import ConfigError
@@ -62,12 +62,15 @@ class _Use:
     source: str = ""  # LLaMA-Factory, ...: the key had another name there
 
 
+_Note = tuple[tuple[int, int, int], str]  # place in the file or command line, sentence
+
+
 @dataclass
 class _Reading:
     """What has been understood so far."""
 
     uses: list[_Use] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    notes: list[_Note] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -80,12 +83,13 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Loaded:
     for given in _given(path, overrides, reading.problems):
         _understand(given, reading)
     chosen = _choose(reading)
+    reading.notes += [_translation(use) for uses in chosen.values() for use in uses if use.source]
     values = {name: _merged(uses) for name, uses in chosen.items()}
     config = _validate(values, chosen, path, reading.problems)
     if config is None or reading.problems:
         raise _error(path, reading.problems)
-    notes = (*reading.notes, *checks.remarks(config))
-    return Loaded(config, _origins(chosen), notes)
+    notes = [text for _, text in sorted(reading.notes)]
+    return Loaded(config, _origins(chosen), (*notes, *checks.remarks(config)))
 
 
 def dump_config(config: Config) -> str:
@@ -151,26 +155,36 @@ def _understand_foreign(
     elif foreign.action == "refused" and not foreign.asks_for_nothing(value):
         fix = f"remove {given.key}" if not given.layer else f"leave {given.key}=... out"
         reading.problems.append(given.problem(f"refused: {foreign.why}", fix=fix))
-    elif foreign.action == "refused" or (foreign.values and foreign.asks_for_nothing(value)):
+    elif (foreign.action == "refused" or foreign.values or value is None) and (
+        foreign.asks_for_nothing(value)
+    ):
         reading.notes.append(_note(given, f"ignored: {shown(value)} asks for nothing"))
     else:
         _rename(given, value, foreign, reading)
 
 
 def _rename(given: Given, value: Any, foreign: compat.Foreign, reading: _Reading) -> None:
-    if foreign.values:
-        if value not in foreign.values:
-            text = f"must be true or false, not {shown(value)}"
-            reading.problems.append(given.problem(text, path=()))
-            return
-        value = foreign.values[value]
-    spelled = value if isinstance(value, str) else shown(value)
-    reading.notes.append(_note(given, f"read as {foreign.to}: {spelled}; {foreign.why}"))
-    reading.uses.append(_Use(given, foreign.to, value, foreign.source))
+    fault = ""
+    if given.key == "custom_dataset_info":
+        fault = f"the file must be called dataset_info.json, not {shown(value)}"
+        value = compat.folder_of_info(value)
+    elif foreign.values:
+        fault = f"must be true or false, not {shown(value)}"
+        value = foreign.values.get(value) if isinstance(value, bool) else None
+    if fault and not value:
+        reading.problems.append(given.problem(fault, path=()))
+    else:
+        reading.uses.append(_Use(given, foreign.to, value, foreign.source))
 
 
-def _note(given: Given, text: str) -> str:
-    return f"{given.where}: {text}" if given.layer else f"{given.origin}: {given.key}: {text}"
+def _note(given: Given, text: str) -> _Note:
+    place = given.where if given.layer else f"{given.origin}: {given.key}"
+    return given.order, f"{place}: {text}"
+
+
+def _translation(use: _Use) -> _Note:
+    why = compat.FOREIGN[use.given.key].why
+    return _note(use.given, f"read as {use.to}: {spelled(use.value)}; {why}")
 
 
 def _unknown(given: Given, value: Any) -> Problem:
@@ -197,22 +211,26 @@ def _choose(reading: _Reading) -> dict[str, list[_Use]]:
         rivals = chosen.get(use.to, [])
         if use.given.item:
             chosen[use.to] = [*rivals, use]
-        elif not rivals or rivals[-1].given.layer < use.given.layer:
+        elif not rivals or rivals[-1].given.layer < use.given.layer or _same_key(rivals[-1], use):
             chosen[use.to] = [use]
         elif rivals[-1].value != use.value:
-            other = rivals[-1]
-            place = f" in line {other.given.entry.line}" if not other.given.layer else ""
-            text = (
-                f"says {use.to}: {_spell(use)}, but {other.given.key}{place} says {_spell(other)}"
-            )
-            reading.problems.append(
-                use.given.problem(text, fix=f"keep one of {use.given.key} and {other.given.key}")
-            )
+            reading.problems.append(_contradiction(use, rivals[-1]))
     return chosen
 
 
-def _spell(use: _Use) -> str:
-    return use.value if isinstance(use.value, str) else shown(use.value)
+def _same_key(one: _Use, other: _Use) -> bool:
+    """`a.b=1 a={}`: one key said in two ways, of which the last one counts."""
+    return one.given.key == other.given.key
+
+
+def _contradiction(use: _Use, other: _Use) -> Problem:
+    """bf16: true and compute_dtype: float32."""
+    place = "" if other.given.layer else f" in line {other.given.entry.line}"
+    text = (
+        f"says {use.to}: {spelled(use.value)}, "
+        f"but {other.given.key}{place} says {spelled(other.value)}"
+    )
+    return use.given.problem(text, fix=f"keep one of {use.given.key} and {other.given.key}")
 
 
 def _merged(uses: list[_Use]) -> Any:
@@ -232,7 +250,7 @@ def _validate(
     """The config, or None after every problem has been added to `problems`."""
     config, bad = _attempt(values, chosen, problems)
     missing = [name for name in _REQUIRED if name not in values]
-    problems += [_missing(name, path) for name in missing if not _hidden(name, problems)]
+    problems.extend(_missing(name, path) for name in missing if not _hidden(name, problems))
     if bad:  # rules between keys, as far as the right keys go
         rest = {name: value for name, value in values.items() if name not in bad}
         stand_in = dict.fromkeys(_REQUIRED, "x")
@@ -271,10 +289,9 @@ def _found(detail: Any) -> list[checks.Found]:
     place = detail["loc"][:2] if kind(_FIELDS[name].annotation) == "names" else (name,)
     takes = "text" if len(place) > 1 else expects(_FIELDS[name])
     sentence = f"must be {takes}, not {shown(detail['input'])}"
-    if detail["input"] is None and not nullable(_FIELDS[name].annotation):
-        default = _FIELDS[name].get_default()
-        spelled = default if isinstance(default, str) else shown(default)
-        sentence += "" if _FIELDS[name].is_required() else f"; without the key it is {spelled}"
+    if detail["input"] is None and len(place) == 1:
+        default = spelled(_FIELDS[name].get_default())
+        sentence += "" if _FIELDS[name].is_required() else f"; without the key it is {default}"
     return [checks.Found(place, sentence)]
 
 
@@ -287,7 +304,17 @@ def _problem(one: checks.Found, chosen: Mapping[str, list[_Use]]) -> Problem:
     number = next((step for step in path if isinstance(step, int)), None)
     if number is not None:
         sentence = f"item {number + 1} {sentence}"
-    return use.given.problem(sentence, path=path)
+    return use.given.problem(sentence, path=path, fix=_example(use))
+
+
+def _example(use: _Use) -> str:
+    """Something to write instead: the default, or an example where there is none."""
+    if use.to == "ollama_parameters":
+        return "ollama_parameters: {temperature: 0.2, top_p: 0.9}  (an example)"
+    value, what = spelled(_FIELDS[use.to].get_default()), "the default"
+    if use.to in _REQUIRED:
+        value, what = _REQUIRED[use.to][1], "an example"
+    return (f"{use.to}={value}" if use.given.layer else f"{use.to}: {value}") + f"  ({what})"
 
 
 def _missing(name: str, path: Path | None) -> Problem:

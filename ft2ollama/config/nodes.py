@@ -68,7 +68,11 @@ class Entry:
 
     def value(self, *, as_text: bool = False) -> Any:
         """The plain value. as_text: 007, no and 1e5 stay as they were written."""
-        return _plain(self.node, as_text=as_text, left=[_MOST_VALUES])
+        try:
+            return _plain(self.node, as_text=as_text, left=[_MOST_VALUES])
+        except RecursionError:  # a: &x [*x]
+            line, column = _position(self.node.start_mark)
+            raise Malformed("an alias (*name) holds itself", line, column) from None
 
     def position(self, path: Sequence[str | int]) -> tuple[int, int]:
         """Line and column of the value, or of the item that `path` leads to."""
@@ -89,7 +93,7 @@ def compose(text: str, *, json: bool = False) -> yaml.Node | None:
     except yaml.reader.ReaderError as error:
         line, column = _place_of(text, error.position)
         raise Malformed(
-            f"character U+{ord(error.character):04X} cannot be in a text file", line, column
+            f"character U+{int(error.character):04X} cannot be in a text file", line, column
         ) from None
     except yaml.MarkedYAMLError as error:
         raise _malformed(error, text) from None
@@ -98,7 +102,8 @@ def compose(text: str, *, json: bool = False) -> yaml.Node | None:
     finally:
         if loader is not None:
             loader.dispose()
-    return node
+    nothing = isinstance(node, yaml.ScalarNode) and node.tag == _TAG + "null"
+    return None if nothing else node
 
 
 def entries(node: yaml.Node) -> list[Entry]:

@@ -1,10 +1,12 @@
 """Rows of a data file -> conversations; the format is detected from the keys and said.
 
-| format | a row has | as in |
-|---|---|---|
-| sharegpt | `conversations`: [{from, value}] (or the columns and tags of dataset_info.json) | LLaMA-Factory data/README.md |
-| alpaca | instruction, input, output, optional system and history | LLaMA-Factory data/README.md |
-| messages | `messages`: [{role, content}] | OpenAI fine-tuning API |
+| format | a row has |
+|---|---|
+| sharegpt | `conversations`: [{from, value}], or the columns and tags of dataset_info.json |
+| alpaca | instruction, input, output, optional system and history |
+| messages | `messages`: [{role, content}], as the OpenAI fine-tuning API takes them |
+
+The first two and dataset_info.json are as LLaMA-Factory's data/README.md describes them.
 
 A row that cannot be trained on is a problem with its place; problems are collected, never skipped.
 """
@@ -28,7 +30,7 @@ ROLES = {
 
 @dataclass(frozen=True)
 class Conversation:
-    """messages: [{role, content}] that ends with an assistant turn.  place: file and row or line."""
+    """messages: [{role, content}], an assistant turn last.  place: file and row or line."""
 
     messages: tuple[dict[str, str], ...]
     place: str
@@ -48,7 +50,7 @@ class BadRow(Exception):
 
 
 def detect_format(row: Row, columns: Columns) -> str:
-    """`sharegpt`, `alpaca` or `messages`, from what dataset_info.json says or else from the keys."""
+    """`sharegpt`, `alpaca` or `messages`: as dataset_info.json says, else from the keys."""
     named = {"sharegpt": "sharegpt", "alpaca": "alpaca", "openai": "messages"}
     if columns.formatting in named:
         return named[columns.formatting]
@@ -90,7 +92,9 @@ def _sharegpt(row: Row, columns: Columns) -> list[dict[str, str]]:
         )
     }
     key = columns.columns.get("messages", "conversations")
-    messages = _turns(row, key, tags.get("role_tag", "from"), tags.get("content_tag", "value"), roles)
+    messages = _turns(
+        row, key, tags.get("role_tag", "from"), tags.get("content_tag", "value"), roles
+    )
     return _with_system(messages, _optional(row, columns.columns.get("system", "system")))
 
 
@@ -103,7 +107,9 @@ def _turns(
     known, messages = {**ROLES, **roles}, []
     for number, turn in enumerate(turns, 1):
         if not isinstance(turn, Mapping) or role_tag not in turn or content_tag not in turn:
-            raise BadRow(f"{key}[{number}]: must have {role_tag!r} and {content_tag!r}: {turn!r:.60}")
+            raise BadRow(
+                f"{key}[{number}]: must have {role_tag!r} and {content_tag!r}: {turn!r:.60}"
+            )
         role, content = turn[role_tag], turn[content_tag]
         if role not in known:
             raise BadRow(f"{key}[{number}].{role_tag}: {role!r} is none of {', '.join(known)}")
@@ -128,7 +134,7 @@ def _alpaca(row: Row, columns: Columns) -> list[dict[str, str]]:
             {"role": "user", "content": str(pair[0])},
             {"role": "assistant", "content": str(pair[1])},
         ]
-    # LLaMA-Factory joins instruction and input by a newline (data/converter.py, AlpacaDatasetConverter).
+    # LLaMA-Factory joins them by a newline (data/converter.py, AlpacaDatasetConverter).
     messages += [
         {"role": "user", "content": f"{prompt}\n{query}" if query else prompt},
         {"role": "assistant", "content": _text(row, column("response", "output"))},
@@ -161,7 +167,9 @@ def _check_order(messages: Sequence[Mapping[str, str]]) -> None:
     turns = roles[1:] if roles[:1] == ["system"] else roles
     wanted = ["user", "assistant"] * (len(turns) // 2)
     if not turns or turns != wanted:
-        raise BadRow(f"turns must alternate user, assistant and end with assistant: {', '.join(roles)}")
+        raise BadRow(
+            f"turns must alternate user, assistant and end with assistant: {', '.join(roles)}"
+        )
     for number, message in enumerate(messages, 1):
         if message["role"] == "assistant" and not message["content"].strip():
             raise BadRow(f"turn {number}: the answer is empty, nothing can be learned from it")

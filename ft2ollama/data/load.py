@@ -62,7 +62,10 @@ def load_dataset(
     if problems:
         raise DataError(
             f"{len(problems)} problem(s) in the training data",
-            "\n".join(problems[:_SHOWN] + [f"... and {len(problems) - _SHOWN} more"] * (len(problems) > _SHOWN)),
+            "\n".join(
+                problems[:_SHOWN]
+                + [f"... and {len(problems) - _SHOWN} more"] * (len(problems) > _SHOWN)
+            ),
             "mend the rows named above",
         )
     digest = sha256_text("\n".join(f"{s.columns} {sha256_file(s.path)}" for s in sources))
@@ -166,7 +169,9 @@ def _read_info(path: Path) -> dict[str, Any]:
         raise _broken(path, [_json_problem(path, error, error.lineno)]) from error
     if not isinstance(info, dict):
         raise DataError(
-            f"{path}: must hold an object", f"it holds a {type(info).__name__}", 'write {"name": {"file_name": ...}}'
+            f"{path}: must hold an object",
+            f"it holds a {type(info).__name__}",
+            'write {"name": {"file_name": ...}}',
         )
     return info
 

@@ -1,12 +1,12 @@
 """Conversation -> token ids and labels, by the same template object that is published.
 
-The learned part is found by prefix rendering: the text up to an assistant turn, with the generation
-prompt, must be a prefix of the whole text, and so must the text up to the end of the turn; what lies
-between is the answer. It is cut after its last stop token, so the model learns to stop and nothing
-after it. Character spans become token labels through the tokenizer's offsets.
+The learned part is found by prefix rendering: the text up to an assistant turn, with the
+generation prompt, must be a prefix of the whole text, and so must the text up to the end of the
+turn; what lies between is the answer. It is cut after its last stop token, so the model learns to
+stop and nothing after it. Character spans become token labels through the tokenizer's offsets.
 
-A text that holds a special token as plain characters is refused: inside the prompt it would become a
-control token, in training here and in Ollama alike.
+A text that holds a special token as plain characters is refused: inside the prompt it would become
+a control token, in training here and in Ollama alike.
 """
 
 from __future__ import annotations
@@ -166,9 +166,7 @@ def _refuse_special_tokens(messages: Sequence[dict[str, Any]], special: Sequence
                 raise BadRow(f"turn {number}: the text holds the special token {token}")
 
 
-def _with_system(
-    messages: Sequence[dict[str, str]], system: str
-) -> Sequence[dict[str, str]]:
+def _with_system(messages: Sequence[dict[str, str]], system: str) -> Sequence[dict[str, str]]:
     if not system or messages[0]["role"] == "system":
         return messages
     return [{"role": "system", "content": system}, *messages]

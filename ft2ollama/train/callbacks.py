@@ -41,7 +41,11 @@ class Reporter(TrainerCallback):  # type: ignore[misc]
         logs = logs or {}
         if "eval_loss" in logs:
             self._report(
-                {"event": "eval", "step": state.global_step, "eval_loss": round(logs["eval_loss"], 5)}
+                {
+                    "event": "eval",
+                    "step": state.global_step,
+                    "eval_loss": round(logs["eval_loss"], 5),
+                }
             )
         if "loss" not in logs:
             return
@@ -54,7 +58,9 @@ class Reporter(TrainerCallback):  # type: ignore[misc]
                 "loss": round(logs["loss"], 5),
                 "grad_norm": round(float(logs.get("grad_norm", 0.0)), 4),
                 "lr": logs.get("learning_rate", 0.0),
-                "tokens_per_s": round((tokens - self._tokens_before) / max(now - self._before, 1e-9), 1),
+                "tokens_per_s": round(
+                    (tokens - self._tokens_before) / max(now - self._before, 1e-9), 1
+                ),
                 "seconds": round(now - self._began, 2),
                 "mem_gb": round(memory_gb(), 2),
             }
@@ -81,7 +87,8 @@ class StopOnCtrlC(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """Take over SIGINT and SIGTERM while training."""
         self._previous = [
-            (number, signal.signal(number, self._press)) for number in (signal.SIGINT, signal.SIGTERM)
+            (number, signal.signal(number, self._press))
+            for number in (signal.SIGINT, signal.SIGTERM)
         ]
 
     def on_step_end(

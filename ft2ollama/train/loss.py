@@ -1,8 +1,8 @@
 """Cross entropy over the learned tokens only: the head is never computed where the loss is masked.
 
-The sum over learned tokens is divided by their number in the whole optimizer step, so the result does
-not depend on how the step was cut into micro-batches (transformers #34191). Skipping masked positions
-saves 28 % of a step on SmolLM2-135M, whose head is a fifth of its parameters.
+The sum over learned tokens is divided by their number in the whole optimizer step, so the result
+does not depend on how the step was cut into micro-batches (transformers #34191). Skipping masked
+positions saves 28 % of a step on SmolLM2-135M, whose head is a fifth of its parameters.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Everything that can be known before the first expensive second: base, data, steps, memory.
 
-In: the config.  Out: a `Plan` with the rendered samples and the lines to show, each with its reason.
+In: the config.  Out: a `Plan` with the rendered samples and what the user should know of them.
 All user mistakes (data, template, names) surface here. No torch in here.
 """
 
@@ -58,7 +58,7 @@ class Plan:
 
     @property
     def system(self) -> str:
-        """The system prompt that the training text had by default; it is published with the model."""
+        """The system prompt the training text had by default; it is published with the model."""
         return self.config.default_system or self.template.system
 
 
@@ -127,7 +127,7 @@ def check_stop_tokens(template: ChatTemplate, tokenizer: Tokenizer) -> None:
     if missing:
         raise UsageError(
             f"template {template.family} does not fit this model",
-            f"{', '.join(missing)} is no token of its vocabulary: the model could not learn to stop",
+            f"{', '.join(missing)} is no token of its vocabulary: it could not learn to stop",
             "leave `template` out, or choose a family whose tokens the model has",
         )
 
@@ -170,7 +170,9 @@ def parameters(folder: Path) -> int:
     for path in folder.glob("*.safetensors"):
         with path.open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        count += sum(math.prod(item["shape"]) for key, item in header.items() if key != "__metadata__")
+        count += sum(
+            math.prod(item["shape"]) for key, item in header.items() if key != "__metadata__"
+        )
     return count
 
 

@@ -9,7 +9,10 @@ from ft2ollama.files import replacing
 
 
 def plot_loss(
-    losses: Sequence[tuple[int, float]], eval_losses: Sequence[tuple[int, float]], folder: Path, title: str
+    losses: Sequence[tuple[int, float]],
+    eval_losses: Sequence[tuple[int, float]],
+    folder: Path,
+    title: str,
 ) -> list[Path]:
     """Draw (step, nats per token) pairs; returns the files written."""
     import matplotlib as mpl
@@ -20,7 +23,9 @@ def plot_loss(
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     steps, values = zip(*losses, strict=True)
-    axes.plot(steps, values, color="#2563eb", linewidth=1.8, marker="o", markersize=3, label="training")
+    axes.plot(
+        steps, values, color="#2563eb", linewidth=1.8, marker="o", markersize=3, label="training"
+    )
     if eval_losses:
         steps, values = zip(*eval_losses, strict=True)
         axes.plot(steps, values, color="#dc2626", marker="s", markersize=5, label="held out")

@@ -72,7 +72,6 @@ def replies(
     return found
 
 
-@torch.inference_mode()
 def greedy(
     model: Any, prompt: list[int], stop: set[int | None], limit: int
 ) -> tuple[list[int], bool]:
@@ -80,7 +79,8 @@ def greedy(
     found: list[int] = []
     past, ids = None, torch.tensor([prompt], device=model.device)
     for _ in range(limit):
-        output = model(input_ids=ids, past_key_values=past, use_cache=True)
+        with torch.inference_mode():
+            output = model(input_ids=ids, past_key_values=past, use_cache=True)
         token = int(output.logits[0, -1].argmax())
         if token in stop:
             return found, True

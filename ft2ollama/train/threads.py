@@ -30,10 +30,14 @@ def choose_threads(wanted: int | None) -> Threads:
         return Threads(int(os.environ["OMP_NUM_THREADS"]), "OMP_NUM_THREADS")
     import psutil
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     physical = min(cores, psutil.cpu_count(logical=False) or cores)
     if physical <= 2:
-        return Threads(1, f"{cores} cores: a second thread loses more on a busy machine than it wins")
+        return Threads(
+            1, f"{cores} cores: a second thread loses more on a busy machine than it wins"
+        )
     busy = min(physical - 1, round(os.getloadavg()[0]))
     return Threads(max(1, physical - busy), f"{physical} cores, load {os.getloadavg()[0]:.1f}")
 

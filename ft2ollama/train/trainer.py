@@ -60,7 +60,9 @@ def train(plan: Plan, run: Run, *, dtype: str, device: str, report: Report) -> N
 
 def latest_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint, if any."""
-    found = [path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").is_file()]
+    found = [
+        path for path in folder.glob("checkpoint-*") if (path / "trainer_state.json").is_file()
+    ]
     return max(found, key=lambda path: int(path.name.split("-")[1]), default=None)
 
 
@@ -73,7 +75,7 @@ class LearnedTokenTrainer(Trainer):  # type: ignore[misc]
         self,
         model: Any,
         inputs: dict[str, torch.Tensor],
-        return_outputs: bool = False,  # noqa: FBT001, FBT002 - transformers' signature
+        return_outputs: bool = False,
         num_items_in_batch: int | torch.Tensor | None = None,
     ) -> Any:
         """Loss of one micro-batch; its sum over the step is the mean over all learned tokens."""
@@ -83,7 +85,11 @@ class LearnedTokenTrainer(Trainer):  # type: ignore[misc]
         return (loss, {}) if return_outputs else loss
 
     def prediction_step(
-        self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: Any = None,
     ) -> tuple[torch.Tensor, None, None]:
         """Loss only: evaluation needs no logits."""
         with torch.no_grad():
@@ -103,7 +109,9 @@ class Collator:
         def padded(key: str, fill: int) -> torch.Tensor:
             return torch.tensor([[*row[key], *[fill] * (longest - len(row[key]))] for row in rows])
 
-        mask = [[1] * len(row["input_ids"]) + [0] * (longest - len(row["input_ids"])) for row in rows]
+        mask = [
+            [1] * len(row["input_ids"]) + [0] * (longest - len(row["input_ids"])) for row in rows
+        ]
         return {
             "input_ids": padded("input_ids", self._pad_id),
             "attention_mask": torch.tensor(mask),
@@ -173,9 +181,10 @@ def _arguments(config: Config, plan: Plan, folder: Path, device: str) -> Trainin
 
 
 def _rows(samples: Sequence[Sample]) -> list[dict[str, Any]]:
-    # The first label is never predicted; ignoring it keeps the trainer's count of learned tokens exact.
+    # The first label is never predicted: the trainer must not count it as learned.
     return [
-        {"input_ids": list(sample.ids), "labels": [IGNORED, *sample.labels[1:]]} for sample in samples
+        {"input_ids": list(sample.ids), "labels": [IGNORED, *sample.labels[1:]]}
+        for sample in samples
     ]
 
 
@@ -198,7 +207,7 @@ def _curve(run: Run) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
 def _summary(trainer: LearnedTokenTrainer, plan: Plan, dtype: str, device: str) -> dict[str, Any]:
     losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
     evals = [log["eval_loss"] for log in trainer.state.log_history if "eval_loss" in log]
-    if losses and not all(loss == loss and loss < float("inf") for loss in losses):  # noqa: PLR0124
+    if losses and not all(loss == loss and loss < float("inf") for loss in losses):
         raise JobError(
             "training diverged: the loss is not a number",
             f"learning_rate {plan.config.learning_rate:g}, {trainer.state.global_step} steps",
@@ -216,7 +225,7 @@ def _summary(trainer: LearnedTokenTrainer, plan: Plan, dtype: str, device: str) 
 
 
 def _save_adapter(model: Any, plan: Plan, folder: Path) -> None:
-    """PEFT files, whole or absent; the base is named as the user named it, never by a cache path."""
+    """PEFT files, whole or absent; the base goes by the user's name for it, not a cache path."""
     part = folder.with_name(".adapter.part")
     shutil.rmtree(part, ignore_errors=True)
     for config in model.peft_config.values():
@@ -236,7 +245,7 @@ def _interrupted(run: Run, step: int, steps: int) -> Interrupted:
 
 
 def _quiet() -> None:
-    """Silence what the libraries say to developers; our own notes and errors say what users need."""
+    """Silence what the libraries tell developers; our own notes say what users need."""
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     warnings.filterwarnings("ignore", module=r"(torch|transformers|peft|accelerate)(\..*)?")

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from fixtures_ollama import Handle, Serve
 
 from ft2ollama import pypi
 from ft2ollama.errors import ExitCode, MachineError
 from ft2ollama.paths import cache_dir
 from ft2ollama.pypi import Wheel, extract_member, fetch_wheels
 
-from .conftest import Serve, reply
 
 
 @pytest.fixture(autouse=True)
@@ -126,7 +126,7 @@ def test_index_lacks_it(index: Path, tmp_path: Path) -> None:
 
 def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PIP_RETRIES", "1")
     with pytest.raises(MachineError) as caught:
         fetch_wheels([Wheel("ft2demo", "1.0", "0" * 64, 1)], tmp_path / "out")
     assert "did not reach the package index" in caught.value.what
@@ -153,7 +153,7 @@ def test_a_pip_module_in_the_current_folder_is_not_run(
     assert fetch_wheels([make_wheel(index)], tmp_path / "out")
 
 
-def slow_index(wheel: Path, seconds: float, asked: list[str]) -> object:
+def slow_index(wheel: Path, seconds: float, asked: list[str]) -> Handle:
     """Serve one wheel in two halves, with a pause between them."""
 
     def handle(request: BaseHTTPRequestHandler) -> None:
@@ -187,7 +187,7 @@ def test_progress_shows_the_bytes_under_way(
     wheel = make_wheel(tmp_path / "www", payload=os.urandom(1 << 21))
     seen: list[tuple[int, int]] = []
     handle = slow_index(next((tmp_path / "www").iterdir()), 1.0, [])
-    with serve(handle) as url:  # type: ignore[arg-type]
+    with serve(handle) as url:
         monkeypatch.setenv("PIP_INDEX_URL", f"{url}/simple")
         fetch_wheels([wheel], tmp_path / "out", progress=lambda *now: seen.append(now))
     done = [now for now, _ in seen]
@@ -206,7 +206,7 @@ def test_ctrl_c_ends_pip(tmp_path: Path, serve: Serve, monkeypatch: pytest.Monke
         "from ft2ollama.pypi import Wheel, fetch_wheels\n"
         f"fetch_wheels([Wheel('ft2demo', '1.0', '0' * 64, {wheel.size})], Path(sys.argv[1]))\n"
     )
-    with serve(handle) as url:  # type: ignore[arg-type]
+    with serve(handle) as url:
         monkeypatch.setenv("PIP_INDEX_URL", f"{url}/simple")
         child = subprocess.Popen(
             [sys.executable, "-c", code, str(tmp_path / "out")], stderr=subprocess.PIPE

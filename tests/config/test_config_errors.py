@@ -1,0 +1,415 @@
+"""Every mistake a config can have, with the exact text that the user sees."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ft2ollama.config import load_config
+from ft2ollama.errors import ConfigError, ExitCode
+
+Fail = Callable[..., ConfigError]
+NEEDED = "model_name_or_path: base\ndataset: train.json\n"  # lines 1 and 2
+NO_COLON = "no ': ' (colon and blank) between key and value"
+FULL_WIDTH = "the colon is the full-width '：'; write ': ' (colon and blank)"
+KEYS = "every key with its range: python -m ft2ollama.config.docs"
+
+
+def why(fail: Fail, lines: str, *overrides: str) -> str:
+    """The `why` of a config whose lines from the third on are `lines`."""
+    return fail(NEEDED + lines, *overrides).why
+
+
+def test_everything_at_once_in_the_order_of_the_file(fail: Fail) -> None:
+    error = fail(
+        "lora_rnak: 8\n"
+        "dataset: [a.json, {b: c}]\n"
+        "learning_rate: fast\n"
+        "lora_alpha: 16\n"
+        "lora_alpha: 8\n"
+        "deepspeed: ds_z3.json\n"
+        "mask_history: true\n"
+        "train_on_prompt: true\n"
+        "ollama_parameters: {temprature: 1, temperature: hot}\n",
+        "seed=-1",
+        "nonsense",
+    )
+    assert str(error) == (
+        "train.yaml has 11 problems\n"
+        "  train.yaml: model_name_or_path: is required: a folder, a .gguf file, a hub id or "
+        "ollama:NAME\n"
+        "  train.yaml:1:1: lora_rnak: no such key; did you mean lora_rank?\n"
+        "  train.yaml:2:19: dataset: item 2 must be text, not a mapping\n"
+        "  train.yaml:3:16: learning_rate: must be a number, above 0 and at most 1, not 'fast'\n"
+        "  train.yaml:5:1: lora_alpha: given twice, first in line 4\n"
+        "  train.yaml:6:1: deepspeed: refused: training over several GPUs comes with a later "
+        "version; remove the key to train on one device\n"
+        "  train.yaml:7:15: mask_history: true leaves earlier turns out and train_on_prompt: true "
+        "learns them; keep one of the two\n"
+        "  train.yaml:9:33: ollama_parameters.temprature: Ollama has no such parameter; did you "
+        "mean temperature?\n"
+        "  train.yaml:9:49: ollama_parameters.temperature: must be a number, not 'hot'\n"
+        "  override seed=-1: must be a whole number from 0 to 4294967295, not -1\n"
+        "  override nonsense: must be key=value\n"
+        f"  fix: {KEYS}"
+    )
+    assert error.code is ExitCode.USAGE
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("lora_rank: abc", "3:12: lora_rank: must be a whole number from 1 to 1024, not 'abc'"),
+        ("lora_rank: 0", "3:12: lora_rank: must be a whole number from 1 to 1024, not 0"),
+        ("lora_rank: 2.5", "3:12: lora_rank: must be a whole number from 1 to 1024, not 2.5"),
+        ("lora_rank: true", "3:12: lora_rank: must be a whole number from 1 to 1024, not true"),
+        (
+            "lora_rank:",
+            "3:11: lora_rank: must be a whole number from 1 to 1024, not null; "
+            "without the key it is 16",
+        ),
+        ("lora_rank: [8]", "3:12: lora_rank: must be a whole number from 1 to 1024, not a list"),
+        (
+            "learning_rate: 1e-4x",
+            "3:16: learning_rate: must be a number, above 0 and at most 1, not '1e-4x'",
+        ),
+        (
+            "learning_rate: 1e999",
+            "3:16: learning_rate: must be a number, above 0 and at most 1, not inf",
+        ),
+        (
+            "lora_dropout: 1.0",
+            "3:15: lora_dropout: must be a number, at least 0 and below 1, not 1",
+        ),
+        ("use_rslora: maybe", "3:13: use_rslora: must be true or false, not 'maybe'"),
+        ("hub: github", "3:6: hub: must be one of huggingface, modelscope, not 'github'"),
+        ("export_quant: Q4_K_M",
+         "3:15: export_quant: must be one of Q8_0, F16, BF16, F32, not 'Q4_K_M'"),
+        ("stage: sft2", "3:8: stage: must be sft, not 'sft2'"),
+        ("template: ''", "3:11: template: must be text, not ''"),
+        ("output_dir: {a: b}", "3:13: output_dir: must be a path, not a mapping"),
+        (
+            "lora_target: []",
+            "3:14: lora_target: must be a name or a list of names, not an empty list",
+        ),
+        ("lora_target: [q, null]", "3:18: lora_target: item 2 must be text, not null"),
+        (
+            "finetuning_type: full",
+            "3:18: finetuning_type: full is not possible: full fine-tuning comes with a later "
+            "version; write lora",
+        ),
+        (
+            "finetuning_type: QLoRA",
+            "3:18: finetuning_type: QLoRA is not possible: 4-bit QLoRA comes with a later version; "
+            "write lora, which is 16-bit LoRA",
+        ),
+        (
+            "stage: dpo",
+            "3:8: stage: dpo is not possible: preference training comes with a later version; "
+            "write sft",
+        ),
+        (
+            "trust_remote_code: true",
+            "3:20: trust_remote_code: true is refused: code that comes with a download is never "
+            "run, and a model that transformers knows needs none",
+        ),
+        ("max_steps: 0", "3:12: max_steps: must be -1 (no limit) or at least 1, not 0"),
+        (
+            "val_size: 1.5",
+            "3:11: val_size: is a share below 1 or a whole count of conversations, not 1.5",
+        ),
+        (
+            "lora_target: all,q_proj",
+            "3:14: lora_target: all already covers the others; give all, or the names alone",
+        ),
+        (
+            "ollama_name: 我的模型",
+            "3:14: ollama_name: must be a name that Ollama takes (letters a-z, digits, '.', '-' "
+            "and '_', then perhaps ':' and a tag), not '我的模型'",
+        ),
+        (
+            "ollama_name: faq:cloud",
+            "3:14: ollama_name: Ollama reads the tag cloud as the place where a model runs; take "
+            "another tag",
+        ),
+        (
+            "template: ../chatml",
+            "3:11: template: is part of a folder name: no blanks, slashes or :*?\"<>| in it, not "
+            "'../chatml'",
+        ),
+        (
+            "ollama_parameters: 5",
+            "3:20: ollama_parameters: must be a mapping such as {temperature: 0.2}, not 5",
+        ),
+        (
+            "ollama_parameters: {num_ctx: 8192}",
+            "3:30: ollama_parameters.num_ctx: has its own key here; write num_ctx outside "
+            "ollama_parameters",
+        ),
+        (
+            "ollama_parameters: {mirostat: 1}",
+            "3:31: ollama_parameters.mirostat: Ollama no longer uses it; remove it",
+        ),
+        (
+            "ollama_parameters: {stop: [a, 1]}",
+            "3:27: ollama_parameters.stop: must be text or a list of texts, not a list",
+        ),
+        ("lora-rank: 8", "3:1: lora-rank: no such key; did you mean lora_rank?"),
+        ("LoraRank: 8", "3:1: LoraRank: no such key; did you mean lora_rank?"),
+        ("lr: 1", "3:1: lr: no such key; did you mean learning_rate?"),
+        ("lora_r: 8", "3:1: lora_r: no such key; did you mean lora_rank?"),
+        ("zzz: 8", "3:1: zzz: no such key"),
+        (
+            "overwrite_cahce: true",
+            "3:1: overwrite_cahce: no such key; did you mean overwrite_cache (LLaMA-Factory's "
+            "key, ignored here)?",
+        ),
+        (
+            "lora:\n  lora_rank: 8",
+            "3:1: lora: no such key; keys are not grouped here, write those below it at the left "
+            "margin",
+        ),
+        ("<<: {a: 1}", "3:1: <<: keys are not merged here; write them out"),
+        (
+            "use_dora: true",
+            "3:1: use_dora: refused: a GGUF adapter has no place for it; remove the key to train a "
+            "plain LoRA",
+        ),
+        ("bf16: maybe", "3:7: bf16: must be true or false, not 'maybe'"),
+        (
+            "max_length: abc",
+            "3:13: max_length: (here cutoff_len) must be a whole number from 16 to 1048576, not "
+            "'abc'",
+        ),
+        (
+            "custom_dataset_info: my.json",
+            "3:22: custom_dataset_info: the file must be called dataset_info.json, not 'my.json'",
+        ),
+        (
+            "compute_dtype: float32\nbf16: true",
+            "4:1: bf16: says compute_dtype: bfloat16, but compute_dtype in line 3 says float32",
+        ),
+        (
+            "warmup_ratio: 0.1\nwarmup_steps: 5",
+            "3:15: warmup_ratio: 0.1 and warmup_steps 5 say the same thing twice; keep one of the "
+            "two",
+        ),
+        (
+            "lr_scheduler_type: constant\nwarmup_steps: 5",
+            "3:20: lr_scheduler_type: constant has no warm-up, but warmup_steps is 5; write "
+            "constant_with_warmup",
+        ),
+        (
+            "max_samples: 8\nval_size: 8",
+            "4:11: val_size: 8 leaves nothing to train on: max_samples allows 8 conversations",
+        ),
+        ("hub: !!python/name:os.system x", "3:6: hub: the tag !!python/name:os.system has no "
+         "meaning here"),
+        ("hub: !secret x", "3:6: hub: the tag !secret has no meaning here"),
+        ("dataset_dir: &x [*x]", "3:14: dataset_dir: an alias (*name) holds itself"),
+        ("ollama_parameters: {seed: 1, seed: 2}", "3:30: ollama_parameters: seed: given twice"),
+    ],
+)  # fmt: skip
+def test_one_line_is_wrong(fail: Fail, line: str, text: str) -> None:
+    error = fail(NEEDED + line + "\n")
+    assert error.what == "train.yaml has 1 problem"
+    assert error.why == f"train.yaml:{text}"
+    assert error.fix
+
+
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [
+        ("lora_rank=abc", "must be a whole number from 1 to 1024, not 'abc'"),
+        ("lora_rank=", "must be a whole number from 1 to 1024, not null; without the key it is 16"),
+        ("lora_rnak=8", "no such key; did you mean lora_rank?"),
+        ("lora_rank", "must be key=value"),
+        ("=8", "must be key=value"),
+        ("lora_target=[q_proj", "expected ',' or ']', but got '<stream end>'"),
+        ("ollama_parameters.temprature=1",
+         "Ollama has no such parameter; did you mean temperature?"),
+        ("lora_rank.x=1", "only ollama_parameters has parts"),
+        ("quantization_bit=4", "refused: 4-bit QLoRA needs CUDA and comes with a later version; "
+         "remove the key to train a 16-bit LoRA"),
+        ("train_on_prompt=1.5", "must be true or false, not 1.5"),
+        ("val_size=!x 1", "the tag !x has no meaning here"),
+        ("template=''", "must be text, not ''"),
+    ],
+)  # fmt: skip
+def test_override_is_wrong(fail: Fail, word: str, text: str) -> None:
+    error = fail(NEEDED, word)
+    assert error.what == "train.yaml has 1 problem"
+    assert error.why == f"override {word}: {text}"
+    assert error.fix
+
+
+def test_rules_between_keys_are_told_beside_other_problems(fail: Fail) -> None:
+    text = why(fail, "lora_rank: abc\nmask_history: true\ntrain_on_prompt: true\n")
+    assert text.splitlines() == [
+        "train.yaml:3:12: lora_rank: must be a whole number from 1 to 1024, not 'abc'",
+        "train.yaml:4:15: mask_history: true leaves earlier turns out and train_on_prompt: true "
+        "learns them; keep one of the two",
+    ]
+
+
+def test_a_rule_is_silent_when_one_of_its_keys_is_wrong(fail: Fail) -> None:
+    assert why(fail, "mask_history: true\ntrain_on_prompt: perhaps\n") == (
+        "train.yaml:4:18: train_on_prompt: must be true or false, not 'perhaps'"
+    )
+
+
+def test_a_misspelt_required_key_is_one_problem(fail: Fail) -> None:
+    assert fail("model_name_or_pth: x\ndataset: a\n").why == (
+        "train.yaml:1:1: model_name_or_pth: no such key; did you mean model_name_or_path?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "problem"),
+    [
+        ("lora_rank:8\nseed: 1\n", "1:1", NO_COLON),
+        ("seed: 1\nlora_rank 8\nhub: x\n", "2:1", NO_COLON),
+        ("lora_rank：8\nseed: 1\n", "1:1", FULL_WIDTH),
+        ("seed: 1\nlora_rank：8\n", "2:1", FULL_WIDTH),
+        ("seed: 1\n\tlora_rank: 8\n", "2:1", "a tab cannot indent here; use spaces"),
+        ("seed: 1\n  hub: x\n", "2:1", "wrong indentation; keys begin at the left margin"),
+        (
+            "default_system: Answer: yes\n",
+            "1:23",
+            "a second ': ' in this line; put text with ': ' in quotes",
+        ),
+        ("lora_target: [a, b\nseed: 1\n", "2:5", "expected ',' or ']', but got ':'"),
+        (
+            "seed: 1\n---\nseed: 2\n",
+            "2:1",
+            "a second document ('---') begins here; a config is one document",
+        ),
+        ("- seed\n- 1\n", "1:1", "must be lines of 'key: value', not a list"),
+        ("train\n", "1:1", "must be lines of 'key: value', not the text 'train'"),
+        ("[a, b]: c\n", "1:1", "a key must be a plain word"),
+        ("seed: *x\n", "1:7", "found undefined alias 'x'"),
+        ("seed: 1\nhub: a\x07b\n", "2:7", "character U+0007 cannot be in a text file"),
+    ],
+)
+def test_not_yaml(fail: Fail, text: str, place: str, problem: str) -> None:
+    error = fail(text)
+    assert error.what == "train.yaml is not a config"
+    assert error.why == f"train.yaml:{place}: {problem}"
+    line = place.split(":")[0]
+    assert error.fix == f"correct line {line}; a line is 'key: value', such as lora_rank: 16"
+
+
+def test_nested_without_end(fail: Fail) -> None:
+    error = fail("a: " + "[" * 100_000)
+    assert error.why == "train.yaml: lists or mappings are nested too deeply"
+
+
+def test_aliases_that_multiply(fail: Fail) -> None:
+    lines = ["a: &a [x,x,x,x,x,x,x,x,x,x]"]
+    for old, new in zip("abcdefgh", "bcdefghi", strict=True):
+        lines.append(f"{new}: &{new} [{','.join(['*' + old] * 10)}]")
+    error = fail(NEEDED + "\n".join(lines))
+    assert "its aliases (*name) make too many values" in error.why
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "# nothing yet\n", "---\n", "\ufeff"])
+def test_empty_file(fail: Fail, text: str) -> None:
+    error = fail(text)
+    assert str(error) == (
+        "train.yaml is empty\n"
+        "  a config has two keys at least\n"
+        "  fix: printf 'model_name_or_path: Qwen/Qwen2.5-0.5B-Instruct\\ndataset: train.json\\n' "
+        "> train.yaml"
+    )
+
+
+def test_gbk_file(fail: Fail) -> None:
+    error = fail("seed: 1\ndefault_system: 你好\n".encode("gb18030"))
+    assert str(error) == (
+        "train.yaml is not UTF-8\n"
+        "  train.yaml:2: byte 0xC4 cannot be read; perhaps it is GBK\n"
+        "  fix: iconv -f GB18030 -t UTF-8 train.yaml > utf8.yaml"
+    )
+
+
+def test_utf16_file(fail: Fail) -> None:
+    error = fail(NEEDED.encode("utf-16"))
+    assert str(error) == (
+        "train.yaml is not UTF-8\n"
+        "  it is UTF-16, as PowerShell's > writes it\n"
+        "  fix: iconv -f UTF-16 -t UTF-8 train.yaml > utf8.yaml"
+    )
+
+
+def test_a_model_in_place_of_a_config(fail: Fail) -> None:
+    error = fail(b"GGUF" + b"\0" * 2_000_000, name="model.gguf")
+    assert error.why == "it has 2.0 MB; a config is a page of text"
+
+
+def test_missing_file_and_the_near_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("train.yaml").write_text(NEEDED)
+    with pytest.raises(ConfigError) as caught:
+        load_config(Path("trian.yaml"))
+    assert str(caught.value) == (
+        "cannot read trian.yaml\n  there is no such file\n  fix: did you mean train.yaml?"
+    )
+    with pytest.raises(ConfigError, match="cannot read nowhere") as caught:
+        load_config(Path("nowhere/train.yaml"))
+    assert caught.value.why == "there is no folder nowhere"
+    with pytest.raises(ConfigError) as caught:
+        load_config(Path("lora_rank=8"))
+    assert caught.value.why == "a config file comes before key=value"
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "b.yaml").write_text(NEEDED)
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path)
+    assert (caught.value.why, caught.value.fix) == (
+        "it is a folder",
+        f"give the file: {tmp_path / 'b.yaml'}",
+    )
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_unreadable(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(NEEDED)
+    path.chmod(0)
+    with pytest.raises(ConfigError, match="Permission denied"):
+        load_config(path)
+
+
+def test_nothing_given() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, ["dataset=a.json"])
+    assert str(caught.value) == (
+        "the config has 1 problem\n"
+        "  command line: model_name_or_path: is required: a folder, a .gguf file, a hub id or "
+        "ollama:NAME\n"
+        "  fix: model_name_or_path=Qwen/Qwen2.5-0.5B-Instruct"
+    )
+
+
+def test_a_secret_is_not_repeated(fail: Fail) -> None:
+    assert "hf_secret" not in str(fail(NEEDED + "hub_token: hf_secret\nlora_rank: x\n"))
+
+
+@pytest.mark.parametrize(
+    ("line", "fix"),
+    [
+        ("lora_rank: x", "lora_rank: 16  (the default)"),
+        ("dataset: ''", "dataset: train.jsonl  (an example)"),
+        ("lora_rnak: 8", "write lora_rank"),
+        ("deepspeed: x.json", "remove deepspeed"),
+        ("zzz: 1", KEYS),
+    ],
+)
+def test_the_fix_of_a_single_problem(fail: Fail, line: str, fix: str) -> None:
+    key = line.split(":")[0]
+    needed = "".join(f"{one}\n" for one in NEEDED.splitlines() if not one.startswith(f"{key}:"))
+    assert fail(needed + line).fix == fix

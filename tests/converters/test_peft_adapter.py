@@ -1,0 +1,241 @@
+"""Reading PEFT folders: scales, key forms, and every refusal before anything is written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import converters
+from converters.errors import ConvertError, DoesNotFit, Unsupported
+from converters.peft_adapter import rank_and_scale, read_adapter
+
+Q0 = "base_model.model.model.layers.0.self_attn.q_proj"
+
+
+@pytest.fixture
+def adapter(base, make_adapter, tmp_path):
+    """A plain adapter that the test may spoil."""
+    return shutil.copytree(make_adapter(base), tmp_path / "adapter")
+
+
+def edit_config(adapter, **values):
+    path = adapter / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def edit_tensors(adapter, change):
+    path = adapter / "adapter_model.safetensors"
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+
+
+@pytest.mark.oracle
+def test_rank_and_scale_are_what_peft_computes(base, make_adapter, judge):
+    adapter = make_adapter(
+        base,
+        use_rslora=True,
+        lora_alpha=9,
+        rank_pattern={"q_proj": 8, r"layers\.1\.mlp\.(up|down)_proj": 2, "proj": 5},
+        alpha_pattern={"^model.layers.0.self_attn.v_proj": 3, "mlp.gate_proj": 1, "oproj": 77},
+    )
+    tuned = judge.tuned(base, adapter)
+    pairs = read_adapter(adapter).pairs
+    seen = 0
+    for name, module in tuned.base_model.model.named_modules():
+        if hasattr(module, "lora_A"):
+            pair = pairs[name]
+            assert pair.rank == module.r["default"], name
+            assert pair.scale == pytest.approx(module.scaling["default"], rel=1e-12), name
+            seen += 1
+    assert seen == len(pairs) == 14
+    assert len({pair.scale for pair in pairs.values()}) >= 5
+
+
+def test_defaults_without_patterns():
+    assert rank_and_scale("a.q_proj", {"r": 4, "lora_alpha": 8}) == (4, 2.0)
+    assert rank_and_scale("a.q_proj", {"r": 4, "lora_alpha": 8, "use_rslora": True}) == (4, 4.0)
+    # the pattern must match to the end and begin at a dot
+    config = {"r": 4, "lora_alpha": 8, "rank_pattern": {"proj": 2}}
+    assert rank_and_scale("a.q_proj", config)[0] == 4
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [
+        lambda key: key.removeprefix("base_model.model."),
+        lambda key: key.replace(".weight", ".default.weight"),
+        lambda key: key.replace(".weight", ".my-adapter.weight"),
+        lambda key: "base_model.model." + key,
+    ],
+    ids=["no prefix", "adapter name", "other adapter name", "doubled prefix"],
+)
+def test_key_forms_give_the_same_file(rename, base, adapter, tmp_path):
+    plain = converters.write_adapter(adapter, base, tmp_path / "1.gguf")
+
+    def change(tensors):
+        renamed = {rename(key): tensors.pop(key) for key in list(tensors)}
+        tensors.update(renamed)
+
+    edit_tensors(adapter, change)
+    assert converters.write_adapter(adapter, base, tmp_path / "2.gguf").sha256 == plain.sha256
+
+
+CONFIG_REFUSALS = {
+    "peft_type": "LOHA",
+    "use_dora": True,
+    "bias": "lora_only",
+    "lora_bias": True,
+    "modules_to_save": ["lm_head"],
+    "trainable_token_indices": [1, 2],
+    "layer_replication": [[0, 2], [1, 2]],
+    "target_parameters": ["mlp.experts.gate_up_proj"],
+    "fan_in_fan_out": True,
+    "use_qalora": True,
+    "use_bdlora": {"x": 1},
+    "kasa_config": {"x": 1},
+    "arrow_config": {"x": 1},
+    "monteclora_config": {"x": 1},
+    "alora_invocation_tokens": [5],
+}
+INITS = ["pissa", "pissa_niter_4", "olora", "corda", "loftq", "lora_ga"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [*CONFIG_REFUSALS.items(), *[("init_lora_weights", init) for init in INITS]],
+)
+@pytest.mark.parametrize("route", ["adapter", "model"])
+def test_refused_settings(key, value, route, base, adapter, tmp_path):
+    edit_config(adapter, **{key: value})
+    out = tmp_path / "out" / "x.gguf"
+    with pytest.raises(Unsupported) as caught:
+        if route == "adapter":
+            converters.write_adapter(adapter, base, out)
+        else:
+            converters.write_model(base, out, adapter=adapter)
+    assert key in caught.value.why
+    assert caught.value.fix
+    assert not out.parent.exists()
+
+
+@pytest.mark.parametrize("init", [True, False, "gaussian", "eva", "orthogonal", "mica"])
+def test_inits_that_leave_the_base_alone_are_taken(init, base, adapter):
+    edit_config(adapter, init_lora_weights=init)
+    converters.check_adapter(adapter, base)
+
+
+TENSOR_REFUSALS = {
+    "lora_magnitude_vector": (f"{Q0}.lora_magnitude_vector", "DoRA"),
+    "lora bias": (f"{Q0}.lora_B.bias", "LoRA biases"),
+    "bias": (f"{Q0}.base_layer.bias", "biases that were trained"),
+    "norm": ("base_model.model.model.norm.weight", "norm weights"),
+    "saved module": ("base_model.model.lm_head.modules_to_save.weight", "trained whole"),
+    "saved weight": (f"{Q0}.base_layer.weight", "saved whole"),
+    "unknown": ("something.else", "unknown meaning"),
+    "second adapter": (f"{Q0}.lora_A.other.weight", "second adapter"),
+    "token indices": ("model.embed_tokens.token_adapter.trainable_tokens_delta", "unknown"),
+}
+
+
+@pytest.mark.parametrize("kind", TENSOR_REFUSALS)
+def test_refused_tensors(kind, base, adapter, tmp_path):
+    key, needle = TENSOR_REFUSALS[kind]
+    edit_tensors(adapter, lambda t: t.update({key: np.zeros((4, 64), np.float32)}))
+    with pytest.raises(Unsupported, match=needle):
+        converters.write_adapter(adapter, base, tmp_path / "out" / "x.gguf")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("part", ["A", "B"])
+def test_half_a_pair(part, base, adapter):
+    edit_tensors(adapter, lambda t: t.pop(f"{Q0}.lora_{part}.weight"))
+    with pytest.raises(Unsupported, match=f"q_proj: lora_{part} missing"):
+        converters.check_adapter(adapter, base)
+
+
+def test_rank_that_contradicts_the_config(base, adapter):
+    edit_config(adapter, rank_pattern={"v_proj": 2})
+    with pytest.raises(Unsupported, match="rank 4, adapter_config.json says 2"):
+        converters.check_adapter(adapter, base)
+
+
+def test_pickled_adapter(base, adapter):
+    (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
+    with pytest.raises(Unsupported, match="pickle"):
+        converters.check_adapter(adapter, base)
+
+
+@pytest.mark.parametrize("module", ["lm_head", "embed_tokens"])
+def test_one_end_of_a_tied_model(module, make_base, make_adapter, tmp_path):
+    base = make_base(tie_word_embeddings=True)
+    adapter = make_adapter(base, target_modules=[module, "q_proj"])
+    with pytest.raises(Unsupported, match="one tensor as embedding and as output"):
+        converters.write_adapter(adapter, base, tmp_path / "x.gguf")
+    with pytest.raises(Unsupported, match="one tensor as embedding and as output"):
+        converters.write_model(base, tmp_path / "x.gguf", adapter=adapter)
+
+
+def test_trained_embedding_copy_is_seen(base, make_adapter, tmp_path):
+    """PEFT saves the embeddings with an adapter on them; an unchanged copy is no obstacle."""
+    adapter = make_adapter(base, target_modules=["embed_tokens"])
+    keys = list(load_file(adapter / "adapter_model.safetensors"))
+    copies = [key for key in keys if key.endswith("embed_tokens.base_layer.weight")]
+    assert copies, keys
+    converters.check_adapter(adapter, base)
+    changed = shutil.copytree(adapter, tmp_path / "changed")
+    edit_tensors(changed, lambda t: t.__setitem__(copies[0], t[copies[0]] + 1))
+    with pytest.raises(Unsupported, match="different from the base"):
+        converters.check_adapter(changed, base)
+
+
+def test_another_base_lists_everything_at_once(adapter, make_base):
+    other = make_base(num_hidden_layers=1, intermediate_size=160)
+    with pytest.raises(DoesNotFit) as caught:
+        converters.check_adapter(adapter, other)
+    why = caught.value.why
+    assert "model.layers.0.mlp.up_proj: adapter is for a weight [96, 64]" in why
+    assert "has [160, 64]" in why
+    assert "no such module" in why
+    assert len(why.splitlines()) >= 9
+
+
+def test_modules_the_base_lacks_name_the_nearest(adapter, base):
+    def change(tensors):
+        for part in ("A", "B"):
+            old = f"{Q0}.lora_{part}.weight"
+            tensors[old.replace("q_proj", "qq_proj")] = tensors.pop(old)
+            tensors[f"visual.blocks.0.qkv.lora_{part}.weight"] = np.ones((4, 4), np.float32)
+
+    edit_tensors(adapter, change)
+    with pytest.raises(DoesNotFit) as caught:
+        converters.check_adapter(adapter, base)
+    assert "nearest: model.layers.0.self_attn.q_proj" in caught.value.why
+    assert "visual.blocks.0.qkv: the base has no such module" in caught.value.why
+
+
+def test_several_problems_are_one_error(base, adapter):
+    edit_config(adapter, use_dora=True, bias="all", init_lora_weights="pissa")
+    edit_tensors(adapter, lambda t: t.pop(f"{Q0}.lora_A.weight"))
+    with pytest.raises(Unsupported) as caught:
+        converters.check_adapter(adapter, base)
+    for needle in ("use_dora", "bias=all", "init_lora_weights=pissa", "lora_A missing"):
+        assert needle in caught.value.why
+
+
+def test_broken_files_are_named(base, adapter):
+    weights = adapter / "adapter_model.safetensors"
+    data = weights.read_bytes()
+    weights.write_bytes(data[: len(data) // 2])
+    with pytest.raises(ConvertError, match="truncated"):
+        converters.check_adapter(adapter, base)
+    weights.write_bytes(b"\xff" * 100)
+    with pytest.raises(ConvertError, match="not a safetensors file"):
+        converters.check_adapter(adapter, base)
+    (adapter / "adapter_config.json").write_text("{")
+    with pytest.raises(ConvertError, match="not valid JSON"):
+        converters.check_adapter(adapter, base)
