@@ -194,6 +194,10 @@ def architecture_of(file: GgufFile) -> Architecture:
 def config_of(file: GgufFile, extra: Mapping[str, F32]) -> Config:
     """The config.json a model GGUF describes. extra: tensors that stand for settings."""
     config = architecture_of(file).config_of(file.values, extra)
+    if config["num_hidden_layers"] > len(file.tensors):
+        raise ConvertError(
+            f"{config['num_hidden_layers']} blocks, and only {len(file.tensors)} tensors"
+        )
     embedding = file.tensors.get("token_embd.weight")
     if embedding is None:
         raise ConvertError(f"{file.path.name} has no such tensor", "token_embd.weight")

@@ -64,7 +64,7 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
         *metadata.closing(wanted.id),
     ]
     digest, size = write(out, keys, tensors, progress)
-    notes = (*arch.notes(config), *fallback_notes(tensors, wanted))
+    notes = (*arch.notes(config), *vocabulary.notes(), *fallback_notes(tensors, wanted))
     return Written(out, digest, size, len(tensors), wanted.name, arch.NAME, notes)
 
 

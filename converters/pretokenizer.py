@@ -52,6 +52,11 @@ _BY_STEPS = {
     (*_DEEPSEEK_V3, "bytes"): "deepseek-v3",
     (*_DEEPSEEK_CODER, "bytes"): "deepseek-coder",
 }
+_MARKS = (
+    "the runtime's {} pre-tokenizer splits words at combining marks (Hindi, Thai, ...), "
+    "so such text gets other token ids than in training"
+)
+NOTES = {name: _MARKS.format(name) for name in ("tekken", "gpt-4o")}
 
 
 def recognise(tokenizer: Config) -> str:

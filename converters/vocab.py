@@ -16,6 +16,7 @@ from typing import Any
 from converters.errors import ConvertError
 from converters.hf_folder import Config, read_json, read_optional_json
 from converters.metadata import KV, boolean, f32s, i32s, string, strings, u32
+from converters.pretokenizer import NOTES
 from converters.vocab_bpe import Tokens, byte_level_tokens
 from converters.vocab_spm import byte_fallback_tokens, sentencepiece_tokens
 
@@ -39,6 +40,10 @@ class Vocabulary:
     end_ids: tuple[int, ...] = ()
     add: Mapping[str, bool] = field(default_factory=dict)
     chat_template: str = ""
+
+    def notes(self) -> list[str]:
+        """Where the runtime's tokenizer is known to differ from this one."""
+        return [NOTES[self.tokens.pre]] if self.tokens.pre in NOTES else []
 
     def pairs(self) -> list[KV]:
         """The tokenizer.* pairs."""

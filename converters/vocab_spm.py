@@ -7,7 +7,6 @@ Out: GGUF model "llama": texts, scores, types. Rules: llama.cpp conversion/base.
 from __future__ import annotations
 
 import re
-from itertools import pairwise
 from pathlib import Path
 
 from gguf.constants import TokenType
@@ -16,8 +15,10 @@ from converters.errors import Unsupported
 from converters.hf_folder import Config, read_optional_json
 from converters.vocab_bpe import Tokens, check_size, fill, fill_added, padded_table
 
+_SPACE = "\u2581"
 _PAD_SCORE = -10000.0
 _ADDED_SCORE = -1000.0
+_NEVER_MERGED = -1e6  # below minus the rank of any merge
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
@@ -35,7 +36,15 @@ def sentencepiece_tokens(base: Path, settings: Config, size: int) -> Tokens:
         scores[id_] = model.GetScore(id_)
         types[id_] = _piece_type(model, id_)
     _add_tokens(texts, types, scores, _added(base, settings))
-    return Tokens("llama", "default", texts, types, scores)
+    first = model.EncodeAsPieces("a")[:1]
+    return Tokens(
+        "llama",
+        "default",
+        texts,
+        types,
+        scores,
+        add_space_prefix=bool(first) and first[0].startswith(_SPACE),
+    )
 
 
 def _piece_type(model: object, id_: int) -> int:
@@ -49,12 +58,14 @@ def _piece_type(model: object, id_: int) -> int:
 
 
 def _added(base: Path, settings: Config) -> list[Config]:
+    """Tokens added after training; which of the three files has them depends on who saved."""
     plain = [
         {"content": text, "id": id_, "special": False}
         for text, id_ in read_optional_json(base / "added_tokens.json").items()
     ]
     decoder = settings.get("added_tokens_decoder") or {}
-    return plain + [{**entry, "id": int(id_)} for id_, entry in decoder.items()]
+    listed = read_optional_json(base / "tokenizer.json").get("added_tokens") or []
+    return plain + [{**entry, "id": int(id_)} for id_, entry in decoder.items()] + listed
 
 
 def _add_tokens(
@@ -75,8 +86,7 @@ def byte_fallback_tokens(tokenizer: Config, size: int, pre: str | None) -> Token
     """A converted SentencePiece BPE: scores are recovered from the order of the merges.
 
     llama.cpp joins the neighbouring pair whose joined text has the highest score, the BPE model the
-    pair with the lowest merge rank; minus the rank of a token's first merge makes them the same,
-    provided the merges of one token are not interleaved with another's.
+    pair with the lowest merge rank; minus the rank of a token's first merge makes them the same.
     """
     model = tokenizer["model"]
     texts, types = padded_table(size)
@@ -89,26 +99,42 @@ def byte_fallback_tokens(tokenizer: Config, size: int, pre: str | None) -> Token
     if unknown is not None:
         types[unknown] = int(TokenType.UNKNOWN)
     ranks = _ranks(model["merges"])
-    scores = [float(-ranks[text]) if text in ranks else _PAD_SCORE * 100 for text in texts]
+    scores = [float(-ranks[text]) if text in ranks else _NEVER_MERGED for text in texts]
     return Tokens(
         "llama", pre or "default", texts, types, scores, add_space_prefix=_space_prefix(tokenizer)
     )
 
 
 def _ranks(merges: list[str] | list[list[str]]) -> dict[str, int]:
-    joined = ["".join(m.split(" ", 1)) if isinstance(m, str) else "".join(m) for m in merges]
-    first: dict[str, int] = {}
-    for rank, text in enumerate(joined):
-        first.setdefault(text, rank)
-    for before, after in pairwise(joined):
-        if first[after] < first[before]:
+    """Rank of each token: that of its first merge. Tokens whose merges interleave share one."""
+    spans: dict[str, tuple[int, int]] = {}
+    for rank, merge in enumerate(merges):
+        text = "".join(merge.split(" ", 1)) if isinstance(merge, str) else "".join(merge)
+        spans[text] = (spans.get(text, (rank, rank))[0], rank)
+    ranks: dict[str, int] = {}
+    end, shared = -1, 0
+    for text, (first, last) in spans.items():  # in the order of `first`
+        if first > end:
+            shared = first
+        elif not _run(text):
             raise Unsupported(
                 "the merges of this tokenizer cannot be written as scores",
                 "",
-                f"merges of {after!r} and {before!r} are interleaved",
+                f"the merges that give {text!r} are interleaved with another token's",
                 "put the original tokenizer.model beside tokenizer.json",
             )
-    return first
+        ranks[text] = shared
+        end = max(end, last)
+    return ranks
+
+
+def _run(text: str) -> bool:
+    """Whether the text is one character repeated.
+
+    Llama's runs of spaces all had one score in SentencePiece, which joins them from the left; a
+    shared score restores that.
+    """
+    return len(set(text)) == 1
 
 
 def _space_prefix(tokenizer: Config) -> bool:

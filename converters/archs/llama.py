@@ -225,8 +225,10 @@ def config_of(values: Mapping[str, object], tensors: Mapping[str, F32]) -> Confi
 
     def number(key: str, default: int | None = None) -> int:
         value = values.get(f"llama.{key}", default)
-        if not isinstance(value, int):
-            raise ConvertError(f"llama.{key} is missing in the file", "", f"found {value!r}")
+        if not isinstance(value, int) or value < 1:
+            raise ConvertError(
+                f"llama.{key} is missing or not a positive number", "", f"found {value!r}"
+            )
         return value
 
     heads, width = number("attention.head_count"), number("embedding_length")

@@ -22,7 +22,11 @@ NOTHING = (None, False, 0, "", "none", "no", "null", "off")  # values that ask f
 
 @dataclass(frozen=True)
 class Foreign:
-    """One foreign key. to, values: only of a renamed key; harmless: only of a refused one."""
+    """One foreign key.
+
+    to, values: of a renamed key, its name here and what becomes of its value.
+    harmless: values of a refused key that ask for nothing.
+    """
 
     source: str
     action: Literal["renamed", "ignored", "refused"]
@@ -33,7 +37,7 @@ class Foreign:
 
     def asks_for_nothing(self, value: Any) -> bool:
         """Whether the value leaves things as they are; 1e-8 and "1e-8" are the same here."""
-        words = {_word(item) for item in (*NOTHING, *self.harmless)}
+        words = {_word(item) for item in self.harmless}
         return (isinstance(value, (dict, list)) and not value) or _word(value) in words
 
 
@@ -48,7 +52,7 @@ def _word(value: Any) -> str:
         return text
 
 
-_RENAMED: Mapping[str, Foreign] = {
+_SINGLE: Mapping[str, Foreign] = {
     "bf16": Foreign(
         TRANSFORMERS, "renamed", "the number format has one key here",
         "compute_dtype", {True: "bfloat16"},
@@ -66,6 +70,11 @@ _RENAMED: Mapping[str, Foreign] = {
     "max_seq_length": Foreign(OPENMIND, "renamed", "the same length in tokens", "cutoff_len"),
     "custom_dataset_info": Foreign(
         OPENMIND, "renamed", "the folder of that dataset_info.json", "dataset_dir"
+    ),
+    "enable_thinking": Foreign(
+        LLAMA_FACTORY, "refused",
+        "thinking is rendered by the chat template as the model brings it; remove the key",
+        harmless=(True, None, ""),
     ),
 }  # fmt: skip
 
@@ -234,7 +243,7 @@ _REFUSED: tuple[tuple[str, str, dict[str, tuple[Any, ...]]], ...] = (
      "RUN",
      {"resume_from_checkpoint": ()}),
     (LLAMA_FACTORY, "tools and thinking are rendered by the chat template itself; remove the key",
-     {"tool_format": (), "enable_thinking": (True,), "preserve_thinking": ()}),
+     {"tool_format": (), "preserve_thinking": ()}),
     (LLAMA_FACTORY, "only the main version of a model is fetched; remove the key, or download "
      "the other version and give its folder",
      {"model_revision": ("main",)}),
@@ -242,12 +251,12 @@ _REFUSED: tuple[tuple[str, str, dict[str, tuple[Any, ...]]], ...] = (
 
 
 def _table() -> Iterator[tuple[str, Foreign]]:
-    yield from _RENAMED.items()
+    yield from _SINGLE.items()
     for source, why, names in _IGNORED:
         yield from ((name, Foreign(source, "ignored", why)) for name in names.split())
     for source, why, keys in _REFUSED:
         for name, harmless in keys.items():
-            yield name, Foreign(source, "refused", why, harmless=harmless)
+            yield name, Foreign(source, "refused", why, harmless=(*NOTHING, *harmless))
 
 
 FOREIGN: Mapping[str, Foreign] = dict(_table())

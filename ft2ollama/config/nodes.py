@@ -41,7 +41,13 @@ class _Loader(yaml.SafeLoader):
 class _Dumper(yaml.SafeDumper):
     """SafeDumper that also quotes what only `_Loader` would take for a number or a switch."""
 
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        """In double quotes where PyYAML would write a Unicode line break as it is, and fold it."""
+        style = '"' if re.search("[\x85\u2028\u2029]", data) else None
+        return self.represent_scalar(_TAG + "str", data, style=style)
 
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 for _kind, _pattern, _first in _PATTERNS:
     for _class in (_Loader, _Dumper):
         _class.add_implicit_resolver(_TAG + _kind, re.compile(rf"(?:{_pattern})\Z"), _first)

@@ -7,6 +7,7 @@ reproduce), `loss.png`, `loss.svg` and the events of every step.
 from __future__ import annotations
 
 import gc
+import math
 import random
 import shutil
 import warnings
@@ -48,8 +49,8 @@ def train(plan: Plan, run: Run, *, dtype: str, device: str, report: Report) -> N
             stop.release()
         if stop.pressed:
             raise _interrupted(run, trainer.state.global_step, plan.steps)
-        _save_adapter(trainer.model, plan, run.adapter)
         stage.detail.update(_summary(trainer, plan, dtype, device))
+        _save_adapter(trainer.model, plan, run.adapter)
         del trainer
         gc.collect()
         stage.outputs += sorted(path for path in run.adapter.iterdir() if path.is_file())
@@ -166,6 +167,7 @@ def _arguments(config: Config, plan: Plan, folder: Path, device: str) -> Trainin
         train_sampling_strategy="group_by_length",
         logging_strategy="steps",
         logging_steps=config.logging_steps,
+        logging_nan_inf_filter=False,  # a loss that is not a number must be seen
         eval_strategy="epoch" if plan.validation else "no",
         save_strategy="steps" if config.save_steps else "no",
         save_steps=config.save_steps or 500,
@@ -205,14 +207,17 @@ def _curve(run: Run) -> tuple[list[tuple[int, float]], list[tuple[int, float]]]:
 
 
 def _summary(trainer: LearnedTokenTrainer, plan: Plan, dtype: str, device: str) -> dict[str, Any]:
-    losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
+    logs = [log for log in trainer.state.log_history if "loss" in log]
+    losses = [log["loss"] for log in logs]
     evals = [log["eval_loss"] for log in trainer.state.log_history if "eval_loss" in log]
-    if losses and not all(loss == loss and loss < float("inf") for loss in losses):
-        raise JobError(
-            "training diverged: the loss is not a number",
-            f"learning_rate {plan.config.learning_rate:g}, {trainer.state.global_step} steps",
-            f"learning_rate={plan.config.learning_rate / 4:g}",
-        )
+    for log in logs:
+        if not math.isfinite(log["loss"]) or not math.isfinite(log.get("grad_norm", 0.0)):
+            raise JobError(
+                f"training diverged at step {log['step']}",
+                f"loss {log['loss']:g}, gradient norm {log.get('grad_norm', 0.0):g}, "
+                f"learning_rate {plan.config.learning_rate:g}",
+                f"learning_rate={plan.config.learning_rate / 4:g}",
+            )
     return {
         "steps": trainer.state.global_step,
         "first_loss": round(losses[0], 4) if losses else None,

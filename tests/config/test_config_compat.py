@@ -117,6 +117,22 @@ def test_refused(fail: Fail, load: Load, name: str) -> None:
         assert loaded.config == load(NEEDED).config
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["optim: adamw_torch", "adam_beta1: 0.90", "adam_epsilon: 1.0e-8", "mix_strategy: concat",
+     "model_revision: main", "enable_thinking: true", "deepspeed: null", "use_dora: false",
+     "quantization_bit: ", "label_smoothing_factor: 0.0", "fsdp: ''", "rope_scaling: none",
+     "lr_scheduler_kwargs: {}", "packing: no"],
+)  # fmt: skip
+def test_a_refused_key_may_say_what_is_done_anyway(load: Load, line: str) -> None:
+    (note,) = load(NEEDED + line).notes
+    assert note.endswith(" asks for nothing")
+
+
+def test_thinking_off_is_refused_although_it_is_false(fail: Fail) -> None:
+    assert "enable_thinking: refused: " in fail(NEEDED + "enable_thinking: false").why
+
+
 @pytest.mark.parametrize("name", _keys("renamed"))
 def test_renamed(load: Load, name: str) -> None:
     value, ours = {

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ft2ollama.config import load_config
 from ft2ollama.errors import ConfigError, ExitCode
@@ -261,6 +263,11 @@ def test_a_rule_is_silent_when_one_of_its_keys_is_wrong(fail: Fail) -> None:
     )
 
 
+def test_a_rule_is_silent_when_a_stand_in_would_break_it(fail: Fail) -> None:
+    error = fail("model_name_or_path: a\ndataset: [a, b, {c: d}]\nmax_samples: 8\nval_size: 8\n")
+    assert error.why == "train.yaml:2:17: dataset: item 3 must be text, not a mapping"
+
+
 def test_a_misspelt_required_key_is_one_problem(fail: Fail) -> None:
     assert fail("model_name_or_pth: x\ndataset: a\n").why == (
         "train.yaml:1:1: model_name_or_pth: no such key; did you mean model_name_or_path?"
@@ -413,3 +420,27 @@ def test_the_fix_of_a_single_problem(fail: Fail, line: str, fix: str) -> None:
     key = line.split(":")[0]
     needed = "".join(f"{one}\n" for one in NEEDED.splitlines() if not one.startswith(f"{key}:"))
     assert fail(needed + line).fix == fix
+
+
+_PIECES = st.sampled_from(
+    ["lora_rank", "seed", "bf16", "zz", "deepspeed", ": ", ":", "\n", "- ", "[", "]", "{", "}",
+    "&a ",
+     "*a", "!!int ", "!x ", "'", '"', "|", ">", "#", ",", "1e5", "null", "true", "\t", "  ", "---",
+     "? ", "<<", "：", "\0", "\ufeff", "ollama_parameters", "dataset", "%", "\\ud800"]
+)  # fmt: skip
+
+
+@settings(deadline=None)  # a busy machine is no fault of the text
+@given(st.lists(_PIECES, max_size=14).map("".join), st.booleans())
+def test_any_text_is_loaded_or_explained(
+    tmp_path_factory: pytest.TempPathFactory, text: str, needed: bool
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_text(NEEDED * needed + text, "utf-8")
+    for words in ([], [f"seed={text}", f"default_system={text}", text]):
+        error = None
+        try:
+            load_config(path, words)
+        except ConfigError as caught:
+            error = caught
+        assert error is None or (error.what and error.why and error.fix)

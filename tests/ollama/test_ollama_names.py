@@ -11,8 +11,8 @@ from ft2ollama.ollama_names import canonical_name, check_name, is_loopback, serv
 
 VALID = [
     "a", "A", "_", "9", "my-model", "my_model", "my.model", "my-model:v20260801-1", "m:latest",
-    "m.-_", "ns/m", "n-s/m:t", "_n/m", "host/ns/m", "host.com:5000/ns/m:t", "a" * 80, "m:" + "t" * 80,
-    "n" * 80 + "/m", "http://host/ns/m", "m:0", "m:_x", "a--b..c",
+    "m.-_", "ns/m", "n-s/m:t", "_n/m", "host/ns/m", "host.com:5000/ns/m:t", "a" * 80,
+    "m:" + "t" * 80, "n" * 80 + "/m", "http://host/ns/m", "m:0", "m:_x", "a--b..c",
 ]  # fmt: skip
 INVALID = {
     "": "the model is empty",
@@ -60,7 +60,6 @@ def we_accept(name: str) -> bool:
     try:
         check_name(name)
     except UsageError as error:
-        assert error.code == ExitCode.USAGE
         check_name(error.fix.removeprefix("use "))
         return False
     return True
@@ -78,6 +77,7 @@ def test_valid_names(ollama: Ollama, smol: str, name: str) -> None:
 def test_invalid_names(ollama: Ollama, smol: str, name: str) -> None:
     with pytest.raises(UsageError) as caught:
         check_name(name)
+    assert caught.value.code == ExitCode.USAGE
     assert INVALID[name] in caught.value.why
     check_name(caught.value.fix.removeprefix("use "))  # what we propose is valid
     if name:  # without any name the server has another error
@@ -88,11 +88,11 @@ def test_invalid_names(ollama: Ollama, smol: str, name: str) -> None:
 def test_random_names_get_the_servers_verdict(ollama: Ollama, smol: str) -> None:
     chance = random.Random(7)
     verdicts = []
-    for _ in range(250):
+    for _ in range(120):
         name = "".join(chance.choices("aZ9_-.:/ @模", k=chance.randint(1, 8)))
         verdicts.append(we_accept(name))
         assert verdicts[-1] == server_accepts(ollama, smol, name), name
-    assert 20 < sum(verdicts) < 230  # both verdicts occur
+    assert 10 < sum(verdicts) < 110  # both verdicts occur
 
 
 @pytest.mark.parametrize("tag", ["local", "cloud", "Cloud", "v1-cloud"])
@@ -166,7 +166,7 @@ def test_canonical_name_is_what_the_server_lists(ollama: Ollama, smol: str, name
         ("https://1.2.3.4", "https://1.2.3.4:443"),
         ("https://example.com/ollama/", "https://example.com:443/ollama"),
         ("example.com/ollama", "http://example.com:11434/ollama"),
-        (' "1.2.3.4" ', "http://1.2.3.4:11434"),
+        (' " 1.2.3.4 " ', "http://1.2.3.4:11434"),
         ("'1.2.3.4'", "http://1.2.3.4:11434"),
         ("localhost", "http://localhost:11434"),
     ],

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -9,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -55,7 +53,9 @@ def load(host: str, model: str) -> None:
 
 
 @pytest.fixture
-def second(ollama_binary: Path, ollama_server: Server, smol: str, tmp_path: Path) -> Iterator[Server]:
+def second(
+    ollama_binary: Path, ollama_server: Server, smol: str, tmp_path: Path
+) -> Iterator[Server]:
     """Another server over the session's models."""
     log = tmp_path / "log.txt"
     with start_server(ollama_binary, models=ollama_server.models, log=log, threads=1) as server:
@@ -144,9 +144,7 @@ def test_a_program_that_never_answers_is_ended(tmp_path: Path) -> None:
     assert gone(int((tmp_path / "pid").read_text()))
 
 
-def test_keep_hint_starts_it_again(
-    ollama_binary: Path, smollm2_gguf: Path, tmp_path: Path
-) -> None:
+def test_keep_hint_starts_it_again(ollama_binary: Path, smollm2_gguf: Path, tmp_path: Path) -> None:
     models = tmp_path / "it's mine; $HOME"
     with start_server(ollama_binary, models=models, log=tmp_path / "l", threads=1) as server:
         Ollama(server.host).create("kept", gguf=smollm2_gguf)
@@ -286,8 +284,7 @@ def test_assemble_for_real(
     assert seen[-1] == (total, total)
     assert [path.name for path in tmp_path.iterdir()] == ["an ollama"]
     with start_server(binary, models=tmp_path / "m", log=tmp_path / "l") as server:
-        with urllib.request.urlopen(f"{server.host}/api/version") as answer:
-            assert json.load(answer) == {"version": "0.9.3"}
+        assert Ollama(server.host).version() == "0.9.3"
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     assert fetch_ollama(dest) == binary

@@ -22,7 +22,6 @@ from ft2ollama.paths import cache_dir
 from ft2ollama.pypi import Wheel, extract_member, fetch_wheels
 
 
-
 @pytest.fixture(autouse=True)
 def only_the_test_index(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("PIP_")]:

@@ -1,0 +1,87 @@
+"""Families, the default system prompt found by probing, and equality with transformers' Jinja."""
+
+from __future__ import annotations
+
+import pytest
+
+from ft2ollama.base import Base
+from ft2ollama.errors import UsageError
+from ft2ollama.template import choose_template, families, render_jinja
+from ft2ollama.train.plan import model_template
+
+QWEN25_LIKE = (
+    "{%- if messages[0]['role'] == 'system' %}{{- '<|im_start|>system\\n' + messages[0]['content'] "
+    "+ '<|im_end|>\\n' }}{%- else %}{{- '<|im_start|>system\\nYou are a helper.<|im_end|>\\n' }}"
+    "{%- endif %}{%- for message in messages %}{%- if message.role != 'system' %}"
+    "{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}{%- endif %}"
+    "{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+)
+
+
+def test_the_real_template_of_smollm2_is_chatml_with_its_default_system_prompt(smollm2: Base) -> None:
+    template = model_template(None, smollm2.folder)
+    assert template.family == "chatml"
+    assert template.system == (
+        "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+    )
+
+
+def test_the_default_system_prompt_is_found_by_rendering() -> None:
+    assert choose_template(None, QWEN25_LIKE, {}).system == "You are a helper."
+    assert choose_template("chatml", QWEN25_LIKE, {}).system == ""
+
+
+def test_a_template_that_trims_is_not_taken_for_the_family() -> None:
+    trims = QWEN25_LIKE.replace("message.content", "message.content | trim")
+    with pytest.raises(UsageError) as caught:
+        choose_template(None, trims, {})
+    assert "case 'white space'" in caught.value.why
+
+
+def test_an_unknown_template_is_refused_with_the_reason() -> None:
+    with pytest.raises(UsageError, match=r"no family of modelfiles/") as caught:
+        choose_template(None, "[INST] {{ messages[0]['content'] }} [/INST]", {})
+    assert caught.value.why == "chatml: the template does not hold <|im_start|>, <|im_end|>"
+    with pytest.raises(UsageError, match="brings no chat template"):
+        choose_template(None, None, {})
+    with pytest.raises(UsageError, match="no family 'qwen9'"):
+        choose_template("qwen9", None, {})
+
+
+def test_a_template_may_refuse_a_conversation() -> None:
+    with pytest.raises(UsageError, match="refuses a conversation") as caught:
+        render_jinja("{{ raise_exception('no system here') }}", [{"role": "system", "content": ""}])
+    assert caught.value.why == "roles system: no system here"
+
+
+def test_a_template_cannot_reach_the_machine() -> None:
+    with pytest.raises(UsageError, match="refuses a conversation"):
+        render_jinja("{{ messages.__class__.__mro__[1].__subclasses__() }}", [])
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("family", families().values(), ids=lambda family: family.name)
+def test_our_jinja_renders_as_transformers_does(family, smollm2: Base) -> None:  # type: ignore[no-untyped-def]
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(smollm2.folder)
+    for jinja in (family.jinja, QWEN25_LIKE, tokenizer.chat_template):
+        for case in family.cases:
+            for prompt in (True, False):
+                want = tokenizer.apply_chat_template(
+                    list(case["messages"]),
+                    chat_template=jinja,
+                    tokenize=False,
+                    add_generation_prompt=prompt,
+                )
+                special = {k: str(v) for k, v in tokenizer.special_tokens_map.items()}
+                got = render_jinja(
+                    jinja, case["messages"], add_generation_prompt=prompt, special_tokens=special
+                )
+                assert got == want
+
+
+def test_no_go_template_holds_a_beginning_of_sequence_token() -> None:
+    for family in families().values():
+        for token in ("<s>", "<bos>", "<|begin_of_text|>", "[BOS]"):
+            assert token not in family.gotmpl
