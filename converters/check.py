@@ -1,6 +1,7 @@
-"""Two checks that read headers only: does an adapter fit a base, is a GGUF file whole.
+"""Two checks that read headers: does an adapter fit a base, is a GGUF file whole.
 
-Each collects every problem before it raises, because the user mends them in one go.
+Each collects every problem before it raises, because the user mends them in one go. Weights are
+read only to compare embeddings that were saved twice.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from converters.archs import Architecture
 from converters.errors import ConvertError, DoesNotFit, Unsupported
 from converters.hf_folder import Config, read_config
 from converters.names import gguf_name, name_map, nearest
-from converters.peft_adapter import Adapter, StoredPair, grouped, read_adapter
+from converters.peft_adapter import Adapter, StoredPair, grouped, numberless, read_adapter
 from converters.reader import GgufFile, read_gguf
 from converters.safetensors_file import StoredRows, has_weights, open_folder
-from converters.transforms import F32, chunks
+from converters.transforms import F32, Rows, chunks
 
 _OUTPUT = "lm_head"
 _EMBEDDING = "model.embed_tokens"
@@ -39,7 +40,10 @@ def require_fit(
     adapter: Adapter, arch: Architecture, config: Config, weights: Mapping[str, StoredRows]
 ) -> None:
     """Unsupported if we cannot represent the adapter, DoesNotFit if it is for another base."""
-    shapes = {name: rows.shape for name, rows in weights.items()} or arch.shapes(config)
+    shapes = {
+        name: weights[name].shape if name in weights else shape
+        for name, shape in arch.shapes(config).items()
+    }
     tied = arch.is_tied(config)
     unsupported = [*adapter.problems, *_tied_problems(adapter, tied=tied)]
     misfits: dict[str, list[str]] = {}
@@ -77,8 +81,7 @@ def _misfit(pair: StoredPair, shapes: Mapping[str, tuple[int, ...]], *, tied: bo
     if tied and pair.name in (_OUTPUT, _EMBEDDING):
         return ""  # reported as tied already
     if name not in shapes:
-        modules = [known.removesuffix(".weight") for known in shapes]
-        return f"the base has no such module{nearest(pair.name, modules)}"
+        return _unknown_module(pair.name, shapes)
     if pair.weight_shape != shapes[name]:
         return (
             f"adapter is for a weight {list(pair.weight_shape)}, the base has {list(shapes[name])}"
@@ -88,15 +91,25 @@ def _misfit(pair: StoredPair, shapes: Mapping[str, tuple[int, ...]], *, tied: bo
     return ""
 
 
+def _unknown_module(name: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    known = {numberless(other.removesuffix(".weight")) for other in shapes}
+    if numberless(name) in known:
+        return "the base has no such layer"
+    return f"the base has no such module{nearest(numberless(name), known)}"
+
+
 def _copy_problems(adapter: Adapter, weights: Mapping[str, StoredRows]) -> Iterator[str]:
     """PEFT saves the embeddings beside LoRA on them; harmless while they are the base's own."""
     for module, copy in adapter.copies.items():
         original = weights.get(module + ".weight") or weights.get(_EMBEDDING + ".weight")
         if original is None:
-            yield f"{module}: saved whole, and without the base's weights it cannot be compared"
+            yield (
+                f"{module}: saved whole, and without the base's weights it cannot be compared; "
+                "give the whole base folder, or save the adapter with save_embedding_layers=False"
+            )
         elif copy.shape != original.shape:
             yield f"{module}: resized from {list(original.shape)} to {list(copy.shape)}"
-        elif not all(map(np.array_equal, chunks(copy), chunks(original))):
+        elif not _equal(copy, original):
             yield f"{module}: saved whole and different from the base, so it was trained"
 
 
@@ -109,22 +122,25 @@ def require_whole(
     for name, rows in weights.items():
         if name in expected and rows.shape != expected[name]:
             lines.append(f"{name}: {list(rows.shape)}, config.json says {list(expected[name])}")
-        elif name not in expected and not _ignorable(name, weights, tied=arch.is_tied(config)):
+        elif name == _OUTPUT + ".weight" and arch.is_tied(config):
+            lines += _tied_output_problem(rows, weights)
+        elif name not in expected and not name.endswith("rotary_emb.inv_freq"):
             lines.append(f"{name}: not part of this architecture{nearest(name, expected)}")
     if lines:
         raise ConvertError("the base's weights do not match its config.json", "", "\n".join(lines))
     return list(expected)
 
 
-def _ignorable(name: str, weights: Mapping[str, StoredRows], *, tied: bool) -> bool:
-    """Tables that are computed from the config, and a saved copy of a tied output layer."""
-    if name.endswith("rotary_emb.inv_freq"):
-        return True
+def _tied_output_problem(output: Rows, weights: Mapping[str, StoredRows]) -> list[str]:
+    """A saved copy of a tied output layer is redundant; a different one contradicts the config."""
     embedding = weights.get(_EMBEDDING + ".weight")
-    if name != _OUTPUT + ".weight" or not tied or embedding is None:
-        return False
-    same = embedding.shape == weights[name].shape
-    return same and all(map(np.array_equal, chunks(weights[name]), chunks(embedding)))
+    if embedding is not None and _equal(output, embedding):
+        return []
+    return [f"{_OUTPUT}.weight: differs from the embedding, and config.json says they are tied"]
+
+
+def _equal(one: Rows, other: Rows) -> bool:
+    return one.shape == other.shape and all(map(np.array_equal, chunks(one), chunks(other)))
 
 
 def check_gguf(path: Path) -> None:

@@ -89,9 +89,9 @@ def closing(file_type: int) -> list[KV]:
 
 
 def size_label(n_parameters: int) -> str:
-    """`135M`, `1.2B`: the rounding of gguf-py's utility.model_weight_count_rounded_notation."""
-    for limit, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
-        if n_parameters > limit:
-            scaled = n_parameters / limit
-            return f"{scaled:.{1 if unit != 'M' and scaled < 10 else 0}f}{unit}"
-    return f"{n_parameters / 1e3:.0f}K"
+    """`135M`, `1.2B`: two digits, as gguf-py's utility.model_weight_count_rounded_notation."""
+    units = ((1e12, "T"), (1e9, "B"), (1e6, "M"))
+    scale, unit = next((u for u in units if n_parameters > u[0]), (1e3, "K"))
+    scaled = n_parameters / scale
+    decimals = max(2 - len(str(round(scaled)).lstrip("0")), 0)
+    return f"{scaled:.{decimals}f}{unit}"

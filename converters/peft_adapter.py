@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from converters.errors import Unsupported
+from converters.errors import ConvertError, Unsupported
 from converters.hf_folder import Config, read_json
 from converters.lora import LoraPair
 from converters.safetensors_file import StoredRows, open_file
@@ -92,6 +92,12 @@ def read_adapter(folder: Path) -> Adapter:
             "adapter_model.bin can run code when it is opened",
             "save it again with peft: model.save_pretrained(folder)",
         )
+    if not _is_number(config.get("r", 8)) or not _is_number(config.get("lora_alpha", 8)):
+        raise ConvertError(
+            "adapter_config.json has no usable rank and alpha",
+            "",
+            f"r={config.get('r')!r}, lora_alpha={config.get('lora_alpha')!r}",
+        )
     factors, copies, leftovers = _sort_keys(open_file(folder / WEIGHTS))
     problems = [*_config_problems(config), *leftovers]
     if str(config.get("peft_type", "LORA")).upper() != "LORA":
@@ -108,6 +114,10 @@ def read_adapter(folder: Path) -> Adapter:
     return Adapter(
         pairs, float(config.get("lora_alpha", 8)), int(config.get("r", 8)), tuple(problems), copies
     )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _sort_keys(
@@ -138,10 +148,15 @@ def grouped(names_of: Mapping[str, list[str]]) -> Iterator[str]:
     for message, names in names_of.items():
         alike: dict[str, list[str]] = {}
         for name in names:
-            alike.setdefault(re.sub(r"\d+", "*", name), []).append(name)
+            alike.setdefault(numberless(name), []).append(name)
         for pattern, members in alike.items():
             where = members[0] if len(members) == 1 else f"{pattern} ({len(members)} tensors)"
             yield f"{where}: {message}"
+
+
+def numberless(name: str) -> str:
+    """`model.layers.3.mlp` -> `model.layers.*.mlp`: what the layers have in common."""
+    return re.sub(r"\d+", "*", name)
 
 
 def _residual_init(value: object) -> bool:
@@ -174,6 +189,42 @@ _REFUSED: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("alora_invocation_tokens", bool, "aLoRA is active only after its invocation tokens"),
 )
 
+_KNOWN = frozenset(key for key, _, _ in _REFUSED) | frozenset(
+    [
+        "alpha_pattern",
+        "auto_mapping",
+        "base_model_name_or_path",
+        "corda_config",
+        "ensure_weight_tying",
+        "eva_config",
+        "exclude_modules",
+        "inference_mode",
+        "init_lora_weights",
+        "layers_pattern",
+        "layers_to_transform",
+        "loftq_config",
+        "lora_alpha",
+        "lora_dropout",
+        "lora_dtype",
+        "lora_ga_config",
+        "lorap_emb_lr",
+        "lorap_lr_ratio",
+        "megatron_config",
+        "megatron_core",
+        "peft_type",
+        "peft_version",
+        "qalora_group_size",
+        "r",
+        "rank_pattern",
+        "revision",
+        "runtime_config",
+        "target_modules",
+        "task_type",
+        "use_rslora",
+        "velora_config",
+    ]
+)
+
 
 def _config_problems(config: Config) -> Iterator[str]:
     kind = config.get("peft_type", "LORA")
@@ -183,6 +234,9 @@ def _config_problems(config: Config) -> Iterator[str]:
         value = config.get(key)
         if refused(value):
             yield f"{key}={_short(value)}: {reason}"
+    for key, value in config.items():
+        if value and key not in _KNOWN:
+            yield f"{key}={_short(value)}: not a setting this version knows the effect of"
 
 
 def _short(value: object) -> str:
@@ -221,6 +275,12 @@ def rank_and_scale(module: str, config: Config) -> tuple[int, float]:
 def _by_pattern(patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:
     """The first pattern that matches the end of the name, at a dot: peft.utils.get_pattern_key."""
     for pattern, value in (patterns or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
+        try:
+            found = re.match(rf"(.*\.)?({pattern})$", module)
+        except re.error as error:
+            raise ConvertError(
+                "adapter_config.json has a pattern that is no regular expression", "", str(error)
+            ) from error
+        if found:
             return value
     return default

@@ -112,11 +112,11 @@ def _ranks(merges: list[str] | list[list[str]]) -> dict[str, int]:
         text = "".join(merge.split(" ", 1)) if isinstance(merge, str) else "".join(merge)
         spans[text] = (spans.get(text, (rank, rank))[0], rank)
     ranks: dict[str, int] = {}
-    end, shared = -1, 0
+    end, shared, head = -1, 0, ""
     for text, (first, last) in spans.items():  # in the order of `first`
         if first > end:
-            shared = first
-        elif not _run(text):
+            shared, head = first, text
+        elif not (_run(text) and _run(head)):
             raise Unsupported(
                 "the merges of this tokenizer cannot be written as scores",
                 "",

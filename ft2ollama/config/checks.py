@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic_core import PydanticCustomError
 
 from ft2ollama.config.expects import choices, did_you_mean, kind, shown
+from ft2ollama.errors import UsageError
+from ft2ollama.ollama_names import check_name
 
 if TYPE_CHECKING:
     from ft2ollama.config.schema import Config
@@ -62,11 +64,6 @@ _OBSOLETE = (
     "use_mlock numa tfs_z"
 )
 OBSOLETE_PARAMETERS = frozenset(_OBSOLETE.split())
-# Ollama types/model/name.go isValidPart: [[host/]namespace/]model[:tag]
-_OLLAMA_NAME = re.compile(
-    r"(?:(?:\w[\w.:-]{0,349}/)?\w[\w-]{0,79}/)?\w[\w.-]{0,79}(?::\w[\w.-]{0,79})?", re.ASCII
-)
-_PLACE_TAG = re.compile(r"(?i:local|cloud|.*-cloud)")  # ollama internal/modelref/modelref.go
 
 
 class Found(NamedTuple):
@@ -190,14 +187,10 @@ def _rule_val_size(value: float) -> str:
 
 
 def _rule_ollama_name(value: str) -> str:
-    if not _OLLAMA_NAME.fullmatch(value):
-        return (
-            "must be a name that Ollama takes (letters a-z, digits, '.', '-' and '_', then perhaps "
-            f"':' and a tag), not {shown(value)}"
-        )
-    tag = value.rpartition("/")[2].partition(":")[2]
-    if _PLACE_TAG.fullmatch(tag):
-        return f"Ollama reads the tag {tag} as the place where a model runs; take another tag"
+    try:
+        check_name(value)
+    except UsageError as error:
+        return f"{error.what}: {error.why}; {error.fix}"
     return ""
 
 
@@ -209,12 +202,6 @@ def _rule_plain(value: str) -> str:
 
 
 _RULES: Mapping[str, Callable[[Any], str]] = {
-    "trust_remote_code": lambda value: (
-        "true is refused: code that comes with a download is never run, and a model that "
-        "transformers knows needs none"
-        if value
-        else ""
-    ),
     "max_steps": lambda value: "" if value else "must be -1 (no limit) or at least 1, not 0",
     "lora_target": lambda value: (
         "all already covers the others; give all, or the names alone"
@@ -290,6 +277,8 @@ _TOGETHER: tuple[Callable[[Config], Found | None], ...] = (_mask, _warmup, _cons
 def remarks(config: Config) -> tuple[str, ...]:
     """What is allowed and yet may surprise: a key that has no effect beside another."""
     found = []
+    if config.trust_remote_code:
+        found.append("trust_remote_code: true is ignored: code from a download is never run")
     if config.max_steps > 0:
         found.append(f"max_steps: {config.max_steps} ends the run; num_train_epochs does not count")
     if 0 < config.max_steps <= config.warmup_steps:

@@ -56,8 +56,8 @@ class Config(BaseModel):
     """System prompt for conversations that have none. null, as in LLaMA-Factory, leaves what the
     chat template does by itself."""
     trust_remote_code: Annotated[bool, key("model", "true or false")] = False
-    """Only false: code that comes with a download is never run. The key exists so that
-    LLaMA-Factory files are understood."""
+    """Ignored: code that comes with a download is never run, and a model that transformers knows
+    needs none. The key exists because LLaMA-Factory's examples have it."""
     compute_dtype: Annotated[Literal["auto", "float32", "bfloat16"], key("model", "choice")] = (
         "auto"
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ft2ollama.base import Base
-from ft2ollama.config import Config, dump_config
+from ft2ollama.config import Config
 from ft2ollama.data.formats import Conversation
 from ft2ollama.data.load import load_dataset
 from ft2ollama.data.render import Sample, Tokenizer, render_all
@@ -24,10 +24,12 @@ from ft2ollama.errors import DataError, UsageError
 from ft2ollama.files import sha256_file, sha256_folder, sha256_text
 from ft2ollama.template import ChatTemplate, choose_template
 
-# Keys that do not change what is trained: a run that differs only in these is the same run.
+# Keys that do not change what is trained, or whose files are hashed by content: a run that differs
+# only in these is the same run.
 _NOT_TRAINING = {
     "output_dir", "run_name", "export_quant", "export_as", "ollama_name", "num_ctx",
     "ollama_system", "ollama_parameters", "num_threads", "save_total_limit", "logging_steps",
+    "model_name_or_path", "hub", "dataset", "dataset_dir", "proof_prompts", "trust_remote_code",
 }  # fmt: skip
 
 
@@ -209,13 +211,9 @@ def proof_conversations(plan: Plan, count: int) -> list[dict[str, Any]]:
 
 
 def _inputs(config: Config, base: Base, data_sha256: str) -> dict[str, str]:
-    lines = [
-        line
-        for line in dump_config(config).splitlines()
-        if line.split(":")[0] not in _NOT_TRAINING and not line.startswith((" ", "#"))
-    ]
+    values = config.model_dump(mode="json", exclude=_NOT_TRAINING)
     inputs = {
-        "config": sha256_text("\n".join(lines)),
+        "config": sha256_text(json.dumps(values, sort_keys=True)),
         "base": base.sha256,
         "tokenizer": sha256_folder(base.folder, "tokenizer*"),
         "data": data_sha256,

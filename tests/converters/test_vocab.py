@@ -213,6 +213,19 @@ def test_interleaved_merges_cannot_be_scores(folder):
         read_vocabulary(folder, {"vocab_size": 700})
 
 
+def test_runs_of_spaces_share_a_score(folder):
+    """As in Llama's own tokenizer.json, where the merges of the runs are interleaved."""
+    runs = ["▁" * n for n in range(1, 5)]
+    model = {
+        "vocab": {text: i for i, text in enumerate([*runs, "a", "▁a"])},
+        "byte_fallback": True,
+        "merges": ["▁ a", "▁ ▁", "▁▁ ▁▁", "▁▁ ▁", "▁ ▁▁", "▁▁▁ ▁", "▁ ▁▁▁"],
+    }
+    (folder / "tokenizer.json").write_text(json.dumps({"model": model}))
+    scores = read_vocabulary(folder, {"vocab_size": 700}).tokens.scores
+    assert scores[2] == scores[3] < scores[1] < scores[5] == 0
+
+
 def test_types_padding_and_merges(folder):
     train("smollm", folder)
     path = folder / "tokenizer.json"

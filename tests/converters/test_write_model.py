@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import converters
+from converters import metadata
 from converters.errors import ConvertError, DoesNotFit, Unsupported
 
 LLAMA3 = {
@@ -190,7 +191,12 @@ def test_name_and_template_are_written(base, tmp_path):
     values = converters.read_gguf(tmp_path / "m.gguf").values
     assert values["general.name"] == "Mine"
     assert values["tokenizer.chat_template"] == "{{ x }}"
-    assert values["general.size_label"] == "0M" or values["general.size_label"].endswith("K")
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("count", [999, 134_515_008, 999_999_999, 1_235_814_400, 70_553_706_496])
+def test_size_label_is_the_usual_one(count):
+    assert metadata.size_label(count) == gguf.utility.model_weight_count_rounded_notation(count)
 
 
 def _copy(base: Path, target: Path, **config: object) -> Path:
@@ -222,6 +228,22 @@ def test_base_that_contradicts_its_config(base, tmp_path):
         converters.write_model(broken, tmp_path / "m.gguf")
     assert "model.layers.2.mlp.up_proj.weight: missing" in caught.value.why
     assert "[96, 64], config.json says [128, 64]" in caught.value.why
+
+
+def test_saved_copy_of_a_tied_output_layer(make_base, tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    base = make_base(tie_word_embeddings=True)
+    plain = converters.write_model(base, tmp_path / "1.gguf")
+    doubled = _copy(base, tmp_path / "base")
+    weights = load_file(doubled / "model.safetensors")
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].copy()
+    save_file(weights, doubled / "model.safetensors")
+    assert converters.write_model(doubled, tmp_path / "2.gguf").sha256 == plain.sha256
+    weights["lm_head.weight"][0, 0] += 1
+    save_file(weights, doubled / "model.safetensors")
+    with pytest.raises(ConvertError, match="says they are tied"):
+        converters.write_model(doubled, tmp_path / "3.gguf")
 
 
 def test_tokenizer_larger_than_the_embedding(base, tmp_path):
