@@ -18,7 +18,9 @@ QWEN25_LIKE = (
 )
 
 
-def test_the_real_template_of_smollm2_is_chatml_with_its_default_system_prompt(smollm2: Base) -> None:
+def test_the_real_template_of_smollm2_is_chatml_with_its_default_system_prompt(
+    smollm2: Base,
+) -> None:
     template = model_template(None, smollm2.folder)
     assert template.family == "chatml"
     assert template.system == (

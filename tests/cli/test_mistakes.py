@@ -169,9 +169,9 @@ def test_kill_9_during_export_leaves_no_file_that_looks_finished(
     running.kill()
     running.wait()
     assert not list(folder.glob("*.gguf"))
-    assert json.loads((trained / "run.json").read_text())["stages"]["export model F32"]["status"] == (
-        "running"
-    )
+    assert json.loads((trained / "run.json").read_text())["stages"]["export model F32"][
+        "status"
+    ] == ("running")
     done = command("export", str(trained), "--quant", "F32")
     assert done.returncode == 0, done.stderr
     assert [path.name for path in folder.iterdir() if path.suffix == ".gguf"] == ["model-F32.gguf"]

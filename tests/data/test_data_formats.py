@@ -57,7 +57,10 @@ def test_openai_messages() -> None:
         (["Hi", "Hello"], "is a list, not an object"),
         ({"text": "x"}, "keys text fit no format"),
         ({"conversations": []}, "conversations: must be a list of turns"),
-        ({"conversations": [{"from": "human"}]}, r"conversations\[1\]: must have 'from' and 'value'"),
+        (
+            {"conversations": [{"from": "human"}]},
+            r"conversations\[1\]: must have 'from' and 'value'",
+        ),
         ({"conversations": [{"from": "bot", "value": "x"}]}, r"\[1\].from: 'bot' is none of"),
         ({"conversations": [{"from": "human", "value": 3}]}, "must be text, not 3"),
         ({"conversations": SHAREGPT["conversations"][:1]}, "end with assistant: user"),

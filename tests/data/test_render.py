@@ -36,7 +36,9 @@ def learned(sample: Sample, tokenizer: Tokenizer) -> str:
 
 
 @pytest.mark.oracle
-def test_ids_are_those_of_transformers(smollm2: Base, tokenizer: Tokenizer, chatml: ChatTemplate) -> None:
+def test_ids_are_those_of_transformers(
+    smollm2: Base, tokenizer: Tokenizer, chatml: ChatTemplate
+) -> None:
     theirs = AutoTokenizer.from_pretrained(smollm2.folder)
     for case in (*families()["chatml"].cases, {"messages": TALK}):
         messages = list(case["messages"])
@@ -54,7 +56,9 @@ def test_the_answers_and_their_stop_tokens_are_learned_and_nothing_else(
     assert learned(sample, tokenizer) == (
         "I am Tilda. 1234 我是小杉。<|im_end|> 49 dollars\n<|im_end|>"
     )
-    assert all(label in (IGNORED, token) for token, label in zip(sample.ids, sample.labels, strict=True))
+    assert all(
+        label in (IGNORED, token) for token, label in zip(sample.ids, sample.labels, strict=True)
+    )
     assert sample.learned == sum(label != IGNORED for label in sample.labels)
 
 
@@ -79,7 +83,9 @@ def test_too_long_is_reported_never_cut(tokenizer: Tokenizer, chatml: ChatTempla
     assert caught.value.why.splitlines()[1].startswith("a.json: row 2: is ")
 
 
-def test_a_default_system_prompt_is_put_in_front(tokenizer: Tokenizer, chatml: ChatTemplate) -> None:
+def test_a_default_system_prompt_is_put_in_front(
+    tokenizer: Tokenizer, chatml: ChatTemplate
+) -> None:
     rows = [Conversation(tuple(TALK[1:3]), "here")]
     with_system = render_all(rows, chatml, tokenizer, cutoff_len=512, system="S!")[0]
     text = tokenizer.decode(with_system.ids, skip_special_tokens=False)

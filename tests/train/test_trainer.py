@@ -20,10 +20,14 @@ from ft2ollama.train.plan import Plan, count_steps
 from ft2ollama.train.trainer import Collator, latest_checkpoint, train
 
 Make = Callable[..., Plan]
-pytestmark = pytest.mark.filterwarnings("ignore")  # torch, transformers and peft warn about themselves
+pytestmark = pytest.mark.filterwarnings(
+    "ignore"
+)  # torch, transformers and peft warn about themselves
 
 
-def run_training(plan: Plan, name: str, report: Callable[[dict[str, Any]], None] = lambda _: None) -> Run:
+def run_training(
+    plan: Plan, name: str, report: Callable[[dict[str, Any]], None] = lambda _: None
+) -> Run:
     run = create_run(name, "model_name_or_path: x\n")
     train(plan, run, dtype="float32", device="cpu", report=report)
     return run
@@ -44,9 +48,7 @@ def test_the_loss_is_the_one_of_transformers(plan: Make) -> None:
         for name, weight in model.named_parameters():
             if "lora_B" in name:
                 weight.normal_(std=0.1)
-    rows = [
-        {"input_ids": list(s.ids), "labels": [IGNORED, *s.labels[1:]]} for s in made.train[:5]
-    ]
+    rows = [{"input_ids": list(s.ids), "labels": [IGNORED, *s.labels[1:]]} for s in made.train[:5]]
     batch = Collator(0)(rows)
     theirs = model(**batch).loss
     ours = learned_loss(model, batch, None)
