@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
         options.run(options)
-    except ConvertError as error:
+    except (ConvertError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

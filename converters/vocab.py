@@ -43,7 +43,8 @@ class Vocabulary:
 
     def notes(self) -> list[str]:
         """Where the runtime's tokenizer is known to differ from this one."""
-        return [NOTES[self.tokens.pre]] if self.tokens.pre in NOTES else []
+        found = (NOTES.get(self.tokens.pre), self.tokens.note)
+        return [note for note in found if note]
 
     def pairs(self) -> list[KV]:
         """The tokenizer.* pairs."""
@@ -154,8 +155,9 @@ def _added_automatically(
             add[f"add_{kind}_token"] = value
     if size == _SMOLLM_VOCABULARY:  # as conversion/llama.py does: SmolLM was trained without bos
         add["add_bos_token"] = False
-    prefix = settings.get("add_prefix_space", tokens.add_space_prefix)
-    if isinstance(prefix, bool):
+    prefix = settings.get("add_prefix_space")  # may be there and null
+    prefix = prefix if isinstance(prefix, bool) else tokens.add_space_prefix
+    if prefix is not None:
         add["add_space_prefix"] = prefix
     return add
 

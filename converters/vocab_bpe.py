@@ -30,6 +30,7 @@ class Tokens:
     scores: Sequence[float] = ()
     merges: Sequence[str] = ()
     add_space_prefix: bool | None = None
+    note: str = ""
 
     def id_of(self, text: str) -> int | None:
         """The first id with that text."""

@@ -19,6 +19,10 @@ _SPACE = "\u2581"
 _PAD_SCORE = -10000.0
 _ADDED_SCORE = -1000.0
 _NEVER_MERGED = -1e6  # below minus the rank of any merge
+_METASPACE_NOTE = (
+    "this tokenizer puts a space before a text only where none is and only at its very start; the "
+    "runtime puts one always, and after each special token: such prompts get other token ids"
+)
 _BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
 
@@ -100,8 +104,9 @@ def byte_fallback_tokens(tokenizer: Config, size: int, pre: str | None) -> Token
         types[unknown] = int(TokenType.UNKNOWN)
     ranks = _ranks(model["merges"])
     scores = [float(-ranks[text]) if text in ranks else _NEVER_MERGED for text in texts]
+    prefix, note = _space_prefix(tokenizer)
     return Tokens(
-        "llama", pre or "default", texts, types, scores, add_space_prefix=_space_prefix(tokenizer)
+        "llama", pre or "default", texts, types, scores, add_space_prefix=prefix, note=note
     )
 
 
@@ -137,13 +142,13 @@ def _run(text: str) -> bool:
     return len(set(text)) == 1
 
 
-def _space_prefix(tokenizer: Config) -> bool:
-    """Whether a text gets a leading space: a Prepend normalizer, or Metaspace that prepends."""
+def _space_prefix(tokenizer: Config) -> tuple[bool, str]:
+    """Whether a text gets a leading space, and a note where the runtime does it differently."""
     normalizer = tokenizer.get("normalizer") or {}
-    steps = normalizer.get("normalizers", [normalizer])
+    if any(s.get("type") == "Prepend" for s in normalizer.get("normalizers", [normalizer])):
+        return True, ""
     pre = tokenizer.get("pre_tokenizer") or {}
-    pre_steps = pre.get("pretokenizers", [pre])
-    return any(step.get("type") == "Prepend" for step in steps) or any(
-        step.get("type") == "Metaspace" and step.get("prepend_scheme", "always") != "never"
-        for step in pre_steps
-    )
+    for step in pre.get("pretokenizers", [pre]):
+        if step.get("type") == "Metaspace" and step.get("prepend_scheme", "always") != "never":
+            return True, _METASPACE_NOTE
+    return False, ""

@@ -25,8 +25,18 @@ COMMANDS = (
 )
 
 
+_GLOBAL = {"-v", "-vv", "--verbose", "-q", "--quiet", "--json", "--no-color"}
+
+
 class _InOrder(click.Group):
-    """Lists the commands in the order a user needs them."""
+    """Lists the commands in the order a user needs them; takes global options anywhere."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Move global options to the front, up to a `--`."""
+        end = args.index("--") if "--" in args else len(args)
+        front = [arg for arg in args[:end] if arg in _GLOBAL]
+        rest = [arg for arg in args[:end] if arg not in _GLOBAL]
+        return super().parse_args(ctx, [*front, *rest, *args[end:]])
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [str(command.name) for command in COMMANDS]

@@ -40,6 +40,12 @@ def test_errors_are_said_on_stderr(base, tmp_path, capsys):
     assert "fix:" in captured.err
 
 
+def test_a_folder_that_cannot_be_written_is_one_line(base, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["model", str(base), str(tmp_path / "file" / "m.gguf")]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_notes_go_to_stderr(make_base, tmp_path, capsys):
     base = make_base(intermediate_size=80)
     assert main(["model", str(base), str(tmp_path / "m.gguf")]) == 0

@@ -226,6 +226,30 @@ def test_runs_of_spaces_share_a_score(folder):
     assert scores[2] == scores[3] < scores[1] < scores[5] == 0
 
 
+PREPEND = {"type": "Prepend", "prepend": "▁"}
+METASPACE = {"type": "Metaspace", "replacement": "▁", "split": False}
+
+
+@pytest.mark.parametrize(
+    ("parts", "settings", "prefix", "noted"),
+    [
+        ({"normalizer": PREPEND}, {}, True, False),
+        ({"normalizer": PREPEND}, {"add_prefix_space": None}, True, False),
+        ({"normalizer": PREPEND}, {"add_prefix_space": False}, False, False),
+        ({"pre_tokenizer": {**METASPACE, "prepend_scheme": "first"}}, {}, True, True),
+        ({"pre_tokenizer": {**METASPACE, "prepend_scheme": "never"}}, {}, False, False),
+        ({}, {}, False, False),
+    ],
+)
+def test_leading_space_of_byte_fallback_tokenizers(parts, settings, prefix, noted, folder):
+    model = {"vocab": {"a": 0, "b": 1, "ab": 2}, "byte_fallback": True, "merges": ["a b"]}
+    (folder / "tokenizer.json").write_text(json.dumps({"model": model, **parts}))
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    vocabulary = read_vocabulary(folder, {"vocab_size": 700})
+    assert vocabulary.add["add_space_prefix"] is prefix
+    assert bool(vocabulary.notes()) is noted
+
+
 def test_types_padding_and_merges(folder):
     train("smollm", folder)
     path = folder / "tokenizer.json"
