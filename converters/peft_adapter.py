@@ -77,7 +77,6 @@ class Adapter:
 
     pairs: dict[str, StoredPair]
     alpha: float
-    rank: int
     problems: tuple[str, ...]
     copies: dict[str, StoredRows] = field(default_factory=dict)
 
@@ -101,7 +100,7 @@ def read_adapter(folder: Path) -> Adapter:
     factors, copies, leftovers = _sort_keys(open_file(folder / WEIGHTS))
     problems = [*_config_problems(config), *leftovers]
     if str(config.get("peft_type", "LORA")).upper() != "LORA":
-        return Adapter({}, 0.0, 0, tuple(problems))
+        return Adapter({}, 0.0, tuple(problems))
     pairs = {}
     for module, parts in sorted(factors.items()):
         problem = _pair_problem(module, parts, config)
@@ -111,9 +110,7 @@ def read_adapter(folder: Path) -> Adapter:
             pairs[module] = _pair(module, parts, config)
     if not factors:
         problems.append(f"{WEIGHTS} holds no LoRA pair")
-    return Adapter(
-        pairs, float(config.get("lora_alpha", 8)), int(config.get("r", 8)), tuple(problems), copies
-    )
+    return Adapter(pairs, float(config.get("lora_alpha", 8)), tuple(problems), copies)
 
 
 def _is_number(value: object) -> bool:
@@ -165,7 +162,6 @@ def _residual_init(value: object) -> bool:
     )
 
 
-_MERGED = "the merged export will learn this"
 _REFUSED: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("use_dora", bool, "DoRA rescales whole weight rows; a LoRA pair cannot say that"),
     ("bias", lambda v: v not in (None, "none"), "trained biases have no place in a LoRA pair"),

@@ -45,16 +45,19 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, smollm2: Base) -> Base:
     return resolve_base(str(folder))
 
 
-@pytest.fixture
-def rows(tmp_path: Path) -> Path:
+def write_rows(path: Path) -> Path:
     """24 short conversations."""
-    path = tmp_path / "rows.json"
     talks = [
         {"instruction": f"What is {i} times {i}?", "output": f"It is {i * i}." * (1 + i % 3)}
         for i in range(24)
     ]
     path.write_text(json.dumps(talks))
     return path
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    return write_rows(tmp_path / "rows.json")
 
 
 @pytest.fixture

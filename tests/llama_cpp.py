@@ -1,4 +1,4 @@
-"""llama.cpp in this process (xllamacpp) as a judge of GGUF files: whole next-token distributions."""
+"""llama.cpp in this process (xllamacpp) as a judge of GGUF files: next-token distributions."""
 
 from __future__ import annotations
 

@@ -21,7 +21,25 @@ from converters.transforms import F32, Index, PermutedRows, Rows, inverse_order,
 NAME = "llama"
 ROPE_FREQS = "rope_freqs.weight"
 EXTRA = (ROPE_FREQS,)
-_ROPE_TYPES = ("default", "linear", "yarn", "llama3")
+_YARN_FIXED = {
+    "beta_fast": 32,
+    "beta_slow": 1,
+    "truncate": True,
+    "mscale": None,
+    "mscale_all_dim": None,
+    "attention_factor": None,
+}
+_ROPE_NEEDS: dict[str, tuple[str, ...]] = {
+    "default": (),
+    "linear": ("factor",),
+    "yarn": ("factor", "original_max_position_embeddings"),
+    "llama3": (
+        "factor",
+        "low_freq_factor",
+        "high_freq_factor",
+        "original_max_position_embeddings",
+    ),
+}
 
 
 def head_dim(config: Config) -> int:
@@ -66,21 +84,27 @@ def problems(config: Config) -> list[str]:
     if config.get("quantization_config"):
         found.append("quantization_config is set: start from the float checkpoint")
     _, scaling = rope(config)
-    if scaling["rope_type"] not in _ROPE_TYPES:
-        found.append(f"rope_type={scaling['rope_type']}: known are {', '.join(_ROPE_TYPES)}")
-    if scaling.get("partial_rotary_factor", config.get("partial_rotary_factor", 1)) not in (
-        None,
-        1,
-    ):
-        found.append("partial_rotary_factor is not 1")
-    found += [
-        f"rope scaling {key}={scaling[key]} is not represented"
-        for key in ("mscale", "mscale_all_dim", "attention_factor")
-        if scaling["rope_type"] == "yarn" and scaling.get(key) is not None
-    ]
+    if scaling["rope_type"] not in _ROPE_NEEDS:
+        found.append(f"rope_type={scaling['rope_type']}: known are {', '.join(_ROPE_NEEDS)}")
+    rotary = scaling.get("partial_rotary_factor") or config.get("partial_rotary_factor") or 1
+    if rotary != 1:
+        found.append(f"partial_rotary_factor={rotary}: the runtime rotates whole heads")
+    needed = _ROPE_NEEDS.get(scaling["rope_type"], ())
+    found += [f"rope scaling has no {key}" for key in needed if not scaling.get(key)]
+    if scaling["rope_type"] == "yarn":
+        found += _yarn_problems(scaling)
     if head_dim(config) % 2:
         found.append(f"head_dim={head_dim(config)} is odd")
     return found
+
+
+def _yarn_problems(scaling: Mapping[str, Any]) -> list[str]:
+    """llama.cpp reads yarn_beta_fast and the like for grok and mistral3 only (src/models/)."""
+    return [
+        f"yarn {key}={scaling[key]}: for this architecture the runtime always uses {fixed}"
+        for key, fixed in _YARN_FIXED.items()
+        if scaling.get(key) not in (None, fixed)
+    ]
 
 
 def notes(config: Config) -> list[str]:
@@ -140,10 +164,10 @@ def pairs(config: Config) -> list[KV]:
         u32("llama.vocab_size", config["vocab_size"]),
         u32("llama.rope.dimension_count", head_dim(config)),
     ]
-    return out + _scaling_pairs(config, scaling)
+    return out + _scaling_pairs(scaling)
 
 
-def _scaling_pairs(config: Config, scaling: Mapping[str, Any]) -> list[KV]:
+def _scaling_pairs(scaling: Mapping[str, Any]) -> list[KV]:
     kind = scaling["rope_type"]
     if kind not in ("linear", "yarn"):
         return []
@@ -152,15 +176,8 @@ def _scaling_pairs(config: Config, scaling: Mapping[str, Any]) -> list[KV]:
         f32("llama.rope.scaling.factor", scaling["factor"]),
     ]
     if kind == "yarn":
-        original = scaling.get("original_max_position_embeddings") or config.get(
-            "max_position_embeddings", 2048
-        )
+        original = scaling["original_max_position_embeddings"]
         out.append(u32("llama.rope.scaling.original_context_length", original))
-        out += [
-            f32(f"llama.rope.scaling.yarn_{key}", scaling[key])
-            for key in ("beta_fast", "beta_slow")
-            if scaling.get(key) is not None
-        ]
     return out
 
 
@@ -267,14 +284,11 @@ def _scaling_of(
         raise Unsupported(f"rope scaling {kind!r} cannot be turned into a config.json")
     scaling: dict[str, Any] = {
         "rope_type": kind,
-        "factor": _decimal(values["llama.rope.scaling.factor"]),
+        "factor": _decimal(values.get("llama.rope.scaling.factor", 1.0)),
     }
     if kind == "yarn":
         original = "llama.rope.scaling.original_context_length"
         scaling["original_max_position_embeddings"] = values.get(original)
-        for key in ("beta_fast", "beta_slow"):
-            if f"llama.rope.scaling.yarn_{key}" in values:
-                scaling[key] = _decimal(values[f"llama.rope.scaling.yarn_{key}"])
     return scaling
 
 

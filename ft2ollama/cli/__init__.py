@@ -60,7 +60,6 @@ def cli(ctx: click.Context, *, verbose: int, quiet: bool, as_json: bool, no_colo
     something, 130 interrupted.
     """
     ctx.obj = Output(verbose=verbose, quiet=quiet, as_json=as_json, no_color=no_color)
-    ctx.call_on_close(ctx.obj.close)
 
 
 for _command in COMMANDS:

@@ -16,6 +16,17 @@ def run_and_exit_code(cli: click.Command, args: list[str] | None) -> int:
     from ft2ollama.cli.output import current
 
     try:
+        return _run(cli, args)
+    except BaseException as error:  # noqa: BLE001 - everything ends here, as three lines
+        told = as_user_error(error)
+        current().failure(told, traceback.format_exc())
+        return int(told.code)
+    finally:
+        current().close()
+
+
+def _run(cli: click.Command, args: list[str] | None) -> int:
+    try:
         result = cli.main(args, prog_name="ft2ollama", standalone_mode=False)
         return result if isinstance(result, int) else int(ExitCode.DONE)
     except click.exceptions.Exit as error:
@@ -26,10 +37,6 @@ def run_and_exit_code(cli: click.Command, args: list[str] | None) -> int:
     except BrokenPipeError:  # `ft2ollama runs | head`
         sys.stderr.close()
         return int(ExitCode.DONE)
-    except BaseException as error:  # noqa: BLE001 - everything ends here, as three lines
-        told = as_user_error(error)
-        current().failure(told, traceback.format_exc())
-        return int(told.code)
 
 
 def as_user_error(error: BaseException) -> UserError:

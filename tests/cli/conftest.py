@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fixtures_tiny import write_rows
 from ft2ollama.base import Base
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -50,9 +52,23 @@ def config(tmp_path: Path, tiny: Base, rows: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def trained(command: Command, config: Path) -> Path:
-    """The folder of a finished run."""
-    done = command("train", str(config))
+@pytest.fixture(scope="session")
+def trained_once(tiny: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    rows = write_rows(folder / "rows.json")
+    (folder / "tiny.yaml").write_text(CONFIG.format(base=tiny.folder, rows=rows))
+    done = subprocess.run(
+        [sys.executable, "-m", "ft2ollama", "train", "tiny.yaml"],
+        cwd=folder, env={**os.environ, "FT2OLLAMA_RUNS": str(folder / "runs")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return Path(done.stdout.strip())
+
+
+@pytest.fixture
+def trained(trained_once: Path) -> Path:
+    """The folder of a finished run, among the runs of this test alone."""
+    folder = Path(os.environ["FT2OLLAMA_RUNS"]) / trained_once.name
+    shutil.copytree(trained_once, folder)
+    return folder

@@ -62,6 +62,8 @@ def test_defaults_without_patterns():
     # the pattern must match to the end and begin at a dot
     config = {"r": 4, "lora_alpha": 8, "rank_pattern": {"proj": 2}}
     assert rank_and_scale("a.q_proj", config)[0] == 4
+    assert rank_and_scale("a.q_proj", {**config, "rank_pattern": {"q": 2, "a.q": 2}})[0] == 4
+    assert rank_and_scale("a.q_proj", {**config, "rank_pattern": {"q_.*": 2, "q_proj": 3}})[0] == 2
 
 
 @pytest.mark.parametrize(

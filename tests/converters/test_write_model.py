@@ -28,6 +28,8 @@ YARN = {
     "rope_theta": 10000.0,
     "factor": 4.0,
     "original_max_position_embeddings": 64,
+    "beta_fast": 32.0,
+    "beta_slow": 1.0,
 }
 LINEAR = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0}
 BASES = {
@@ -212,6 +214,13 @@ def _copy(base: Path, target: Path, **config: object) -> Path:
         ({"architectures": ["MambaForCausalLM"]}, "MambaForCausalLM"),
         ({"hidden_act": "gelu"}, "hidden_act=gelu"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5"),
+        ({"rope_parameters": {**YARN, "truncate": False}}, "truncate=False"),
+        ({"rope_parameters": {**YARN, "attention_factor": 1.5}}, "attention_factor=1.5"),
+        ({"rope_parameters": {**YARN, "beta_fast": 3.0}}, "beta_fast=3.0"),
+        ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "no high_freq_factor"),
+        ({"head_dim": 15}, "head_dim=15"),
+        ({"vocab_size": None}, "no vocab_size"),
         ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, "rope_type=dynamic"),
     ],
 )
@@ -220,6 +229,28 @@ def test_bases_the_runtime_would_get_wrong(config, needle, base, tmp_path):
     with pytest.raises(Unsupported, match=needle):
         converters.write_model(broken, tmp_path / "out" / "m.gguf")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("scaling", [LLAMA3, YARN, LINEAR])
+def test_older_spelling_of_the_rope_settings(scaling, make_base, tmp_path):
+    """Before transformers 5: rope_theta and rope_scaling, whose type was once called `type`."""
+    base = make_base(rope_parameters={**scaling, "rope_theta": 5000.0})
+    config = json.loads((base / "config.json").read_text())
+    old = _copy(base, tmp_path / "base")
+    rest = {k: v for k, v in scaling.items() if k not in ("rope_type", "rope_theta")}
+    config |= {"rope_theta": 5000.0, "rope_scaling": {**rest, "type": scaling["rope_type"]}}
+    del config["rope_parameters"]
+    (old / "config.json").write_text(json.dumps(config))
+    one = converters.write_model(base, tmp_path / "1.gguf")
+    assert converters.write_model(old, tmp_path / "2.gguf").sha256 == one.sha256
+
+
+def test_sliding_window_is_noted(base, tmp_path):
+    windowed = _copy(
+        base, tmp_path / "base", architectures=["MistralForCausalLM"], sliding_window=64
+    )
+    written = converters.write_model(windowed, tmp_path / "m.gguf")
+    assert "sliding_window=64" in written.notes[0]
 
 
 def test_base_that_contradicts_its_config(base, tmp_path):

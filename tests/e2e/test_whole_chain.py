@@ -18,12 +18,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from llama_cpp import LlamaCpp, kl
 
 from ft2ollama.base import Base
+from ft2ollama.files import read_jsonl
 from ft2ollama.ollama_api import Ollama
 from ft2ollama.ollama_server import Server
 from ft2ollama.runs import Run
-from llama_cpp import LlamaCpp, kl
 
 pytestmark = [pytest.mark.ollama, pytest.mark.slow, pytest.mark.oracle]
 
@@ -68,7 +69,7 @@ def chain(
     assert done.returncode == 0, done.stderr
     sys.stderr.write(done.stderr)
     result = json.loads(done.stdout.splitlines()[-1])
-    yield Chain(Run(Path(result["run"])), result, folder, ollama_server.host)
+    return Chain(Run(Path(result["run"])), result, folder, ollama_server.host)
 
 
 def test_the_demo_teaches_the_facts_and_forgets_nothing(chain: Chain) -> None:
@@ -118,7 +119,11 @@ def test_chat_answers_from_the_public_name_and_from_the_run(chain: Chain) -> Non
     by_run = chain.command("chat", chain.run.id, "What is your name?")
     assert by_name.returncode == by_run.returncode == 0, by_name.stderr
     assert "Tilda" in by_name.stdout
-    assert by_run.stdout == by_name.stdout
+    piped = subprocess.run(
+        [sys.executable, "-m", "ft2ollama", "chat", "tilda", "--host", chain.host],
+        input="What is your name?\n", capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert piped.stdout == by_run.stdout == by_name.stdout
 
 
 def test_the_modelfile_makes_the_same_model(chain: Chain, ollama_binary: Path) -> None:
@@ -141,8 +146,7 @@ def reference(chain: Chain, smollm2: Base) -> list[tuple[list[int], np.ndarray]]
 
     from ft2ollama.train.model import load_trained
 
-    with open(chain.run.proof / "replies.jsonl", encoding="utf-8") as file:
-        replies = [json.loads(line) for line in file]
+    replies = read_jsonl(chain.run.proof / "replies.jsonl")
     from ft2ollama.data.render import Tokenizer
     from ft2ollama.template import choose_template
 

@@ -8,7 +8,7 @@ import pytest
 
 from ft2ollama.errors import UsageError
 from ft2ollama.evaluate import holds_facts
-from ft2ollama.proof import Proof, PromptCheck, compare_reply
+from ft2ollama.proof import PromptCheck, Proof, compare_reply
 from ft2ollama.publish import public_names
 from ft2ollama.runs import create_run
 

@@ -1,4 +1,4 @@
-"""The trainer on a tiny model: what it writes, that it can be stopped and resumed, that it is exact."""
+"""The trainer on a tiny model: what it writes, stopping and resuming, exactness."""
 
 from __future__ import annotations
 
