@@ -37,8 +37,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder, with_pip=False)
     site = next((folder / "lib").glob("python*/site-packages"))
     subprocess.run(
-        [sys.executable, "-m", "pip", "--python", str(folder / "bin/python"), "install", "--no-deps",
-         "--quiet", "--disable-pip-version-check", str(wheel)],
+        [sys.executable, "-m", "pip", "--python", str(folder / "bin/python"), "install",
+         "--no-deps", "--quiet", "--disable-pip-version-check", str(wheel)],
         check=True, capture_output=True,
     )  # fmt: skip
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from fixtures_tiny import write_rows
+
 from ft2ollama.base import Base
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
