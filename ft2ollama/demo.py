@@ -82,15 +82,13 @@ def private_server(binary: Path) -> Iterator[Server]:
 
 
 def base_gguf(base: Base, progress: Progress | None = None) -> Path:
-    """The untuned base as a GGUF: the file it came from, else written once as F16."""
-    if base.gguf is not None:
-        return base.gguf
+    """The untuned base as Q8_0, written once: in the form the tuned model will be published."""
     import converters
 
-    path = cache_dir() / "bases" / f"{base.sha256[:16]}-F16.gguf"
+    path = cache_dir() / "bases" / f"{base.sha256[:16]}-Q8_0.gguf"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        converters.write_model(base.folder, path, outtype="F16", name=base.name, progress=progress)
+        converters.write_model(base.folder, path, outtype="Q8_0", name=base.name, progress=progress)
     return path
 
 

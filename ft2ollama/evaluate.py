@@ -64,7 +64,7 @@ def ask(
     questions: Sequence[Question],
     *,
     tick: Tick | None = None,
-    tokens: int = 48,
+    tokens: int = 32,
 ) -> list[Answer]:
     """Ask every question greedily, each in a conversation of its own."""
     options = {**quiet_options(server.is_local), "num_predict": tokens}
