@@ -226,10 +226,15 @@ def test_the_server_dies_in_the_middle_of_an_answer(second: Server, smol: str) -
     chat = [{"role": "user", "content": "Count from one to a thousand, in words."}]
     pieces = server.chat_stream(smol, chat, options=quiet_options(True) | {"num_predict": 800})
     assert next(pieces)
-    for process in members(second.pid):
+    killed = members(second.pid)
+    for process in killed:
         process.kill()
     with pytest.raises(JobError, match="broke off"):
         list(pieces)
+    end = time.monotonic() + 20  # until the kernel has closed its port
+    while any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in killed):
+        assert time.monotonic() < end
+        time.sleep(0.02)
     with pytest.raises(MachineError) as caught:
         server.version()
     assert caught.value.code == ExitCode.MACHINE
