@@ -191,7 +191,7 @@ def _no_room(folder: Path, needed: int) -> ConvertError:
     return ConvertError(
         "not enough disk space for the GGUF file",
         "",
-        f"{needed} bytes needed, {free} bytes free in {folder}",
+        f"{needed / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free in {folder}",
         "free some space, or write to another disk",
     )
 

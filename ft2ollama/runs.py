@@ -107,6 +107,13 @@ class Run:
         with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
+    def drop_events(self, *kinds: str) -> None:
+        """Forget the events of these kinds: a training that starts anew has a new curve."""
+        path = self.folder / "events.jsonl"
+        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        kept = [line for line in lines if not any(f'"event": "{kind}"' in line for kind in kinds)]
+        write_text(path, "".join(f"{line}\n" for line in kept))
+
     def events(self, kind: str) -> list[dict[str, Any]]:
         """All events of one kind; a last line cut by a crash is left out."""
         path, found = self.folder / "events.jsonl", []

@@ -72,12 +72,16 @@ def demo(
     with ExitStack() as stack:
         server, private = _ollama(output, stack)
         output.title("1  before: the untuned model in Ollama")
-        before = _before(output, loaded, server, name, facts, general)
+        tag = f"{name}:base"
+        stack.callback(_forget, server, tag)
+        _register_base(output, loaded, server, tag)
+        before = _ask(output, server, tag, facts, general)
         output.title("2  train, export, publish")
         published = _train_and_publish(output, loaded, server, name, force=force)
         output.title("3  after: the tuned model in Ollama")
         after = _ask(output, server, published.name, facts, general)
-        server.delete(f"{name}:base")
+        if private is not None and published.previous not in (None, published.tag):
+            _forget(server, str(published.previous))  # nobody else's: keep the demo's disk small
         _show(output, before, after)
     minutes, seconds = divmod(round(time.monotonic() - began), 60)
     output.done(f"the whole demo took {minutes} min {seconds} s")
@@ -130,14 +134,17 @@ def _ollama(output: Output, stack: ExitStack) -> tuple[Ollama, Server | None]:
     return Ollama(server.host), server
 
 
-def _before(
-    output: Output,
-    loaded: Loaded,
-    server: Ollama,
-    name: str,
-    facts: list[Question],
-    general: list[Question],
-) -> _Scores:
+def _forget(server: Ollama, name: str) -> None:
+    import contextlib
+
+    from ft2ollama.errors import UserError
+
+    with contextlib.suppress(UserError):
+        server.delete(name)
+
+
+def _register_base(output: Output, loaded: Loaded, server: Ollama, tag: str) -> None:
+    """The untuned base in Ollama, with the template and parameters the tuned model will have."""
     from dataclasses import asdict
 
     from ft2ollama.cli.train import resolve
@@ -155,10 +162,8 @@ def _before(
         system=config.default_system,
         extra=config.ollama_parameters,
     )
-    tag = f"{name}:base"
     with output.bytes("registering the base") as meter:
         register_base(server, tag, base_gguf(base, meter), modelfile, Watch(upload=meter))
-    return _ask(output, server, tag, facts, general)
 
 
 def _train_and_publish(

@@ -78,7 +78,7 @@ def train_run(
     threads = choose_threads(config.num_threads)
     set_threads(threads)
     plan = plan_run(output, config)
-    if run is None and not force and (same := finished_run(plan)) is not None:
+    if not force and (same := finished_run(plan, run)) is not None:
         output.done(f"nothing to train: run {same.id} has the same config, base and data")
         output.say("  (--force trains again)")
         output.result(str(same.folder), run=str(same.folder), skipped=True)
@@ -123,10 +123,12 @@ def resolve(output: Output, ref: str, hub: str = "huggingface") -> Base:
         return resolve_base(ref, hub=hub, progress=meter)
 
 
-def finished_run(plan: Plan) -> Run | None:
-    """A run that was trained from the very same inputs."""
+def finished_run(plan: Plan, run: Run | None = None) -> Run | None:
+    """A run that was trained from the very same inputs (`run` itself, when one is resumed)."""
     from ft2ollama.runs import Run, all_runs
 
+    if run is not None:
+        return run if run.is_current("train", plan.inputs) else None
     named = plan.config.output_dir
     candidates = [Run(named.absolute())] if named and (named / "run.json").exists() else all_runs()
     return next((run for run in candidates if run.is_current("train", plan.inputs)), None)
@@ -220,7 +222,13 @@ def _from(loaded: Loaded, key: str) -> str:
 
 def _train(output: Output, plan: Plan, run: Run, dtype: str, device: str) -> None:
     with output.waiting("loading transformers and peft"):
+        from ft2ollama.train.trainer import can_resume, latest_checkpoint
         from ft2ollama.train.trainer import train as run_training
+    checkpoint = latest_checkpoint(run.checkpoints)
+    if checkpoint is not None and can_resume(run, plan):
+        output.done(f"resuming after step {checkpoint.name.split('-')[1]} of {plan.steps}")
+    elif checkpoint is not None:
+        output.warn("config, base or data have changed since the checkpoint: training starts anew")
     display = _Display(output, plan.steps)
     try:
         run_training(plan, run, dtype=dtype, device=device, report=display)

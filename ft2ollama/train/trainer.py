@@ -34,14 +34,29 @@ from ft2ollama.train.reference import write_proof
 def train(plan: Plan, run: Run, *, dtype: str, device: str, report: Report) -> None:
     """Train, then write adapter, curve and proof files.
 
-    Continues from the newest checkpoint of the run when there is one. Raises Interrupted after
-    Ctrl-C (a checkpoint is saved and the resume command is in `fix`).
+    Continues from the newest checkpoint of the run when its inputs are the same. Raises Interrupted
+    after Ctrl-C (a checkpoint is saved and the resume command is in `fix`).
     """
     _quiet()
     events = _recorded(run, report)
-    with run.lock(), run.stage("train", plan.inputs) as stage:
-        events({"event": "phase", "phase": "loading the base model"})
-        trainer, stop = _make_trainer(plan, run, dtype=dtype, device=device, report=events)
+    with run.lock():
+        if not can_resume(run, plan):
+            shutil.rmtree(run.checkpoints, ignore_errors=True)
+            run.drop_events("step", "eval")
+        _train_locked(plan, run, dtype=dtype, device=device, report=events)
+    shutil.rmtree(run.checkpoints, ignore_errors=True)
+
+
+def can_resume(run: Run, plan: Plan) -> bool:
+    """Is there a checkpoint, and was it made from the very same inputs?"""
+    same = run.stage_record("train").get("inputs") == plan.inputs
+    return same and latest_checkpoint(run.checkpoints) is not None
+
+
+def _train_locked(plan: Plan, run: Run, *, dtype: str, device: str, report: Report) -> None:
+    with run.stage("train", plan.inputs) as stage:
+        report({"event": "phase", "phase": "loading the base model"})
+        trainer, stop = _make_trainer(plan, run, dtype=dtype, device=device, report=report)
         checkpoint = latest_checkpoint(run.checkpoints)
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -55,8 +70,7 @@ def train(plan: Plan, run: Run, *, dtype: str, device: str, report: Report) -> N
         gc.collect()
         stage.outputs += sorted(path for path in run.adapter.iterdir() if path.is_file())
         stage.outputs += plot_loss(*_curve(run), run.folder, f"{run.id}: {plan.base.name}")
-        stage.outputs += write_proof(plan, run, device=device, report=events)
-    shutil.rmtree(run.checkpoints, ignore_errors=True)
+        stage.outputs += write_proof(plan, run, device=device, report=report)
 
 
 def latest_checkpoint(folder: Path) -> Path | None:

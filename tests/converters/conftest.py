@@ -8,7 +8,6 @@ log-probabilities by far more than rounding does.
 from __future__ import annotations
 
 import json
-import urllib.request
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from llama_cpp import LlamaCpp
 
 CORPUS = [
     "The quick brown fox jumps over the lazy dog 1234567890 times, doesn't it?",
@@ -170,62 +170,15 @@ def hf_logprobs(base: Path, adapter: Path | None = None) -> np.ndarray:
         return torch.stack(rows).double().numpy()
 
 
-class Runtime:
-    """llama.cpp on a GGUF file, one thread, nothing printed."""
+class Runtime(LlamaCpp):
+    """llama.cpp on a GGUF file, as exact as it can be, asked for all of PROMPTS."""
 
     def __init__(self, model: Path, adapter: Path | None = None) -> None:
-        import xllamacpp
+        super().__init__(model, adapter, n_ctx=256, exact=True)
 
-        params = xllamacpp.CommonParams()
-        params.model.path = str(model)
-        params.verbosity = -1
-        params.warmup = False
-        params.fit_params = False
-        params.cpuparams.n_threads = 1
-        params.n_ctx = 256
-        params.n_parallel = 1
-        # the default float16 cache alone costs 4e-3 in log-probability
-        params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-        params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        if adapter:
-            params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(adapter), 1.0)]
-        self.server = xllamacpp.Server(params)
-
-    def logprobs(self, n_vocab: int = 320) -> np.ndarray:
+    def after_prompts(self, n_vocab: int = 320) -> np.ndarray:
         """Log-probabilities after each of PROMPTS: [prompts, n_vocab]."""
-        return np.stack([self._after(ids, n_vocab) for ids in PROMPTS])
-
-    def _after(self, ids: list[int], n_vocab: int) -> np.ndarray:
-        answer = self.server.handle_completions(
-            {
-                "prompt": ids,
-                "n_predict": 1,
-                "n_probs": n_vocab,
-                "temperature": 0,
-                "cache_prompt": False,
-                # an end token has no entry, so another one is forced; the probabilities reported
-                # are those of the raw logits
-                "logit_bias": [[100, 1e4]],
-            }
-        )
-        top = answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
-        out = np.full(n_vocab, np.nan)
-        for entry in top:
-            out[entry["id"]] = entry["logprob"]
-        assert not np.isnan(out).any()
-        return out
-
-    def tokenize(self, text: str, *, add_special: bool = False) -> list[int]:
-        """Token ids of a text; special tokens in it are recognised."""
-        request = urllib.request.Request(
-            self.server.listening_address + "/tokenize",
-            json.dumps(
-                {"content": text, "add_special": add_special, "parse_special": True}
-            ).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)["tokens"]
+        return np.stack([self.logprobs(ids, n_vocab) for ids in PROMPTS])
 
 
 @pytest.fixture(scope="session")

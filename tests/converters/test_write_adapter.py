@@ -33,7 +33,7 @@ def test_applied_by_llama_cpp_as_by_peft(kind, base, make_adapter, judge, tmp_pa
     converters.write_model(base, tmp_path / "m.gguf", outtype="F32")
     converters.write_adapter(adapter, base, tmp_path / "a.gguf", outtype="F32")
     converters.check_gguf(tmp_path / "a.gguf")
-    ours = judge.runtime(tmp_path / "m.gguf", tmp_path / "a.gguf").logprobs()
+    ours = judge.runtime(tmp_path / "m.gguf", tmp_path / "a.gguf").after_prompts()
     assert np.abs(ours - judge.hf(base, adapter)).max() < 1e-3
 
 
@@ -43,7 +43,7 @@ def test_on_a_tied_model_with_llama3_rope(make_base, make_adapter, judge, tmp_pa
     adapter = make_adapter(base, r=3, lora_alpha=7)
     converters.write_model(base, tmp_path / "m.gguf", outtype="F32")
     converters.write_adapter(adapter, base, tmp_path / "a.gguf", outtype="F32")
-    ours = judge.runtime(tmp_path / "m.gguf", tmp_path / "a.gguf").logprobs()
+    ours = judge.runtime(tmp_path / "m.gguf", tmp_path / "a.gguf").after_prompts()
     assert np.abs(ours - judge.hf(base, adapter)).max() < 1e-3
 
 

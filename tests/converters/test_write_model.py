@@ -68,7 +68,7 @@ def test_f32_file_predicts_like_transformers(kind, make_base, judge, tmp_path):
     base = make_base(**BASES[kind])
     converters.write_model(base, tmp_path / "m.gguf", outtype="F32")
     converters.check_gguf(tmp_path / "m.gguf")
-    ours = judge.runtime(tmp_path / "m.gguf").logprobs()
+    ours = judge.runtime(tmp_path / "m.gguf").after_prompts()
     assert np.abs(ours - judge.hf(base)).max() < 1e-3
 
 
@@ -79,7 +79,7 @@ def test_merged_file_predicts_like_peft(kind, base, make_adapter, judge, tmp_pat
     converters.write_model(base, tmp_path / "m.gguf", adapter=adapter, outtype="F32")
     expected = judge.hf(base, adapter)
     assert np.abs(expected - judge.hf(base)).max() > 0.05  # the adapter does something
-    ours = judge.runtime(tmp_path / "m.gguf").logprobs()
+    ours = judge.runtime(tmp_path / "m.gguf").after_prompts()
     assert np.abs(ours - expected).max() < 1e-3
 
 

@@ -141,3 +141,18 @@ def test_steps_are_counted_as_the_trainer_counts_them(plan: Make) -> None:
         made = plan(**changes, proof_replies=0)
         run = run_training(made, "steps")
         assert run.stage_record("train")["steps"] == made.steps == count_steps(made.config, 24)
+
+
+def test_a_checkpoint_of_other_inputs_is_not_resumed(plan: Make) -> None:
+    def press(event: dict[str, Any]) -> None:
+        if event.get("step") == 8 and event["event"] == "step":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    run = create_run("stopped", "")
+    with pytest.raises(Interrupted):
+        train(plan(), run, dtype="float32", device="cpu", report=press)
+    other = plan(learning_rate=1e-3, num_train_epochs=1)
+    train(other, run, dtype="float32", device="cpu", report=lambda _: None)
+    fresh = run_training(other, "fresh")
+    assert losses(run) == losses(fresh)
+    assert len(losses(run)) == 6
