@@ -175,6 +175,14 @@ class Run:
         record["stages"][name] = {"ended": started, **fields, "inputs": dict(inputs)}
         write_json(self.folder / "run.json", record)
 
+    def is_in_use(self) -> bool:
+        """Does a living process hold this run's lock?"""
+        try:
+            with self.lock():
+                return False
+        except JobError:
+            return True
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep other processes out of this run; the lock ends with the process, even by kill -9."""

@@ -28,9 +28,10 @@ def doctor(output: Output) -> int:
     rows = []
     for finding in findings:
         output.event("finding", **asdict(finding))
-        fix = f"\n[dim]fix:[/] {escape(finding.fix)}" if finding.fix else ""
+        word = "fix: " if finding.state == "no" else ""
+        fix = f"\n[dim]{word}{escape(finding.fix)}[/]" if finding.fix else ""
         rows.append([_MARKS[finding.state], finding.what, escape(finding.value) + fix])
-    output.table("", ["", "", ""], rows)
+    output.table("", [], rows)
     missing = [finding.what for finding in findings if finding.state == "no"]
     if missing:
         output.warn(f"missing: {', '.join(missing)}")

@@ -123,14 +123,20 @@ class Output:
     def table(
         self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], **styles: str
     ) -> None:
-        """A table with a title; a column's style by its name. Cells may hold rich markup."""
+        """A table; a column's style by its name. Without columns it has no head. Cells may hold
+        rich markup.
+        """
         from rich import box
         from rich.table import Table
 
         table = Table(
-            title=title or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold"
+            title=title or None,
+            box=box.SIMPLE_HEAD if columns else None,
+            show_header=bool(columns),
+            title_justify="left",
+            title_style="bold",
         )
-        for column in columns:
+        for column in columns or [""] * len(rows[0]):
             table.add_column(column, style=styles.get(column), overflow="fold")
         for row in rows:
             table.add_row(*row)

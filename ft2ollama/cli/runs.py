@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from ft2ollama.cli.output import Output
+
+if TYPE_CHECKING:
+    from ft2ollama.runs import Run
 
 
 @click.command()
@@ -29,12 +34,10 @@ def runs(output: Output) -> None:
         rows.append(
             [
                 run.id,
-                train.get("status", "-"),
+                _status(run, train),
                 loss,
                 ", ".join(exports) or "-",
-                publish.get("name", "-")
-                if publish.get("status") == "done"
-                else publish.get("status", "-"),
+                publish["name"] if publish.get("status") == "done" else _status(run, publish),
             ]
         )
         output.event("run", id=run.id, folder=str(run.folder), stages=stages)
@@ -43,3 +46,9 @@ def runs(output: Output) -> None:
         if not output.console.is_terminal:
             for run in found:
                 output.result(run.id)
+
+
+def _status(run: Run, stage: dict[str, Any]) -> str:
+    """A stage that says `running` while nobody holds the run was killed."""
+    status = str(stage.get("status", "-"))
+    return "broken off" if status == "running" and not run.is_in_use() else status
