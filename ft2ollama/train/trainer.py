@@ -69,7 +69,7 @@ def _train_locked(plan: Plan, run: Run, *, dtype: str, device: str, report: Repo
         del trainer
         gc.collect()
         stage.outputs += sorted(path for path in run.adapter.iterdir() if path.is_file())
-        stage.outputs += plot_loss(*_curve(run), run.folder, f"{run.id}: {plan.base.name}")
+        stage.outputs += plot_loss(*_curve(run), run.folder, run.id)
         stage.outputs += write_proof(plan, run, device=device, report=report)
 
 

@@ -58,20 +58,18 @@ def test_a_dry_run_writes_nothing(command: Command, config: Path, tmp_path: Path
     assert command("runs").stdout == ""
 
 
-def test_quiet_says_only_errors(command: Command, config: Path) -> None:
-    done = command("-q", "train", str(config))
+def test_quiet_says_only_errors_and_output_dir_is_the_run_folder(
+    command: Command, config: Path, tmp_path: Path
+) -> None:
+    done = command("-q", "train", str(config), f"output_dir={tmp_path / 'mine'}")
     assert done.returncode == 0
     assert done.stderr == ""
-    assert command("-q", "train", "nowhere.yaml").stderr.startswith("error: ")
-
-
-def test_output_dir_is_the_run_folder(command: Command, config: Path, tmp_path: Path) -> None:
-    done = command("train", str(config), f"output_dir={tmp_path / 'mine'}")
     assert done.stdout.strip() == str(tmp_path / "mine")
-    again = command("train", str(config), f"output_dir={tmp_path / 'mine'}")
-    assert "nothing to train" in again.stderr
+    again = command("train", str(config), f"output_dir={tmp_path / 'mine'}", "-q")
+    assert again.stdout == done.stdout
     forced = command("train", str(config), f"output_dir={tmp_path / 'mine'}", "--force")
     assert "trained 12 steps" in forced.stderr
+    assert command("-q", "train", "nowhere.yaml").stderr.startswith("error: ")
 
 
 def test_the_log_keeps_the_traceback_that_the_screen_does_not_show(

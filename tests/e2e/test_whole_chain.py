@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,7 @@ import pytest
 from llama_cpp import LlamaCpp, kl
 
 from ft2ollama.base import Base
-from ft2ollama.files import read_jsonl
+from ft2ollama.files import read_jsonl, write_jsonl
 from ft2ollama.ollama_api import Ollama
 from ft2ollama.ollama_server import Server
 from ft2ollama.runs import Run
@@ -75,7 +77,7 @@ def chain(
 def test_the_demo_teaches_the_facts_and_forgets_nothing(chain: Chain) -> None:
     assert chain.result["facts_before"] <= 2
     assert chain.result["facts_after"] >= 18
-    assert chain.result["general_after"] >= chain.result["general_before"] - 1
+    assert chain.result["general_after"] >= chain.result["general_before"]
 
 
 def test_the_run_folder_tells_the_whole_story(chain: Chain) -> None:
@@ -108,9 +110,16 @@ def test_f16_is_token_identical_on_32_of_32_prompts(chain: Chain) -> None:
 
 
 def test_the_adapter_runs_on_the_very_file_it_was_trained_on(chain: Chain) -> None:
-    done = chain.command("publish", "tilda-lora", "--run", chain.run.id, "--as", "adapter")
+    copy = Run(
+        chain.run.folder.with_name("adapter-run")
+    )  # with every fourth question: Q4_1 is slow
+    shutil.copytree(chain.run.folder, copy.folder)
+    replies = read_jsonl(copy.proof / "replies.jsonl")
+    write_jsonl(copy.proof / "replies.jsonl", replies[::4])  # Q4_1 is slow
+    done = chain.command("publish", "tilda-lora", "--run", copy.id, "--as", "adapter")
     assert done.returncode == 0, done.stderr
-    report = json.loads((chain.run.proof / "report.json").read_text())
+    report = json.loads((copy.proof / "report.json").read_text())
+    assert len(report["replies"]) == 8
     assert report["agreement"] > 0.85
 
 
@@ -127,13 +136,13 @@ def test_chat_answers_from_the_public_name_and_from_the_run(chain: Chain) -> Non
 
 
 def test_the_modelfile_makes_the_same_model(chain: Chain, ollama_binary: Path) -> None:
+    """The Modelfile of the last publication, tilda-f16."""
     server = Ollama(chain.host)
-    assert chain.command("publish", "tilda", "--run", chain.run.id).returncode == 0
     subprocess.run(
         [str(ollama_binary), "create", "by-hand", "-f", str(chain.run.folder / "Modelfile")],
         env={**os.environ, "OLLAMA_HOST": chain.host}, check=True, capture_output=True,
     )  # fmt: skip
-    ours, by_hand = server.show("tilda"), server.show("by-hand")
+    ours, by_hand = server.show("tilda-f16"), server.show("by-hand")
     assert (by_hand.template, by_hand.system) == (ours.template, ours.system)
     assert by_hand.parameters == ours.parameters
     assert by_hand.blob == ours.blob
@@ -151,7 +160,9 @@ def reference(chain: Chain, smollm2: Base) -> list[tuple[list[int], np.ndarray]]
     from ft2ollama.template import choose_template
 
     tokenizer, template = Tokenizer(smollm2.folder), choose_template("chatml", None, {})
-    model = load_trained(smollm2.folder, chain.run.adapter, torch.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft warns about itself
+        model = load_trained(smollm2.folder, chain.run.adapter, torch.float32)
     found = []
     for number in range(POSITIONS):
         reply = replies[number * len(replies) // POSITIONS]
