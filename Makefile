@@ -28,11 +28,11 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -q -e . -c constraints.txt $(PIP_ARGS)
+	$(BIN)/python -m pip install --disable-pip-version-check -e . -c constraints.txt $(PIP_ARGS)
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --disable-pip-version-check -q -e '.[dev]' -c constraints.txt $(PIP_ARGS)
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]' -c constraints.txt $(PIP_ARGS)
 	touch $@ $(VENV)/.installed
 
 clean:
