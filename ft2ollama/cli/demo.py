@@ -83,10 +83,8 @@ def demo(
         if private is not None and published.previous not in (None, published.tag):
             _forget(server, str(published.previous))  # nobody else's: keep the demo's disk small
         _show(output, before, after)
-    minutes, seconds = divmod(round(time.monotonic() - began), 60)
-    output.done(f"the whole demo took {minutes} min {seconds} s")
     _hints(output, private, published)
-    _finish(output, before, after, published)
+    _finish(output, before, after, published, time.monotonic() - began)
 
 
 def _fetch_base(output: Output) -> str:
@@ -200,16 +198,21 @@ def _show(output: Output, before: _Scores, after: _Scores) -> None:
 
     def cell(answer: Answer) -> str:
         text = " ".join(answer.text.split())
-        text = text if len(text) <= 90 else f"{text[:88]}..."
+        text = text if len(text) <= 72 else f"{text[:70]}..."
         return f"[green]✓[/] {escape(text)}" if answer.right else f"[red]✗[/] {escape(text)}"
 
     for title, old, new in (
-        ("questions the training data does not hold", before.facts, after.facts),
-        ("general knowledge", before.general, after.general),
+        ("questions that are not in the training data", before.facts, after.facts),
+        ("general knowledge: is it kept?", before.general, after.general),
     ):
         rows = [[escape(a.question.text), cell(a), cell(b)] for a, b in zip(old, new, strict=True)]
-        output.console.print()
-        output.table(title, ["question", "before", "after"], rows, question="bold")
+        output.say("")
+        output.table(
+            f"{title}  (✓ the expected fact is in the answer)",
+            ["question", "before", "after"],
+            rows,
+            question="bold",
+        )
 
 
 def _hints(output: Output, private: Server | None, published: Published) -> None:
@@ -230,15 +233,14 @@ def _hints(output: Output, private: Server | None, published: Published) -> None
     output.say(f"    ft2ollama publish {name} && ollama run {name}")
 
 
-def _finish(output: Output, before: _Scores, after: _Scores, published: Published) -> None:
+def _finish(
+    output: Output, before: _Scores, after: _Scores, published: Published, seconds: float
+) -> None:
     from ft2ollama.cli.train import show_curve
     from ft2ollama.evaluate import count_right
     from ft2ollama.runs import find_run
 
     run = find_run(published.tag.rpartition(":")[2])
-    output.say("")
-    show_curve(output, run)
-    output.say(f"  run   {run.folder}")
     scores = {
         "facts_before": count_right(before.facts),
         "facts_after": count_right(after.facts),
@@ -248,4 +250,11 @@ def _finish(output: Output, before: _Scores, after: _Scores, published: Publishe
         "general": len(after.general),
     }
     run.note(demo=scores)
+    output.say("")
+    show_curve(output, run)
+    output.done(
+        f"held-out facts {scores['facts_before']} -> {scores['facts_after']} of {scores['facts']}, "
+        f"general knowledge {scores['general_before']} -> {scores['general_after']} of "
+        f"{scores['general']}, whole demo {int(seconds // 60)} min {seconds % 60:.0f} s"
+    )
     output.result(str(run.folder), run=str(run.folder), name=published.name, **scores)
