@@ -45,14 +45,9 @@ def as_user_error(error: BaseException) -> UserError:
         return error
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
         return Interrupted("stopped by Ctrl-C", "", "run the same command again")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        place = error.filename or "the disk"
-        return MachineError(
-            "the disk is full",
-            f"{place}: {error.strerror}",
-            "free some space and run the same command again",
-        )
-    if isinstance(error, MemoryError):
+    if full := _disk_full(error):
+        return MachineError("the disk is full", full, "free some space and run the command again")
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch has its own
         return MachineError(
             "out of memory",
             str(error),
@@ -71,6 +66,21 @@ def as_user_error(error: BaseException) -> UserError:
     return JobError(
         "this should not have happened", why, "run again with -vv and report the traceback"
     )
+
+
+def _disk_full(error: BaseException | None) -> str:
+    """What the error, or one that led to it, says of a full disk; "" when none does.
+
+    safetensors and torch raise their own types, with the system's words in the message.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return f"{error.filename or 'the disk'}: {error.strerror}"
+        text = str(error)
+        if "No space left on device" in text or "PytorchStreamWriter failed writing" in text:
+            return text.strip().splitlines()[0]
+        error = error.__cause__ or error.__context__
+    return ""
 
 
 def _convert_error(error: BaseException) -> UserError | None:

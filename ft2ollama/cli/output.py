@@ -192,6 +192,7 @@ class Output:
     def keep_log(self, path: Path) -> None:
         """Write everything the libraries log, and any traceback, to `path` as well."""
         self.close()
+        logging.raiseExceptions = False  # a full disk is told once, as an error of ours
         self._log = logging.FileHandler(path, encoding="utf-8")
         self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logging.getLogger().addHandler(self._log)
