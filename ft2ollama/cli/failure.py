@@ -47,7 +47,7 @@ def as_user_error(error: BaseException) -> UserError:
         return Interrupted("stopped by Ctrl-C", "", "run the same command again")
     if full := _disk_full(error):
         return MachineError("the disk is full", full, "free some space and run the command again")
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch has its own
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch
         return MachineError(
             "out of memory",
             str(error),
