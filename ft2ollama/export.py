@@ -16,7 +16,13 @@ from typing import Any
 from ft2ollama import __version__
 from ft2ollama.base import Base
 from ft2ollama.errors import MachineError, UsageError
-from ft2ollama.files import Progress, sha256_file, sha256_folder, write_json
+from ft2ollama.files import (
+    Progress,
+    remember_sha256,
+    sha256_file,
+    sha256_folder,
+    write_json,
+)
 from ft2ollama.runs import Run
 
 QUANTS = {"model": ("Q8_0", "F16", "BF16", "F32"), "adapter": ("F16", "F32", "BF16")}
@@ -67,6 +73,7 @@ def export(
     converters.check_adapter(run.adapter, base.folder)
     with run.lock(), run.stage(stage_name, inputs) as stage:
         written = _write(run, base, kind, quant, path, inputs, progress)
+        remember_sha256(path, written.sha256)
         manifest = {
             "file": path.name,
             "kind": kind,

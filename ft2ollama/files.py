@@ -69,16 +69,27 @@ def sha256_text(text: str) -> str:
 
 def sha256_file(path: Path, progress: Progress | None = None) -> str:
     """Hash of the file's bytes; large files are remembered by path, size and time of change."""
-    stat = path.stat()
-    if stat.st_size < _REMEMBER_FROM:
-        return _hash(path, stat.st_size, progress)
-    key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
-    note = cache_dir() / "hashes" / sha256_text(key)
+    size = path.stat().st_size
+    if size < _REMEMBER_FROM:
+        return _hash(path, size, progress)
+    note = _note_of(path)
     if note.is_file() and len(known := note.read_text()) == 64:
         return known
-    digest = _hash(path, stat.st_size, progress)
+    digest = _hash(path, size, progress)
     write_text(note, digest)
     return digest
+
+
+def remember_sha256(path: Path, digest: str) -> None:
+    """Keep the hash of a file that was hashed while it was written."""
+    if path.stat().st_size >= _REMEMBER_FROM:
+        write_text(_note_of(path), digest)
+
+
+def _note_of(path: Path) -> Path:
+    stat = path.stat()
+    key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+    return cache_dir() / "hashes" / sha256_text(key)
 
 
 def sha256_folder(folder: Path, pattern: str = "*") -> str:

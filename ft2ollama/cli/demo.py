@@ -59,6 +59,9 @@ def demo(
 
     Takes about 4 minutes on 2 CPU cores after the downloads (250 MB when there is no Ollama).
     """
+    from ft2ollama.train.threads import choose_threads, set_threads
+
+    set_threads(choose_threads(None))
     from ft2ollama.demo import samples
     from ft2ollama.evaluate import read_questions
     from ft2ollama.ollama_names import check_name

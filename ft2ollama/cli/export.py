@@ -38,6 +38,9 @@ def export(
 
     Prints the file's path on stdout. Needs no llama.cpp, compiler, GPU or network.
     """
+    from ft2ollama.train.threads import choose_threads, set_threads
+
+    set_threads(choose_threads(None))
     from ft2ollama.config import load_config
     from ft2ollama.export import check_trained
     from ft2ollama.runs import find_run

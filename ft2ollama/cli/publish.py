@@ -38,6 +38,9 @@ def publish(
 
     Exit code 3: a proof failed and nothing was published.
     """
+    from ft2ollama.train.threads import choose_threads, set_threads
+
+    set_threads(choose_threads(None))
     from ft2ollama.config import load_config
     from ft2ollama.errors import UsageError
     from ft2ollama.ollama_api import Ollama

@@ -1,8 +1,9 @@
-"""How many threads torch gets, and how they wait. Must run before torch is imported.
+"""How many threads torch and numpy get, and how they wait. Must run before they are imported.
 
-GNU OpenMP's workers spin while they wait. When another process wants the same cores, a step of two
-spinning threads took 15.8 s where one thread took 1.4 s (benchmarks/RESULTS.md), so the workers are
-told to sleep, and small or busy machines train on one thread.
+GNU OpenMP's workers spin while they wait for each other, and so do OpenBLAS's. When another process
+wants the same cores, they steal the time that the work itself needs: a second thread then makes a
+training step and an export several times slower (figures in benchmarks/RESULTS.md). So the workers
+are told to sleep, and small or busy machines work on one thread.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ def choose_threads(wanted: int | None) -> Threads:
 
 
 def set_threads(threads: Threads) -> None:
-    """Make torch's workers sleep while they wait, and set their number."""
+    """Make the workers sleep while they wait, and set their number."""
     for name, value in _PASSIVE.items():
         os.environ.setdefault(name, value)
-    os.environ["OMP_NUM_THREADS"] = str(threads.count)
+    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(threads.count)
     if "torch" in sys.modules:
         import torch
 
