@@ -148,6 +148,55 @@ def test_the_modelfile_makes_the_same_model(chain: Chain, ollama_binary: Path) -
     assert by_hand.blob == ours.blob
 
 
+def hf_tensors(chain: Chain, base: Base) -> dict[str, np.ndarray]:
+    """The model merged by peft in float32, under GGUF's names and in GGUF's row order."""
+    import torch
+    from gguf import MODEL_ARCH, get_tensor_name_map
+
+    from ft2ollama.train.model import load_trained
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft warns about itself
+        merged = load_trained(base.folder, chain.run.adapter, torch.float32).merge_and_unload()
+    names, heads = get_tensor_name_map(MODEL_ARCH.LLAMA, 30), merged.config.num_attention_heads
+    found = {}
+    for name, weight in merged.state_dict().items():
+        if name == "lm_head.weight":  # tied
+            continue
+        array = weight.numpy()
+        if "q_proj" in name or "k_proj" in name:  # llama.cpp's order of the rotary halves
+            n = heads if "q_proj" in name else merged.config.num_key_value_heads
+            split = array.reshape(n, 2, array.shape[0] // n // 2, -1)
+            array = split.swapaxes(1, 2).reshape(array.shape)
+        found[names.get_name(name, (".weight",))] = array
+    return found
+
+
+def test_every_tensor_is_the_encoding_of_pefts_merge(chain: Chain, smollm2: Base) -> None:
+    """gguf-py reads our file and encodes peft's merge.
+
+    Two float32 matrix products may differ in the last bit, which flips a rounding here and there:
+    one value in ten thousand may be a step away, none further.
+    """
+    from gguf import GGUFReader
+    from gguf.quants import dequantize, quantize
+
+    wanted = hf_tensors(chain, smollm2)
+    for quant, step in (("F16", 2e-3), ("Q8_0", 2e-2)):
+        done = chain.command("export", chain.run.id, "--quant", quant)
+        tensors = {tensor.name: tensor for tensor in GGUFReader(done.stdout.strip()).tensors}
+        assert set(tensors) == set(wanted)
+        for name, tensor in tensors.items():
+            want = quantize(wanted[name], tensor.tensor_type)
+            got = np.asarray(tensor.data).reshape(want.shape)
+            if np.array_equal(got, want):
+                continue
+            ours = dequantize(got, tensor.tensor_type)
+            theirs = dequantize(want, tensor.tensor_type)
+            assert np.mean(ours != theirs) < 1e-3, name
+            assert np.max(np.abs(ours - theirs)) < step, name
+
+
 @pytest.fixture(scope="module")
 def reference(chain: Chain, smollm2: Base) -> list[tuple[list[int], np.ndarray]]:
     """(ids so far, log-probabilities of the next token) of base + adapter in float32."""
