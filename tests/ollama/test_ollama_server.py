@@ -231,13 +231,16 @@ def test_the_server_dies_in_the_middle_of_an_answer(second: Server, smol: str) -
         process.kill()
     with pytest.raises(JobError, match="broke off"):
         list(pieces)
-    end = time.monotonic() + 20  # until the kernel has closed its port
-    while any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in killed):
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    with pytest.raises(MachineError) as caught:
-        server.version()
-    assert caught.value.code == ExitCode.MACHINE
+    end = time.monotonic() + 20
+    while True:  # a dying server may still reset a connection or two before its port is closed
+        try:
+            server.version()
+        except MachineError as error:
+            assert error.code == ExitCode.MACHINE
+            break
+        except JobError:
+            assert time.monotonic() < end
+            time.sleep(0.05)
 
 
 def test_fetch_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
