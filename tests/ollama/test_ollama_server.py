@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from ft2ollama import ollama_fetch
-from ft2ollama.errors import ExitCode, JobError, MachineError, UsageError
+from ft2ollama.errors import JobError, MachineError, UsageError
 from ft2ollama.ollama_api import Ollama, quiet_options
 from ft2ollama.ollama_server import (
     Server,
@@ -235,8 +235,7 @@ def test_the_server_dies_in_the_middle_of_an_answer(second: Server, smol: str) -
     while True:  # a dying server may still reset a connection or two before its port is closed
         try:
             server.version()
-        except MachineError as error:
-            assert error.code == ExitCode.MACHINE
+        except MachineError:
             break
         except JobError:
             assert time.monotonic() < end
