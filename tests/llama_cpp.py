@@ -56,7 +56,8 @@ class LlamaCpp:
         for entry in top:
             out[entry["id"]] = entry["logprob"]
         assert not np.isnan(out).any()
-        return out
+        # They come as single floats in JSON; their sum is off by some 1e-5, more than F16's error.
+        return np.asarray(out - np.logaddexp.reduce(out))
 
     def tokenize(self, text: str, *, add_special: bool = False) -> list[int]:
         """Token ids of a text; special tokens in it are recognised."""
