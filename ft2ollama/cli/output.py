@@ -123,8 +123,8 @@ class Output:
     def table(
         self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], **styles: str
     ) -> None:
-        """A table; a column's style by its name. Without columns it has no head. Cells may hold
-        rich markup.
+        """A table; a column's style by its name. Without columns it has no head. A column named
+        `run` is never folded, so that its ids can be copied. Cells may hold rich markup.
         """
         from rich import box
         from rich.table import Table
@@ -137,7 +137,8 @@ class Output:
             title_style="bold",
         )
         for column in columns or [""] * len(rows[0]):
-            table.add_column(column, style=styles.get(column), overflow="fold")
+            style = styles.get(column)
+            table.add_column(column, style=style, overflow="fold", no_wrap=column == "run")
         for row in rows:
             table.add_row(*row)
         self.console.print(table, soft_wrap=False)
