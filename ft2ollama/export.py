@@ -8,7 +8,6 @@ network.
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,16 +161,4 @@ def require_ours(converters: Any) -> None:
             "another package named converters hides ft2ollama's",
             f"it was found at {place}",
             "run the `ft2ollama` command from another folder, or rename that folder",
-        )
-
-
-def check_space(folder: Path, needed: int) -> None:
-    """Raise MachineError when `folder`'s disk has less than `needed` bytes free."""
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(existing).free
-    if free < needed:
-        raise MachineError(
-            f"not enough disk space in {folder}",
-            f"{needed / 1e6:,.0f} MB needed, {free / 1e6:,.0f} MB free",
-            "free some space, or set FT2OLLAMA_RUNS / FT2OLLAMA_CACHE to a folder on a larger disk",
         )
