@@ -2,7 +2,8 @@
 
     python benchmarks/recipe.py BASE.gguf [key=value ...] [seed ...]
 
-Prints a row per seed: held-out facts, general knowledge, CPU seconds and wall seconds of training.
+Prints a row per seed: facts and general knowledge on the development sets and on the sets that were
+never tuned on, CPU seconds and wall seconds of training.
 """
 
 from __future__ import annotations
@@ -54,8 +55,12 @@ def main() -> None:
     base = resolve_base(sys.argv[1])
     overrides = [arg for arg in sys.argv[2:] if "=" in arg]
     seeds = [int(arg) for arg in sys.argv[2:] if "=" not in arg] or [42, 0, 1]
-    print("| seed | rows | steps | held-out | general | CPU s | wall s |")
-    print("|---|---|---|---|---|---|---|")
+    sets = [
+        files.heldout.with_name(f"{name}.en.jsonl")
+        for name in ("heldout", "heldout-fresh", "general", "general-wide")
+    ]
+    names = " | ".join(path.name.removesuffix(".en.jsonl") for path in sets)
+    print(f"| seed | rows | steps | {names} | CPU s | wall s |\n|{'---|' * 9}")
     for seed in seeds:
         config = load_config(
             files.config,
@@ -74,11 +79,11 @@ def main() -> None:
         dtype, _ = choose_dtype(config.compute_dtype, "cpu")
         train(plan, run, dtype=dtype, device="cpu", report=lambda _: None)
         wall, cpu = time.monotonic() - wall, time.process_time() - cpu
-        facts, wrong = score(plan, run.adapter, files.heldout)
-        general, forgotten = score(plan, run.adapter, files.general)
-        row = f"| {seed} | {len(plan.train)} | {plan.steps} | {facts} | {general} |"
+        scores = [score(plan, run.adapter, path) for path in sets]
+        cells = " | ".join(right for right, _ in scores)
+        row = f"| {seed} | {len(plan.train)} | {plan.steps} | {cells} |"
         print(f"{row} {cpu:.0f} | {wall:.0f} |", flush=True)
-        for line in wrong + forgotten:
+        for line in (line for _, wrong in scores for line in wrong):
             print(f"  wrong: {line}", file=sys.stderr, flush=True)
 
 
