@@ -93,8 +93,8 @@ class Config(BaseModel):
     finetuning_type: Annotated[Literal["lora"], key("method", "choice")] = "lora"
     """LoRA on the CPU, or 16-bit LoRA on a GPU: the same code. LLaMA-Factory's default."""
     lora_rank: Annotated[int, key("method", "rank", ge=1, le=1024)] = 16
-    """Inner size of the LoRA matrices: how much can be learned. LLaMA-Factory has 8; 16 has twice
-    the room at hardly more time, because the base model is most of the work."""
+    """Inner size of the LoRA matrices: how much can be learned. LLaMA-Factory has 8; 16 costs
+    hardly more time and leaves room for more facts."""
     lora_alpha: Annotated[int | None, key("method", "scale", ge=1)] = None
     """The adapter is multiplied by lora_alpha / lora_rank. null means 2 x lora_rank,
     LLaMA-Factory's rule, so that a change of the rank keeps the scale."""
@@ -115,8 +115,8 @@ class Config(BaseModel):
     run_name: Annotated[str | None, key("training", "text")] = None
     """A word of yours in the run's id. null leaves the id a date and time."""
     num_train_epochs: Annotated[float, key("training", "passes over the data", gt=0, le=1000)] = 3.0
-    """How often every conversation is seen. 3.0 as in LLaMA-Factory; 12 learned the rows by heart
-    and lost general knowledge."""
+    """How often every conversation is seen. 3.0 as in LLaMA-Factory; many more learn the rows by
+    heart and lose general knowledge."""
     max_steps: Annotated[int, key("training", "optimizer steps", ge=-1)] = -1
     """Stop after so many steps, whatever num_train_epochs says; -1 leaves it to the epochs. As in
     transformers."""
