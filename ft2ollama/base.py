@@ -124,10 +124,14 @@ def _from_ollama(ref: str, progress: Progress | None) -> Base:
 
 
 def _from_gguf(ref: str, kind: str, gguf: Path, name: str, progress: Progress | None) -> Base:
+    from filelock import FileLock
+
     digest = sha256_file(gguf)
     folder = cache_dir() / "bases" / f"{digest[:16]}-{_LAYOUT}"
-    if not (folder / "source.json").is_file():
-        unpack_gguf(gguf, folder, {"sha256": digest, "name": name}, progress)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):  # two commands at once unpack once
+        if not (folder / "source.json").is_file():
+            unpack_gguf(gguf, folder, {"sha256": digest, "name": name}, progress)
     return Base(ref, kind, name, folder, digest, gguf)
 
 
