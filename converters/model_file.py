@@ -18,16 +18,16 @@ from converters import archs, metadata
 from converters.archs import Architecture
 from converters.check import require_fit, require_whole
 from converters.hf_folder import Config, read_config
+from converters.jobs import Job, encoded
 from converters.merge import MergedRows
 from converters.names import gguf_name, name_map
 from converters.peft_adapter import StoredPair, read_adapter
-from converters.quants.layout import encoded_chunks
 from converters.quants.mix import tensor_type
 from converters.quants.types import FileType, file_type
 from converters.safetensors_file import StoredRows, open_folder
 from converters.transforms import ArrayRows, Rows
 from converters.vocab import read_vocabulary
-from converters.writer import Bytes, Progress, Tensor, write
+from converters.writer import Progress, Tensor, write
 from converters.written import Written
 
 
@@ -42,11 +42,13 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
     pre: str | None = None,
     lineage: Mapping[str, str] = {},
     progress: Progress | None = None,
+    threads: int | None = None,
 ) -> Written:
     """Write `out` as a model GGUF of type F32, F16, BF16 or Q8_0.
 
     adapter: PEFT folder to merge. chat_template and pre replace what the folder says. lineage
-    becomes `ft2ollama.<key>` metadata. progress(done, total) counts bytes of the output file.
+    becomes `ft2ollama.<key>` metadata. progress(done, total) counts bytes of the output file, on
+    the calling thread. threads: default all CPUs; the bytes do not depend on it.
     """
     wanted = file_type(outtype)
     config = read_config(base)
@@ -63,7 +65,7 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
         *metadata.lineage_pairs(lineage),
         *metadata.closing(wanted.id),
     ]
-    digest, size = write(out, keys, tensors, progress)
+    digest, size = write(out, keys, tensors, progress, threads)
     notes = (*arch.notes(config), *vocabulary.notes(), *fallback_notes(tensors, wanted))
     return Written(out, digest, size, len(tensors), wanted.name, arch.NAME, notes)
 
@@ -101,9 +103,7 @@ class _Source:
                 yield Tensor(name, rows.shape, kind, partial(self._encoded, hf_name, part, kind))
         for name, array in self.arch.extra_tensors(self.config).items():
             kind = tensor_type(name, array.shape, outtype)
-            yield Tensor(
-                name, array.shape, kind, partial(encoded_chunks, ArrayRows(array), kind, name)
-            )
+            yield Tensor(name, array.shape, kind, partial(encoded, ArrayRows(array), kind, name))
 
     def _parts(self, hf_name: str) -> dict[str, Rows]:
         rows: Rows = self.weights[hf_name]
@@ -112,9 +112,9 @@ class _Source:
             rows = MergedRows(rows, pair.load)
         return dict(self.arch.transform(self.config, hf_name, rows))
 
-    def _encoded(self, hf_name: str, part: str, kind: GGMLQuantizationType) -> Iterator[Bytes]:
-        """Builds the rows anew, so that a loaded pair lives only while its tensor is written."""
-        return encoded_chunks(self._parts(hf_name)[part], kind, part)
+    def _encoded(self, hf_name: str, part: str, kind: GGMLQuantizationType) -> Iterator[Job]:
+        """Builds the rows anew, so that a loaded pair lives only while its jobs do."""
+        return encoded(self._parts(hf_name)[part], kind, part)
 
 
 def _parameters(tensors: list[Tensor]) -> int:

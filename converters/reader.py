@@ -19,6 +19,7 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
 from converters.errors import ConvertError
 from converters.metadata import KV
 from converters.quants.layout import decode
+from converters.safetensors_file import read_into
 from converters.transforms import F32
 from converters.writer import ALIGNMENT, MAGIC, SCALARS
 
@@ -56,9 +57,12 @@ class StoredRows:
     def read(self, start: int, stop: int) -> F32:
         """Rows start..stop, dequantized."""
         per_row = self.info.n_bytes // max(1, self.shape[0])
-        with self.path.open("rb") as file:
-            raw = np.fromfile(
-                file, np.uint8, (stop - start) * per_row, offset=self.info.offset + start * per_row
+        raw = np.empty((stop - start) * per_row, np.uint8)
+        if not read_into(self.path, self.info.offset + start * per_row, raw):
+            raise ConvertError(
+                f"{self.path.name} ends inside a tensor",
+                self.info.name,
+                "the file shrank while read",
             )
         return decode(raw, self.info.type).reshape(stop - start, *self.shape[1:])
 

@@ -50,13 +50,29 @@ class StoredRows:
 
     def _raw(self, first: int, count: int) -> npt.NDArray[np.uint8]:
         size = _item_size(self)
-        with self.path.open("rb") as file:
-            raw = np.fromfile(file, np.uint8, count * size, offset=self.offset + first * size)
-        if raw.size != count * size:
+        raw = np.empty(count * size, np.uint8)
+        if not read_into(self.path, self.offset + first * size, raw):
             raise ConvertError(
                 f"{self.path.name} ends inside a tensor", self.name, "the file shrank while read"
             )
         return raw
+
+
+def read_into(path: Path, offset: int, out: npt.NDArray[np.uint8]) -> bool:
+    """Fill `out` from the file; False if the file ends before. Releases the GIL while it reads.
+
+    Read and not mapped: mapped pages count as this process's memory for as long as the system
+    likes, read ones only as cache.
+    """
+    view = out.data
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        while view:
+            count = file.readinto(view)
+            if not count:
+                return False
+            view = view[count:]
+    return True
 
 
 def _item_size(rows: StoredRows) -> int:
@@ -72,7 +88,8 @@ def _item_size(rows: StoredRows) -> int:
 
 def _to_float32(raw: npt.NDArray[np.uint8], dtype: str) -> F32:
     if dtype == "BF16":  # the upper half of a float32
-        return (raw.view("<u2").astype(np.uint32) << np.uint32(16)).view(np.float32)
+        wide = raw.view("<u2").astype(np.uint32)
+        return np.left_shift(wide, np.uint32(16), out=wide).view(np.float32)
     kind = {"F32": "<f4", "F16": "<f2", "F64": "<f8"}[dtype]
     return raw.view(kind).astype(np.float32, copy=False)
 
