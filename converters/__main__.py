@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--outtype", default="Q8_0", help="F32, F16, BF16 or Q8_0")
     model.add_argument("--name", default="", help="general.name")
     model.add_argument("--pre", help="name of the pre-tokenizer, if it is not recognised")
+    model.add_argument("--threads", type=int, help="default: all CPUs")
     model.set_defaults(run=_model)
 
     adapter = commands.add_parser("adapter", help="PEFT folder -> LoRA GGUF")
@@ -66,6 +67,7 @@ def _model(options: argparse.Namespace) -> None:
             outtype=options.outtype,
             name=options.name,
             pre=options.pre,
+            threads=options.threads,
         )
     )
 
