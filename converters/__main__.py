@@ -1,4 +1,4 @@
-"""`python -m converters adapter|model|check|dump`: the package without the tool around it."""
+"""`python -m converters adapter|model|quantize|check|dump`: the package without the tool."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from converters.adapter_file import write_adapter
 from converters.check import check_adapter, check_gguf
 from converters.errors import ConvertError
 from converters.model_file import write_model
+from converters.quantize_file import quantize
 from converters.reader import read_gguf
 from converters.written import Written
 
@@ -47,6 +48,14 @@ def _parser() -> argparse.ArgumentParser:
     adapter.add_argument("--name", default="", help="general.name")
     adapter.set_defaults(run=_adapter)
 
+    again = commands.add_parser("quantize", help="model GGUF -> the same model in another type")
+    again.add_argument("source", type=Path, help="model GGUF of type F32, F16 or BF16")
+    again.add_argument("out", type=Path)
+    again.add_argument("outtype", help="as for model --outtype")
+    again.add_argument("--allow-requantize", action="store_true", help="round a second time")
+    again.add_argument("--threads", type=int, help="default: all CPUs")
+    again.set_defaults(run=_quantize)
+
     check = commands.add_parser("check", help="is a GGUF file whole; does an adapter fit its base")
     check.add_argument("path", type=Path, help="GGUF file, or PEFT folder together with --base")
     check.add_argument("--base", type=Path)
@@ -80,6 +89,18 @@ def _adapter(options: argparse.Namespace) -> None:
             options.out,
             outtype=options.outtype,
             name=options.name,
+        )
+    )
+
+
+def _quantize(options: argparse.Namespace) -> None:
+    _report(
+        quantize(
+            options.source,
+            options.out,
+            options.outtype,
+            allow_requantize=options.allow_requantize,
+            threads=options.threads,
         )
     )
 

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from gguf.constants import GGMLQuantizationType
 
 from converters.quants.layout import encode
-from converters.transforms import CHUNK_ELEMENTS, Rows
+from converters.transforms import CHUNK_ELEMENTS, Rows, n_rows, row_shape
 
 Bytes = npt.NDArray[np.uint8]
 Job = Callable[[], Bytes]
@@ -44,10 +44,10 @@ def available_threads() -> int:
 
 def encoded(rows: Rows, kind: GGMLQuantizationType, name: str) -> Iterator[Job]:
     """The whole tensor as jobs that make its encoded bytes, in order."""
-    n_rows = rows.shape[0] if rows.shape else 1
-    step = max(1, CHUNK_ELEMENTS // max(1, math.prod(rows.shape[1:])))
-    for start in range(0, n_rows, step):
-        yield partial(_encode, rows, start, min(n_rows, start + step), kind, name)
+    total = n_rows(rows.shape)
+    step = max(1, CHUNK_ELEMENTS // max(1, math.prod(row_shape(rows.shape))))
+    for start in range(0, total, step):
+        yield partial(_encode, rows, start, min(total, start + step), kind, name)
 
 
 def _encode(rows: Rows, start: int, stop: int, kind: GGMLQuantizationType, name: str) -> Bytes:

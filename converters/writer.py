@@ -195,7 +195,7 @@ def _padded(size: int) -> int:
 
 
 def _text(value: str) -> bytes:
-    data = value.encode("utf-8")
+    data = value.encode("utf-8", "surrogateescape")  # the inverse of what the reader does
     return struct.pack("<Q", len(data)) + data
 
 
