@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from converters.adapter_file import write_adapter
-from converters.check import check_adapter, check_gguf
+from converters.check_file import check_file
+from converters.dump import as_json, as_lines
 from converters.errors import ConvertError
 from converters.model_file import write_model
 from converters.quantize_file import quantize
@@ -58,11 +61,14 @@ def _parser() -> argparse.ArgumentParser:
 
     check = commands.add_parser("check", help="is a GGUF file whole; does an adapter fit its base")
     check.add_argument("path", type=Path, help="GGUF file, or PEFT folder together with --base")
-    check.add_argument("--base", type=Path)
+    check.add_argument("--base", type=Path, help="what an adapter is for: GGUF file or folder")
+    check.add_argument("--quick", action="store_true", help="do not look for NaN in the tensors")
+    check.add_argument("--json", action="store_true", help="one object on stdout")
     check.set_defaults(run=_check)
 
     dump = commands.add_parser("dump", help="metadata and tensors of a GGUF file")
     dump.add_argument("path", type=Path)
+    dump.add_argument("--json", action="store_true", help="one object, arrays in full")
     dump.set_defaults(run=_dump)
     return parser
 
@@ -112,22 +118,29 @@ def _report(written: Written) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    if options.base is None:
-        check_gguf(options.path)
+    try:
+        summary = check_file(options.path, options.base, values=not options.quick)
+    except ConvertError as error:
+        if options.json:
+            problems = error.why.splitlines() or [error.what]
+            _print_json({"file": str(options.path), "ok": False, "problems": problems})
+        raise
+    if options.json:
+        facts = {} if summary is None else asdict(summary)
+        _print_json({"file": str(options.path), "ok": True, "problems": [], **facts})
     else:
-        check_adapter(options.path, options.base)
-    print("ok")
+        print("ok")
 
 
 def _dump(options: argparse.Namespace) -> None:
-    file = read_gguf(options.path)
-    for pair in file.pairs:
-        shown = pair.value
-        if isinstance(shown, list) and len(shown) > 6:
-            shown = f"[{', '.join(map(repr, shown[:6]))}, ... {len(shown)}]"
-        print(f"{pair.key} = {shown!r}" if isinstance(shown, str) else f"{pair.key} = {shown}")
-    for info in file.tensors.values():
-        print(f"{info.name}  {list(info.shape)}  {info.type.name}")
+    if options.json:
+        _print_json(as_json(read_gguf(options.path)))
+    else:
+        print("\n".join(as_lines(read_gguf(options.path))))
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=1))  # ASCII, so that no name reaches the terminal as it is
 
 
 if __name__ == "__main__":

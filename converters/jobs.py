@@ -29,6 +29,7 @@ from converters.transforms import CHUNK_ELEMENTS, Rows, n_rows, row_shape
 Bytes = npt.NDArray[np.uint8]
 Job = Callable[[], Bytes]
 T = TypeVar("T")
+R = TypeVar("R")
 
 _MOST_THREADS = 16  # by then the disk is the limit, and every thread holds a chunk
 _AHEAD = 2  # jobs per thread in flight: one that runs, one that waits
@@ -54,14 +55,14 @@ def _encode(rows: Rows, start: int, stop: int, kind: GGMLQuantizationType, name:
     return encode(rows.read(start, stop), kind, name)
 
 
-def in_order(jobs: Iterable[tuple[T, Job]], threads: int) -> Generator[tuple[T, Bytes]]:
+def in_order(jobs: Iterable[tuple[T, Callable[[], R]]], threads: int) -> Generator[tuple[T, R]]:
     """Run tagged jobs on `threads` threads; yields each tag with its result, in order.
 
     The first failing job raises here; what has not started then, or when the generator is closed
     (Ctrl-C), never runs.
     """
     pool = ThreadPoolExecutor(threads, "chunk")
-    window: deque[tuple[T, Future[Bytes]]] = deque()
+    window: deque[tuple[T, Future[R]]] = deque()
     try:
         with one_blas_thread():
             for tag, job in jobs:
@@ -74,7 +75,7 @@ def in_order(jobs: Iterable[tuple[T, Job]], threads: int) -> Generator[tuple[T, 
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _taken(window: deque[tuple[T, Future[Bytes]]]) -> tuple[T, Bytes]:
+def _taken(window: deque[tuple[T, Future[R]]]) -> tuple[T, R]:
     tag, future = window.popleft()
     return tag, future.result()
 
