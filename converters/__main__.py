@@ -19,13 +19,16 @@ from converters.written import Written
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 0 done, 1 refused or failed. The result goes to stdout."""
+    """Run one command; 0 done, 1 refused or failed, 130 Ctrl-C. The result goes to stdout."""
     options = _parser().parse_args(argv)
     try:
         options.run(options)
     except (ConvertError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted; no file was written", file=sys.stderr)
+        return 130
     return 0
 
 

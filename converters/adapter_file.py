@@ -18,6 +18,7 @@ from gguf.constants import GGMLQuantizationType
 from converters import archs, metadata
 from converters.archs import Architecture
 from converters.check import require_fit, stored_weights
+from converters.errors import foreign
 from converters.hf_folder import Config, read_config
 from converters.lora import LoraPair
 from converters.names import gguf_name, name_map
@@ -30,6 +31,7 @@ from converters.writer import Bytes, Progress, Tensor, write
 from converters.written import Written
 
 
+@foreign("the adapter or model folder")
 def write_adapter(
     adapter: Path,
     base: Path,

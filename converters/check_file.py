@@ -17,7 +17,7 @@ from gguf.constants import LlamaFileType
 from converters import archs
 from converters.check import architecture_of, check_adapter, check_gguf, config_of
 from converters.check_data import layout_problems, type_problems, value_problems
-from converters.errors import ConvertError, DoesNotFit
+from converters.errors import ConvertError, DoesNotFit, foreign
 from converters.hf_folder import read_config
 from converters.names import gguf_name, name_map, nearest
 from converters.reader import GgufFile, read_gguf
@@ -39,6 +39,7 @@ class Summary:
     size: int
 
 
+@foreign("the file's metadata")
 def check_file(
     path: Path, base: Path | None = None, *, values: bool = True, threads: int | None = None
 ) -> Summary | None:

@@ -17,6 +17,7 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from converters import archs, metadata
 from converters.archs import Architecture
 from converters.check import require_fit, require_whole
+from converters.errors import foreign
 from converters.hf_folder import Config, read_config
 from converters.jobs import Job, encoded
 from converters.merge import MergedRows
@@ -51,22 +52,23 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
     the calling thread. threads: default all CPUs; the bytes do not depend on it.
     """
     wanted = file_type(outtype)
-    config = read_config(base)
-    arch = archs.find(config)
-    weights = open_folder(base)
-    source = _Source(arch, config, weights, _fitting_pairs(adapter, arch, config, weights))
-    vocabulary = read_vocabulary(base, config, pre=pre, chat_template=chat_template)
-    tensors = list(source.tensors(wanted.name))
-    keys = [
-        *metadata.general(arch.NAME, "model", name),
-        metadata.string("general.size_label", metadata.size_label(_parameters(tensors))),
-        *arch.pairs(config),
-        *vocabulary.pairs(),
-        *metadata.lineage_pairs(lineage),
-        *metadata.closing(wanted.id),
-    ]
+    with foreign("the model folder"):
+        config = read_config(base)
+        arch = archs.find(config)
+        weights = open_folder(base)
+        pairs = _fitting_pairs(adapter, arch, config, weights)
+        tensors = list(_Source(arch, config, weights, pairs).tensors(wanted.name))
+        vocabulary = read_vocabulary(base, config, pre=pre, chat_template=chat_template)
+        keys = [
+            *metadata.general(arch.NAME, "model", name),
+            metadata.string("general.size_label", metadata.size_label(_parameters(tensors))),
+            *arch.pairs(config),
+            *vocabulary.pairs(),
+            *metadata.lineage_pairs(lineage),
+            *metadata.closing(wanted.id),
+        ]
+        notes = (*arch.notes(config), *vocabulary.notes(), *fallback_notes(tensors, wanted))
     digest, size = write(out, keys, tensors, progress, threads)
-    notes = (*arch.notes(config), *vocabulary.notes(), *fallback_notes(tensors, wanted))
     return Written(out, digest, size, len(tensors), wanted.name, arch.NAME, notes)
 
 

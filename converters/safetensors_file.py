@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,18 @@ def open_file(path: Path) -> dict[str, StoredRows]:
     for name, entry in header.items():
         if name != "__metadata__":
             tensors[name] = _stored(path, name, entry, data_start, size)
+    _require_apart(path, tensors.values())
     return tensors
+
+
+def _require_apart(path: Path, tensors: Iterable[StoredRows]) -> None:
+    """Two tensors that share bytes are a damaged or hostile header (safetensors refuses it too)."""
+    end = 0
+    for rows in sorted(tensors, key=lambda rows: rows.offset):
+        size = _ITEM_SIZE.get(rows.dtype, 0) * math.prod(rows.shape)
+        if size and rows.offset < end:
+            raise ConvertError(f"{path.name} is damaged: tensors overlap", rows.name)
+        end = max(end, rows.offset + size)
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:
@@ -111,11 +123,13 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= min(_MAX_HEADER, os.fstat(file.fileno()).st_size):
                 raise ValueError(f"header length {length}")
-            header = json.loads(file.read(length))
+            header = json.loads(file.read(length), object_pairs_hook=_once)
         if not isinstance(header, dict):
             raise ValueError("the header is not an object")
     except FileNotFoundError as error:
         raise ConvertError(f"{path.name} is missing", "", f"looked in {path.parent}") from error
+    except OSError as error:
+        raise ConvertError(f"{path.name or path} cannot be read", "", str(error)) from error
     except (ValueError, RecursionError) as error:
         raise ConvertError(
             f"{path.name} is not a safetensors file", "", str(error), "save or download it again"
@@ -123,12 +137,18 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
     return header, 8 + length
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name is there twice")
+    return dict(pairs)
+
+
 def _stored(
     path: Path, name: str, entry: Mapping[str, Any], data_start: int, size: int
 ) -> StoredRows:
     try:
-        dtype, shape = str(entry["dtype"]), tuple(int(n) for n in entry["shape"])
-        begin, end = (int(n) for n in entry["data_offsets"])
+        dtype, shape = str(entry["dtype"]), tuple(map(index, entry["shape"]))
+        begin, end = map(index, entry["data_offsets"])
     except (KeyError, TypeError, ValueError) as error:
         raise ConvertError(f"{path.name} has a broken header entry", name, repr(error)) from error
     item = _ITEM_SIZE.get(dtype)

@@ -200,6 +200,15 @@ def _text(value: str) -> bytes:
 
 
 def _pair(pair: KV) -> bytes:
+    try:
+        return _encoded_pair(pair)
+    except (struct.error, TypeError, ValueError, OverflowError) as error:
+        raise ConvertError(
+            "a metadata value does not fit the format", pair.key, str(error)
+        ) from error
+
+
+def _encoded_pair(pair: KV) -> bytes:
     start = _text(pair.key) + struct.pack("<I", pair.type)
     if pair.type == GGUFValueType.ARRAY:
         assert pair.item is not None
@@ -214,7 +223,7 @@ def _pair(pair: KV) -> bytes:
 
 
 def _info(tensor: Tensor, offset: int) -> bytes:
-    if len(tensor.name.encode()) > MAX_NAME:
+    if len(_text(tensor.name)) - 8 > MAX_NAME:
         raise ConvertError(
             "a tensor name is too long for the format", tensor.name, f"over {MAX_NAME} bytes"
         )
