@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from gguf.constants import GGMLQuantizationType
 
-from converters.quants.layout import encode
+from converters.quants.quantize import encode
 from converters.transforms import CHUNK_ELEMENTS, Rows, n_rows, row_shape
 
 Bytes = npt.NDArray[np.uint8]

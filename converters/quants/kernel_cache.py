@@ -1,0 +1,85 @@
+"""Where compiled kernels are kept, and whether they still have to be compiled.
+
+numba keeps machine code beside the source if it may write there, and that is wrong for us twice: a
+package folder is often read-only, and two users of one installation must not share it. So the code
+goes to NUMBA_CACHE_DIR if that is set, else to `$XDG_CACHE_HOME/ft2ollama/numba` or
+`~/.cache/ft2ollama/numba`. Where no folder can be written the kernels are compiled in every process.
+An empty file per kernel, named by everything its machine code depends on, tells a caller in time
+that the first export will take some seconds longer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding
+import numba
+
+SECONDS_PER_KERNEL = 2.0  # CPU seconds that numba needs for one of them, roughly
+
+
+def cache_folder() -> Path:
+    """The folder for machine code; it need not exist."""
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "ft2ollama" / "numba"
+
+
+def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile with the settings that keep ggml's bytes, and keep the result on disk.
+
+    fastmath stays off: it changes one block in fifty. nogil lets a thread pool run rows in
+    parallel; parallel=True is slower per CPU second and quarrels with torch's OpenMP.
+    """
+    folder = cache_folder()
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(folder)  # read once, when the decorator runs
+    try:
+        compiled: Callable[..., Any] = numba.njit(
+            nogil=True, cache=_writable(folder), fastmath=False, error_model="numpy"
+        )(function)
+    finally:
+        numba.config.CACHE_DIR = before
+    return compiled
+
+
+def is_compiled(name: str, source: str) -> bool:
+    """Whether machine code of this kernel is in the cache already. source: path of its module."""
+    return _marker(name, source).exists()
+
+
+def mark_compiled(name: str, source: str) -> None:
+    """Remember that a kernel has been compiled."""
+    marker = _marker(name, source)
+    if not marker.exists() and _writable(marker.parent):
+        marker.touch()
+
+
+def _marker(name: str, source: str) -> Path:
+    parts = (
+        Path(source).read_bytes(),
+        source,
+        numba.__version__,
+        platform.python_version(),
+        sys.implementation.cache_tag,
+        llvmlite.binding.get_host_cpu_name(),
+        os.environ.get("NUMBA_CPU_NAME", ""),
+    )
+    digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+    return cache_folder() / f"{name}-{digest}.compiled"
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
