@@ -23,8 +23,8 @@ from converters.hf_folder import Config, read_config
 from converters.lora import LoraPair
 from converters.names import gguf_name, name_map
 from converters.peft_adapter import Adapter, StoredPair, read_adapter
-from converters.quants.quantize import encode
 from converters.quants.mix import tensor_type
+from converters.quants.quantize import encode
 from converters.quants.types import ADAPTER_TYPES, file_type
 from converters.transforms import F32
 from converters.writer import Bytes, Progress, Tensor, write

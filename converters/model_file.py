@@ -24,6 +24,7 @@ from converters.merge import MergedRows
 from converters.names import gguf_name, name_map
 from converters.peft_adapter import StoredPair, read_adapter
 from converters.quants.mix import tensor_type
+from converters.quants.quantize import encoded_chunks
 from converters.quants.types import FileType, file_type
 from converters.safetensors_file import StoredRows, open_folder
 from converters.transforms import ArrayRows, Rows

@@ -53,9 +53,7 @@ def q5_1(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     return layout.q5_1(*_affine(search, rows, importance, 31))
 
 
-def _symmetric(
-    search: Backend, rows: F32, importance: F32 | None, n_max: int
-) -> tuple[F32, Bytes]:
+def _symmetric(search: Backend, rows: F32, importance: F32 | None, n_max: int) -> tuple[F32, Bytes]:
     x = rows.reshape(-1, _BLOCK)
     w = weights_of(rows, importance, rows.shape[1], 1)
     if w is not None:

@@ -3,7 +3,7 @@
 numba keeps machine code beside the source if it may write there, and that is wrong for us twice: a
 package folder is often read-only, and two users of one installation must not share it. So the code
 goes to NUMBA_CACHE_DIR if that is set, else to `$XDG_CACHE_HOME/ft2ollama/numba` or
-`~/.cache/ft2ollama/numba`. Where no folder can be written the kernels are compiled in every process.
+`~/.cache/ft2ollama/numba`. If no folder can be written, every process compiles.
 An empty file per kernel, named by everything its machine code depends on, tells a caller in time
 that the first export will take some seconds longer.
 """
@@ -18,8 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import llvmlite.binding
 import numba
+from llvmlite import binding  # type: ignore[import-untyped, unused-ignore]
 
 SECONDS_PER_KERNEL = 2.0  # CPU seconds that numba needs for one of them, roughly
 
@@ -40,14 +40,15 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     parallel; parallel=True is slower per CPU second and quarrels with torch's OpenMP.
     """
     folder = cache_folder()
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(folder)  # read once, when the decorator runs
+    config: Any = numba.config
+    before = config.CACHE_DIR
+    config.CACHE_DIR = str(folder)  # read once, when the decorator runs
     try:
         compiled: Callable[..., Any] = numba.njit(
             nogil=True, cache=_writable(folder), fastmath=False, error_model="numpy"
         )(function)
     finally:
-        numba.config.CACHE_DIR = before
+        config.CACHE_DIR = before
     return compiled
 
 
@@ -70,7 +71,7 @@ def _marker(name: str, source: str) -> Path:
         numba.__version__,
         platform.python_version(),
         sys.implementation.cache_tag,
-        llvmlite.binding.get_host_cpu_name(),
+        binding.get_host_cpu_name(),
         os.environ.get("NUMBA_CPU_NAME", ""),
     )
     digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

@@ -15,6 +15,9 @@ from converters.transforms import F32
 
 Bytes = npt.NDArray[np.uint8]
 
+_FOUR, _TWO = np.uint8(15), np.uint8(3)  # masks of that many bits
+_S2, _S4, _S6 = np.uint8(2), np.uint8(4), np.uint8(6)  # shifts; a plain 2 would widen the type
+
 F16_LIMIT = 65520.0  # from here on rounding gives infinity
 
 
@@ -65,52 +68,53 @@ def q5_1(d: F32, low: F32, levels: Bytes) -> Bytes:
 
 
 def q2_k(d: F32, d_low: F32, scales: Bytes, lows: Bytes, levels: Bytes) -> Bytes:
-    """16 bytes scale | min << 4, 64 bytes of 2-bit levels, d, dmin. scales, lows: [n, 16]."""
-    return np.concatenate([scales | lows << 4, _two_bits(levels), half(d), half(d_low)], axis=1)
+    """16 bytes scale | min << _S4, 64 bytes of 2-bit levels, d, dmin. scales, lows: [n, 16]."""
+    return np.concatenate([scales | lows << _S4, _two_bits(levels), half(d), half(d_low)], axis=1)
 
 
 def q3_k(d: F32, scales: Bytes, levels: Bytes) -> Bytes:
     """High bits, 64 bytes of 2-bit levels, 12 bytes of 6-bit scales, d. scales: [n, 16], 0..63."""
     high = np.packbits((levels > 3).reshape(-1, 8, 32), axis=1, bitorder="little")[:, 0]
-    low4 = (scales & 15).reshape(-1, 2, 8)
-    high2 = (scales >> 4).reshape(-1, 4, 4)
-    packed = high2[:, 0] | high2[:, 1] << 2 | high2[:, 2] << 4 | high2[:, 3] << 6
+    low4 = (scales & _FOUR).reshape(-1, 2, 8)
+    high2 = (scales >> _S4).reshape(-1, 4, 4)
+    packed = high2[:, 0] | high2[:, 1] << _S2 | high2[:, 2] << _S4 | high2[:, 3] << _S6
     return np.concatenate(
-        [high, _two_bits(levels & 3), low4[:, 0] | low4[:, 1] << 4, packed, half(d)], axis=1
+        [high, _two_bits(levels & _TWO), low4[:, 0] | low4[:, 1] << _S4, packed, half(d)], axis=1
     )
 
 
 def q4_k(d: F32, d_low: F32, scales: Bytes, lows: Bytes, levels: Bytes) -> Bytes:
     """d, dmin, 12 bytes of 6-bit scales and mins, nibbles of pairs of sub-blocks."""
     return np.concatenate(
-        [half(d), half(d_low), _six_bits(scales, lows), _paired_nibbles(levels & 15)], axis=1
+        [half(d), half(d_low), _six_bits(scales, lows), _paired_nibbles(levels & _FOUR)], axis=1
     )
 
 
 def q5_k(d: F32, d_low: F32, scales: Bytes, lows: Bytes, levels: Bytes) -> Bytes:
     """As Q4_K, with 32 bytes of fifth bits (bit j of byte t = element t of sub-block j)."""
-    high = np.packbits((levels >> 4).reshape(-1, 8, 32), axis=1, bitorder="little")[:, 0]
+    high = np.packbits((levels >> _S4).reshape(-1, 8, 32), axis=1, bitorder="little")[:, 0]
     return np.concatenate(
-        [half(d), half(d_low), _six_bits(scales, lows), high, _paired_nibbles(levels & 15)], axis=1
+        [half(d), half(d_low), _six_bits(scales, lows), high, _paired_nibbles(levels & _FOUR)],
+        axis=1,
     )
 
 
 def q6_k(d: F32, scales: npt.NDArray[np.int8], levels: Bytes) -> Bytes:
     """128 bytes of low nibbles, 64 of high pairs, 16 signed scales, d. scales: [n, 16]."""
-    low = (levels & 15).reshape(-1, 2, 2, 64)
-    nibbles = (low[:, :, 0] | low[:, :, 1] << 4).reshape(-1, 128)
+    low = (levels & _FOUR).reshape(-1, 2, 2, 64)
+    nibbles = (low[:, :, 0] | low[:, :, 1] << _S4).reshape(-1, 128)
     return np.concatenate(
-        [nibbles, _two_bits(levels >> 4), scales.view(np.uint8), half(d)], axis=1
+        [nibbles, _two_bits(levels >> _S4), scales.view(np.uint8), half(d)], axis=1
     )
 
 
 def iq4_xs(d: F32, scales: Bytes, levels: Bytes) -> Bytes:
-    """d, the scales' high pairs, their low nibbles, nibbles per sub-block. scales: [n, 8], 0..63."""
-    high = (scales >> 4).reshape(-1, 2, 4)
-    pairs = high[:, :, 0] | high[:, :, 1] << 2 | high[:, :, 2] << 4 | high[:, :, 3] << 6
-    low = (scales & 15).reshape(-1, 4, 2)
+    """d, the scales' high pairs, their low nibbles, nibbles. scales: [n, 8], 0..63."""
+    high = (scales >> _S4).reshape(-1, 2, 4)
+    pairs = high[:, :, 0] | high[:, :, 1] << _S2 | high[:, :, 2] << _S4 | high[:, :, 3] << _S6
+    low = (scales & _FOUR).reshape(-1, 4, 2)
     nibbles = _nibbles(levels.reshape(-1, 32)).reshape(-1, 128)
-    return np.concatenate([half(d), pairs, low[:, :, 0] | low[:, :, 1] << 4, nibbles], axis=1)
+    return np.concatenate([half(d), pairs, low[:, :, 0] | low[:, :, 1] << _S4, nibbles], axis=1)
 
 
 def decode(data: Bytes, kind: GGMLQuantizationType) -> F32:
@@ -127,24 +131,26 @@ def decode(data: Bytes, kind: GGMLQuantizationType) -> F32:
 
 def _nibbles(levels: Bytes) -> Bytes:
     """[n, 32] -> [n, 16]."""
-    return (levels[:, :16] & 15) | levels[:, 16:] << 4
+    return (levels[:, :16] & _FOUR) | levels[:, 16:] << _S4
 
 
 def _fifth_bits(levels: Bytes) -> Bytes:
     """[n, 32] -> [n, 4]."""
-    return np.packbits(levels >> 4, axis=1, bitorder="little")
+    return np.packbits(levels >> _S4, axis=1, bitorder="little")
 
 
 def _paired_nibbles(levels: Bytes) -> Bytes:
     """Sub-blocks 2j low, 2j + 1 high: 256 levels -> 128 bytes."""
     pairs = levels.reshape(-1, 4, 2, 32)
-    return (pairs[:, :, 0] | pairs[:, :, 1] << 4).reshape(-1, 128)
+    return (pairs[:, :, 0] | pairs[:, :, 1] << _S4).reshape(-1, 128)
 
 
 def _two_bits(levels: Bytes) -> Bytes:
     """Of each 128, four groups of 32 at shifts 0, 2, 4, 6: 256 levels -> 64 bytes."""
     four = levels.reshape(-1, 2, 4, 32)
-    packed = four[:, :, 0] | four[:, :, 1] << 2 | four[:, :, 2] << 4 | four[:, :, 3] << 6
+    packed: Bytes = (
+        four[:, :, 0] | four[:, :, 1] << _S2 | four[:, :, 2] << _S4 | four[:, :, 3] << _S6
+    )
     return packed.reshape(-1, 64)
 
 
@@ -152,9 +158,9 @@ def _six_bits(scales: Bytes, lows: Bytes) -> Bytes:
     """8 scales and 8 mins -> 12 bytes: the first four of each whole, the others split 4 + 2."""
     return np.concatenate(
         [
-            scales[:, :4] | scales[:, 4:] >> 4 << 6,
-            lows[:, :4] | lows[:, 4:] >> 4 << 6,
-            (scales[:, 4:] & 15) | lows[:, 4:] << 4,
+            scales[:, :4] | scales[:, 4:] >> _S4 << _S6,
+            lows[:, :4] | lows[:, 4:] >> _S4 << _S6,
+            (scales[:, 4:] & _FOUR) | lows[:, 4:] << _S4,
         ],
         axis=1,
     )

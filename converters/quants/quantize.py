@@ -24,9 +24,7 @@ from converters.transforms import F32, Rows, chunks
 _BF16_LIMIT = 3.3961775292304957e38  # rounds to infinity from here
 
 
-def encode(
-    values: F32, kind: Kind, name: str = "", *, importance: F32 | None = None
-) -> Bytes:
+def encode(values: F32, kind: Kind, name: str = "", *, importance: F32 | None = None) -> Bytes:
     """Encode whole rows; ConvertError with `name` if a value is not finite or does not fit.
 
     values: [..., n_cols], n_cols a multiple of the block. importance: [n_cols], finite and not

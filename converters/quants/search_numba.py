@@ -13,6 +13,7 @@ All kernels are in this one file: numba notices that a source file changed, but 
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,8 @@ SIZE = 32  # the longest sub-block
 _MAGIC = f32(12582912.0)  # 1.5 * 2^23: adding it rounds to an integer in the mantissa's low bits
 _ZERO, _ONE, _TINY, _INFINITE = f32(0), f32(1), f32(TINY), f32(np.inf)
 _FIRST = f32(CODEBOOK[0])
-_MIDS = tuple(f32((a + b) / 2) for a, b in zip(CODEBOOK, CODEBOOK[1:]))
-_RISES = tuple(f32(b - a) for a, b in zip(CODEBOOK, CODEBOOK[1:]))
+_MIDS = tuple(f32((a + b) / 2) for a, b in pairwise(CODEBOOK))
+_RISES = tuple(f32(b - a) for a, b in pairwise(CODEBOOK))
 
 # Rows of a tile's state.
 LOW, HIGH, FLOOR, SUM_W, SUM_X, ERROR, SCALE, INVERSE, ORIGIN = range(9)
@@ -73,23 +74,24 @@ def _load(source: Any, start: Any, tile: Any) -> Any:
 @kernel
 def _weigh(x: Any, size: Any, weighting: Any, w: Any) -> None:
     """Weights that follow from the values."""
-    if weighting == MAGNITUDE:
-        for i in range(size):
-            for k in range(LANES):
-                w[i, k] = abs(x[i, k])
-        return
     for i in range(size):
         for k in range(LANES):
-            w[i, k] = x[i, k] * x[i, k]
+            w[i, k] = abs(x[i, k]) if weighting == MAGNITUDE else x[i, k] * x[i, k]
     if weighting == RMS:
-        for i in range(1, size):
-            for k in range(LANES):
-                w[0, k] += w[i, k]
+        _weigh_rms(x, size, w)
+
+
+@kernel
+def _weigh_rms(x: Any, size: Any, w: Any) -> None:
+    """w: squares, becomes rms + |x|."""
+    for i in range(1, size):
         for k in range(LANES):
-            w[size - 1, k] = np.sqrt(w[0, k] / f32(size))
-        for i in range(size):
-            for k in range(LANES):
-                w[i, k] = w[size - 1, k] + abs(x[i, k])
+            w[0, k] += w[i, k]
+    for k in range(LANES):
+        w[size - 1, k] = np.sqrt(w[0, k] / f32(size))
+    for i in range(size):
+        for k in range(LANES):
+            w[i, k] = w[size - 1, k] + abs(x[i, k])
 
 
 @kernel
@@ -437,65 +439,68 @@ def _round_codebook(x: Any, inverse: Any, out: Any) -> None:
 def affine(x: F32, w: F32 | None, fit: AffineFit) -> F32:
     """See search_numpy.affine."""
     out = np.empty((4, len(x)), np.float32)
-    _affine(_plain(x), _plain(x if w is None else w), fit, out)
-    return _done("_affine", out)
+    _run(_affine, x, x if w is None else w, fit, out)
+    return out
 
 
 def symmetric(x: F32, w: F32 | None, n_max: int) -> F32:
     """See search_numpy.symmetric."""
     out = np.empty((2, len(x)), np.float32)
-    weighting = SQUARE if w is None else GIVEN
-    _symmetric(_plain(x), _plain(x if w is None else w), weighting, n_max, out)
-    return _done("_symmetric", out)
+    _run(_symmetric, x, x if w is None else w, SQUARE if w is None else GIVEN, n_max, out)
+    return out
 
 
 def descend(x: F32, n_max: int) -> tuple[F32, Levels]:
     """See search_numpy.descend."""
-    out = np.empty(len(x), np.float32)
-    levels = np.empty(x.shape, np.uint8)
-    _descend(_plain(x), n_max, out, levels)
-    return _done("_descend", out), levels
+    out, levels = np.empty(len(x), np.float32), np.empty(x.shape, np.uint8)
+    _run(_descend, x, n_max, out, levels)
+    return out, levels
 
 
 def codebook(x: F32, w: F32 | None) -> F32:
     """See search_numpy.codebook."""
     out = np.empty(len(x), np.float32)
-    _codebook(_plain(x), _plain(x if w is None else w), SQUARE if w is None else GIVEN, out)
-    return _done("_codebook", out)
+    _run(_codebook, x, x if w is None else w, SQUARE if w is None else GIVEN, out)
+    return out
 
 
 def round_affine(x: F32, scale: F32, shift: F32, found: F32, fit: AffineFit) -> Levels:
     """See search_numpy.round_affine."""
     out = np.empty(x.shape, np.uint8)
-    _round_affine(_plain(x), _plain(scale), _plain(shift), _plain(found), fit, out)
-    return _done("_round_affine", out)
+    _run(_round_affine, x, scale, shift, found, fit, out)
+    return out
 
 
 def round_symmetric(x: F32, scale: F32, inverse: F32, n_max: int) -> Levels:
     """See search_numpy.round_symmetric."""
     out = np.empty(x.shape, np.uint8)
-    _round_symmetric(_plain(x), _plain(scale), _plain(inverse), n_max, out)
-    return _done("_round_symmetric", out)
+    _run(_round_symmetric, x, scale, inverse, n_max, out)
+    return out
 
 
 def round_codebook(x: F32, inverse: F32) -> Levels:
     """See search_numpy.round_codebook."""
     out = np.empty(x.shape, np.uint8)
-    _round_codebook(_plain(x), _plain(inverse), out)
-    return _done("_round_codebook", out)
-
-
-def _plain(array: F32) -> F32:
-    """Contiguous and writable: for numba every other layout is one more type to compile."""
-    return np.require(array, np.float32, ["C", "A", "W"])
-
-
-def _done(name: str, out: Any) -> Any:
-    """Remembers that this kernel is in the cache now."""
-    if name not in _SEEN:
-        _SEEN.add(name)
-        mark_compiled(name, __file__)
+    _run(_round_codebook, x, inverse, out)
     return out
 
 
-_SEEN: set[str] = set()
+def is_ready(name: str) -> bool:
+    """Whether the kernel of this name need not be compiled any more, here or ever."""
+    return name in _USED or is_compiled(name, __file__)
+
+
+def _run(compiled: Any, *arguments: Any) -> None:
+    """Calls a kernel; every array contiguous and writable, because others are other types."""
+    compiled(*(_plain(a) if isinstance(a, np.ndarray) else a for a in arguments))
+    name = compiled.__name__
+    if name not in _USED:
+        _USED.add(name)
+        mark_compiled(name, __file__)
+
+
+def _plain(array: Any) -> Any:
+    return np.require(array, requirements=["C", "A", "W"])
+
+
+_USED: set[str] = set()

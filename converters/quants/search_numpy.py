@@ -10,6 +10,7 @@ vectors run across sub-blocks, on a transposed copy. That rules out np.sum, eins
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from converters.transforms import F32
 Levels = npt.NDArray[np.uint8]
 
 _MAGIC = np.float32(12582912.0)  # 1.5 * 2^23: adding it rounds to an integer in the low bits
-_MIDS = np.array([(a + b) / 2 for a, b in zip(CODEBOOK, CODEBOOK[1:], strict=False)], np.float32)
+_MIDS = np.array([(a + b) / 2 for a, b in pairwise(CODEBOOK)], np.float32)
 _VALUES = np.array(CODEBOOK, np.float32)
 _LANES = 4096  # sub-blocks at a time: the scratch stays in the caches
 
@@ -209,7 +210,8 @@ def _descend(x: F32, n_max: int) -> tuple[F32, Levels]:
 
 def codebook(x: F32, w: F32 | None) -> F32:
     """x ~ scale * one of CODEBOOK: [n] scales, 0 if x is zero. Weights not given are x squared."""
-    return _in_pieces(_codebook, x, w)[0]
+    scales: F32 = _in_pieces(_codebook, x, w)[0]
+    return scales
 
 
 def _codebook(x: F32, given: F32 | None) -> F32:
@@ -261,5 +263,5 @@ def _in_pieces(search: Callable[[F32, Any], F32], x: F32, w: F32 | None) -> F32:
         piece = np.ascontiguousarray(x[start : start + _LANES].T)
         given = None if w is None else np.ascontiguousarray(w[start : start + _LANES].T)
         found.append(search(piece, given))
-    joined = np.concatenate(found, axis=1)
+    joined: F32 = np.concatenate(found, axis=1)
     return joined
