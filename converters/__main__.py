@@ -14,6 +14,7 @@ from converters.dump import as_json, as_lines
 from converters.errors import ConvertError
 from converters.model_file import write_model
 from converters.quantize_file import quantize
+from converters.quants.types import FILE_TYPES
 from converters.reader import read_gguf
 from converters.written import Written
 
@@ -40,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("base", type=Path, help="folder with config.json, weights and tokenizer")
     model.add_argument("out", type=Path)
     model.add_argument("--adapter", type=Path, help="PEFT folder to merge")
-    model.add_argument("--outtype", default="Q8_0", help="F32, F16, BF16 or Q8_0")
+    model.add_argument("--outtype", default="Q8_0", help=f"one of {', '.join(FILE_TYPES)}")
     model.add_argument("--name", default="", help="general.name")
     model.add_argument("--pre", help="name of the pre-tokenizer, if it is not recognised")
     model.add_argument("--threads", type=int, help="default: all CPUs")
@@ -86,6 +87,7 @@ def _model(options: argparse.Namespace) -> None:
             name=options.name,
             pre=options.pre,
             threads=options.threads,
+            say=_say,
         )
     )
 
@@ -110,8 +112,13 @@ def _quantize(options: argparse.Namespace) -> None:
             options.outtype,
             allow_requantize=options.allow_requantize,
             threads=options.threads,
+            say=_say,
         )
     )
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _report(written: Written) -> None:

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from gguf.constants import GGMLQuantizationType
 
 from converters.quants.quantize import encode
+from converters.quants.search import seconds_to_compile
 from converters.transforms import CHUNK_ELEMENTS, Rows, n_rows, row_shape
 
 Bytes = npt.NDArray[np.uint8]
@@ -32,6 +33,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _MOST_THREADS = 16  # by then the disk is the limit, and every thread holds a chunk
+_PIECE = 1 << 18  # elements merged and encoded at a time within a job: they stay in the caches
 _AHEAD = 2  # jobs per thread in flight: one that runs, one that waits
 _BLAS = ("scipy_openblas", "openblas")  # prefixes in numpy's own wheels and elsewhere
 _BLAS_SUFFIXES = ("64_", "")
@@ -45,14 +47,34 @@ def available_threads() -> int:
 
 def encoded(rows: Rows, kind: GGMLQuantizationType, name: str) -> Iterator[Job]:
     """The whole tensor as jobs that make its encoded bytes, in order."""
-    total = n_rows(rows.shape)
-    step = max(1, CHUNK_ELEMENTS // max(1, math.prod(row_shape(rows.shape))))
-    for start in range(0, total, step):
-        yield partial(_encode, rows, start, min(total, start + step), kind, name)
+    for start, stop in _ranges(rows, 0, n_rows(rows.shape), CHUNK_ELEMENTS):
+        yield partial(_encode, rows, start, stop, kind, name)
 
 
 def _encode(rows: Rows, start: int, stop: int, kind: GGMLQuantizationType, name: str) -> Bytes:
-    return encode(rows.read(start, stop), kind, name)
+    pieces = [
+        encode(rows.read(low, high), kind, name) for low, high in _ranges(rows, start, stop, _PIECE)
+    ]
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+
+def _ranges(rows: Rows, start: int, stop: int, elements: int) -> Iterator[tuple[int, int]]:
+    """start..stop in ranges of about so many elements."""
+    step = max(1, elements // max(1, math.prod(row_shape(rows.shape))))
+    for low in range(start, stop, step):
+        yield low, min(stop, low + step)
+
+
+def announce_compiling(
+    kinds: Iterable[GGMLQuantizationType], say: Callable[[str], None] | None
+) -> None:
+    """Load the kernels these types need; `say` so if they have to be compiled first.
+
+    That happens once per machine, and a person who waits should know why.
+    """
+    seconds = seconds_to_compile(kinds)
+    if seconds and say:
+        say(f"compiling the quantizer's kernels, once per machine: about {seconds:.0f} s of CPU")
 
 
 def in_order(jobs: Iterable[tuple[T, Callable[[], R]]], threads: int) -> Generator[tuple[T, R]]:

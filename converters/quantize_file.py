@@ -8,7 +8,7 @@ quantization would need, so that is refused unless asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -16,9 +16,11 @@ from gguf.constants import GGMLQuantizationType as Kind
 
 from converters import metadata
 from converters.errors import Unsupported
-from converters.jobs import Job, encoded
+from converters.jobs import Job, announce_compiling, encoded
 from converters.metadata import KV
-from converters.quants.mix import tensor_type
+from converters.model_facts import facts_of
+from converters.quants.fallbacks import fallbacks
+from converters.quants.mix import Plan, is_quantizable, plan
 from converters.quants.types import FileType, file_type
 from converters.reader import GgufFile, StoredRows, TensorInfo, read_gguf
 from converters.writer import Progress, Tensor, write
@@ -38,22 +40,28 @@ def quantize(
     allow_requantize: bool = False,
     progress: Progress | None = None,
     threads: int | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Written:
     """Write the model GGUF `source` again with tensors of type `outtype`.
 
-    progress and threads as in write_model. Refuses adapters, split files, and tensors that are
+    progress, threads and say as in write_model. Refuses adapters, split files, and tensors that are
     quantized already (unless allow_requantize).
     """
     wanted = file_type(outtype)
     file = read_gguf(source)
     _require_model(file)
-    kinds = _kinds(file, wanted)
+    shapes = {name: info.shape for name, info in file.tensors.items()}
+    facts = facts_of(file.values)
+    kinds = _kinds(file, plan(wanted.name, shapes, facts), wanted)
     if not allow_requantize:
         _require_floats(file, kinds)
     tensors = [_tensor(file, info, kinds[name]) for name, info in file.tensors.items()]
+    announce_compiling(kinds.values(), say)
     digest, size = write(out, _pairs(file, wanted), tensors, progress, threads)
     architecture = str(file.values["general.architecture"])
-    return Written(out, digest, size, len(tensors), wanted.name, architecture)
+    loud = fallbacks(wanted.name, shapes, facts).sentence
+    notes = (loud,) if loud else ()
+    return Written(out, digest, size, len(tensors), wanted.name, architecture, notes)
 
 
 def _require_model(file: GgufFile) -> None:
@@ -79,14 +87,14 @@ def _require_model(file: GgufFile) -> None:
         )
 
 
-def _kinds(file: GgufFile, wanted: FileType) -> dict[str, Kind]:
-    """The type of every tensor. What stays F32 in a fresh export keeps its type here."""
-    out = {}
-    for name, info in file.tensors.items():
-        kind = tensor_type(name, info.shape, wanted.name)
-        keeps = kind == Kind.F32 and wanted.tensor != Kind.F32
-        out[name] = info.type if keeps else kind
-    return out
+def _kinds(file: GgufFile, chosen: Plan, wanted: FileType) -> dict[str, Kind]:
+    """The type of every tensor. What does not take the file's type keeps the one it has."""
+    return {
+        name: kind
+        if wanted.tensor == Kind.F32 or is_quantizable(name, file.tensors[name].shape)
+        else file.tensors[name].type
+        for name, kind in chosen.items()
+    }
 
 
 def _require_floats(file: GgufFile, kinds: dict[str, Kind]) -> None:

@@ -51,7 +51,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(base, tmp_path, capsys):
 def test_notes_go_to_stderr(make_base, tmp_path, capsys):
     base = make_base(intermediate_size=80)
     assert main(["model", str(base), str(tmp_path / "m.gguf")]) == 0
-    assert "note: 2 tensors fell back" in capsys.readouterr().err
+    assert "so 2 of 16 tensors become F16" in capsys.readouterr().err
 
 
 def test_quantize(base, tmp_path, capsys):
