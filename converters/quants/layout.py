@@ -74,12 +74,18 @@ def q2_k(d: F32, d_low: F32, scales: Bytes, lows: Bytes, levels: Bytes) -> Bytes
 
 def q3_k(d: F32, scales: Bytes, levels: Bytes) -> Bytes:
     """High bits, 64 bytes of 2-bit levels, 12 bytes of 6-bit scales, d. scales: [n, 16], 0..63."""
-    high = np.packbits((levels > 3).reshape(-1, 8, 32), axis=1, bitorder="little")[:, 0]
     low4 = (scales & _FOUR).reshape(-1, 2, 8)
     high2 = (scales >> _S4).reshape(-1, 4, 4)
     packed = high2[:, 0] | high2[:, 1] << _S2 | high2[:, 2] << _S4 | high2[:, 3] << _S6
     return np.concatenate(
-        [high, _two_bits(levels & _TWO), low4[:, 0] | low4[:, 1] << _S4, packed, half(d)], axis=1
+        [
+            _high_bits(levels >> _S2),
+            _two_bits(levels & _TWO),
+            low4[:, 0] | low4[:, 1] << _S4,
+            packed,
+            half(d),
+        ],
+        axis=1,
     )
 
 
@@ -92,9 +98,14 @@ def q4_k(d: F32, d_low: F32, scales: Bytes, lows: Bytes, levels: Bytes) -> Bytes
 
 def q5_k(d: F32, d_low: F32, scales: Bytes, lows: Bytes, levels: Bytes) -> Bytes:
     """As Q4_K, with 32 bytes of fifth bits (bit j of byte t = element t of sub-block j)."""
-    high = np.packbits((levels >> _S4).reshape(-1, 8, 32), axis=1, bitorder="little")[:, 0]
     return np.concatenate(
-        [half(d), half(d_low), _six_bits(scales, lows), high, _paired_nibbles(levels & _FOUR)],
+        [
+            half(d),
+            half(d_low),
+            _six_bits(scales, lows),
+            _high_bits(levels >> _S4),
+            _paired_nibbles(levels & _FOUR),
+        ],
         axis=1,
     )
 
@@ -143,6 +154,15 @@ def _paired_nibbles(levels: Bytes) -> Bytes:
     """Sub-blocks 2j low, 2j + 1 high: 256 levels -> 128 bytes."""
     pairs = levels.reshape(-1, 4, 2, 32)
     return (pairs[:, :, 0] | pairs[:, :, 1] << _S4).reshape(-1, 128)
+
+
+def _high_bits(bits: Bytes) -> Bytes:
+    """Bit j of byte t = element t of the j-th group of 32: 256 bits -> 32 bytes."""
+    groups = bits.reshape(-1, 8, 32)
+    packed: Bytes = groups[:, 0].copy()
+    for j in range(1, 8):
+        packed |= groups[:, j] << np.uint8(j)
+    return packed
 
 
 def _two_bits(levels: Bytes) -> Bytes:

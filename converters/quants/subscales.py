@@ -10,8 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from converters.quants.fits import TINY
-from converters.quants.search_numpy import nearest
+from converters.quants.fits import TINY, nearest
 from converters.transforms import F32
 
 Bytes = npt.NDArray[np.uint8]

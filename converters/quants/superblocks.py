@@ -11,12 +11,10 @@ from __future__ import annotations
 import numpy as np
 
 from converters.quants import fits, layout
-from converters.quants.fits import TINY, AffineFit
+from converters.quants.fits import TINY, AffineFit, nearest
 from converters.quants.layout import Bytes
 from converters.quants.search import Backend
-from converters.quants.search_numpy import nearest
-from converters.quants.subscales import by_largest, by_least_squares
-from converters.quants.weights import sums, weights_of
+from converters.quants.subscales import by_largest
 from converters.transforms import F32
 
 _ZERO = np.float32(0)
@@ -25,21 +23,21 @@ _SUPER = 256
 
 def q2_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     """16 sub-blocks of 16, scale and minimum in 4 bits each."""
-    w = weights_of(rows, importance, _SUPER, 1)
+    w = _weights(search, rows, importance, 1)
     fit = fits.Q2_K if w is None else fits.with_importance(3)
     return layout.q2_k(*_affine(search, rows.reshape(-1, 16), w, fit, 15))
 
 
 def q4_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     """8 sub-blocks of 32, scale and minimum in 6 bits each."""
-    w = weights_of(rows, importance, _SUPER, 2)
+    w = _weights(search, rows, importance, 2)
     fit = fits.Q4_K if w is None else fits.with_importance(15)
     return layout.q4_k(*_affine(search, rows.reshape(-1, 32), w, fit, 63))
 
 
 def q5_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     """As Q4_K, with a fifth bit."""
-    w = weights_of(rows, importance, _SUPER, 2)
+    w = _weights(search, rows, importance, 2)
     fit = fits.Q5_K if w is None else fits.with_importance(31)
     return layout.q5_k(*_affine(search, rows.reshape(-1, 32), w, fit, 63))
 
@@ -55,9 +53,9 @@ def _affine(
     if w is None:
         (d, scale), (d_low, low) = by_largest(scales, n_max), by_largest(lows, n_max)
     else:
-        sum_w = sums(w).reshape(-1, k)
-        d, scale = by_least_squares(scales, sum_w, n_max)
-        d_low, low = by_least_squares(lows, sum_w, n_max)
+        sum_w = search.sums(w).reshape(-1, k)
+        d, scale = search.scales(scales, sum_w, n_max)
+        d_low, low = search.scales(lows, sum_w, n_max)
     step = (layout.stored(d)[:, None] * scale).reshape(-1)
     shift = (layout.stored(d_low)[:, None] * low).reshape(-1)
     levels = search.round_affine(x, step, shift, found, fit)
@@ -67,7 +65,7 @@ def _affine(
 def q3_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     """16 sub-blocks of 16, signed scales in 6 bits."""
     x = rows.reshape(-1, 16)
-    w = weights_of(rows, importance, _SUPER, 2)
+    w = _weights(search, rows, importance, 2)
     if w is None:
         scales, kept = search.descend(x, 4)
         scales = scales.reshape(-1, 16)
@@ -80,7 +78,7 @@ def q3_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
         scales, found = search.symmetric(x, w, 4)
         kept = search.round_symmetric(x, np.zeros_like(found), found, 4)
         scales = scales.reshape(-1, 16)
-        d, outer = search.symmetric(scales, sums(w).reshape(-1, 16), 32)
+        d, outer = search.symmetric(scales, search.sums(w).reshape(-1, 16), 32)
         packed = search.round_symmetric(scales, np.zeros_like(outer), outer, 32)
     step = layout.stored(d)[:, None] * (packed.astype(np.float32) - np.float32(32))
     ones = np.where(step.reshape(-1) == 0, _ZERO, np.float32(1))
@@ -111,7 +109,7 @@ def q6_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
 def iq4_xs(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     """8 sub-blocks of 32 in a fixed codebook, signed scales in 6 bits."""
     x = rows.reshape(-1, 32)
-    w = weights_of(rows, importance, _SUPER, 2)
+    w = _weights(search, rows, importance, 2)
     scales = search.codebook(x, None if w is None else w.reshape(x.shape)).reshape(-1, 8)
     d = -_largest(scales) / np.float32(32)
     inverse = np.where(d != 0, np.float32(1) / d, _ZERO)
@@ -119,6 +117,10 @@ def iq4_xs(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     step = (d[:, None] * integers.astype(np.float32)).reshape(-1)  # d before it becomes float16
     levels = search.round_codebook(x, np.where(step != 0, np.float32(1) / step, _ZERO))
     return layout.iq4_xs(d, (integers + 32).astype(np.uint8), levels.reshape(-1, _SUPER))
+
+
+def _weights(search: Backend, rows: F32, importance: F32 | None, factor: int) -> F32 | None:
+    return None if importance is None else search.weights(rows, importance, _SUPER, factor)
 
 
 def _largest(scales: F32) -> F32:
