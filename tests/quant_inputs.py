@@ -80,3 +80,9 @@ def many(n_blocks: int, width: int) -> np.ndarray:
     values *= np.where(raw[1] % 61 == 0, np.float32(4), np.float32(1))
     rows = values.reshape(-1, N_COLS)
     return rows * np.exp2(np.arange(len(rows)) % 12 - 22).astype(np.float32)[:, None]
+
+
+def many_importance() -> np.ndarray:
+    """[N_COLS], 0.001 to 1, from raw bits too."""
+    raw = np.random.PCG64(8).random_raw(N_COLS)
+    return ((raw % 1000 + 1) / 1000).astype(np.float32)

@@ -27,9 +27,17 @@ _BF16_LIMIT = 3.3961775292304957e38  # rounds to infinity from here
 def encode(values: F32, kind: Kind, name: str = "", *, importance: F32 | None = None) -> Bytes:
     """Encode whole rows; ConvertError with `name` if a value is not finite or does not fit.
 
-    values: [..., n_cols], n_cols a multiple of the block. importance: [n_cols], finite and not
-    negative; Q8_0 and the float types ignore it, as llama-quantize does. out: flat bytes.
+    values: [..., n_cols], n_cols a multiple of the block. importance: [n_cols], or [n_expert,
+    n_cols] for values [n_expert, n_rows, n_cols]; finite and not negative. Q8_0 and the float types
+    ignore it, as llama-quantize does. out: flat bytes.
     """
+    if (
+        importance is not None
+        and (values.ndim, len(importance)) == (3, len(values))
+        and importance.ndim == 2
+    ):
+        experts = zip(values, importance, strict=True)
+        return np.concatenate([encode(rows, kind, name, importance=own) for rows, own in experts])
     _require_finite(values, name)
     rows = np.ascontiguousarray(values, dtype=np.float32)
     rows = rows.reshape(-1, rows.shape[-1]) if rows.ndim > 1 else rows.reshape(1, -1)
@@ -52,9 +60,14 @@ def encode(values: F32, kind: Kind, name: str = "", *, importance: F32 | None = 
 def encoded_chunks(
     rows: Rows, kind: Kind, name: str, *, importance: F32 | None = None
 ) -> Iterator[Bytes]:
-    """The whole tensor as encoded bytes, chunk by chunk."""
+    """The whole tensor as encoded bytes, chunk by chunk. importance: see `encode`."""
+    done = 0
     for chunk in chunks(rows):
-        yield encode(chunk, kind, name, importance=importance)
+        part = importance
+        if importance is not None and importance.ndim == 2:
+            part = importance[done : done + len(chunk)]
+        done += len(chunk)
+        yield encode(chunk, kind, name, importance=part)
 
 
 def _require_finite(values: F32, name: str) -> None:
