@@ -22,18 +22,17 @@ F16_LIMIT = 65520.0  # from here on rounding gives infinity
 
 
 class ScaleOverflow(Exception):
-    """A scale that float16 cannot hold. value: its magnitude."""
+    """A number that cannot be stored."""
 
-    def __init__(self, value: float) -> None:
-        super().__init__(value)
-        self.value = value
+    def __init__(self, value: float, limit: float) -> None:
+        super().__init__(f"{value:g} would have to be stored, and the limit is {limit:g}")
 
 
 def half(scales: F32) -> Bytes:
     """Float16, ties to even, subnormals kept: [n] -> [n, 2] bytes."""
     largest = float(np.abs(scales).max(initial=0))
     if not largest < F16_LIMIT:
-        raise ScaleOverflow(largest)
+        raise ScaleOverflow(largest, F16_LIMIT)
     return scales.astype(np.float16).view(np.uint8).reshape(-1, 2)
 
 

@@ -24,7 +24,7 @@ from converters.reader import read_gguf
 from converters.transforms import ArrayRows
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "quants.json").read_text())
-FAMILIES = families()
+FAMILIES = families(16)
 IMPORTANCES: dict[str, np.ndarray | None] = {"none": None, **importances(N_COLS)}
 with_importance = pytest.mark.parametrize("importance", IMPORTANCES)
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -105,12 +105,12 @@ def test_chunks_do_not_change_the_bytes(kind, importance, monkeypatch):
     whole = encode(values, kind, importance=given_).tobytes()
     monkeypatch.setattr("converters.transforms.CHUNK_ELEMENTS", 5 * N_COLS)
     pieces = list(encoded_chunks(ArrayRows(values), kind, "x", importance=given_))
-    assert len(pieces) == 7
+    assert len(pieces) == 4
     assert b"".join(piece.tobytes() for piece in pieces) == whole
 
 
 def test_each_expert_has_its_own_importance():
-    values = FAMILIES["normal"].reshape(4, 8, N_COLS)
+    values = FAMILIES["normal"].reshape(4, 4, N_COLS)
     each = np.stack([IMPORTANCES["spread"], IMPORTANCES["ones"]] * 2)
     whole = encode(values, Kind.Q4_K, importance=each).tobytes()
     assert whole == b"".join(
@@ -152,7 +152,7 @@ def test_not_finite(kind, bad):
 
 
 @every_kind
-@pytest.mark.parametrize("size", [1e8, 1e20, 3e38])
+@pytest.mark.parametrize("size", [3e8, 1e20, 3e38])
 @pytest.mark.parametrize("importance", ["none", "spread"])
 def test_too_large_for_the_type(kind, size, importance):
     values = FAMILIES["positive"] / FAMILIES["positive"].max() * np.float32(size)

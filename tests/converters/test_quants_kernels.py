@@ -1,4 +1,4 @@
-"""Compiled kernels: where they are kept, who is told that they will be compiled, what is imported."""
+"""Compiled kernels: where they are kept, who is told beforehand, what is imported."""
 
 from __future__ import annotations
 
