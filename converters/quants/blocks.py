@@ -22,7 +22,8 @@ _ZERO = np.float32(0)
 def q8_0(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     """d = max|x| / 127; importance has no effect."""
     x = rows.reshape(-1, _BLOCK)
-    d: F32 = np.abs(search.peaks(x)) / np.float32(127)
+    largest: F32 = np.abs(search.peaks(x))
+    d = largest / np.float32(127)
     return layout.q8_0(d, search.round_away(x, _reciprocal(d)))
 
 

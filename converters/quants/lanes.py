@@ -22,7 +22,7 @@ SIZE = 32  # the longest sub-block
 UNROLL = 4  # sums stay in registers for as many elements
 
 ZERO, ONE, INFINITE = f32(0), f32(1), f32(np.inf)
-_MAGIC = f32(12582912.0)  # 1.5 * 2^23: adding it rounds to an integer in the mantissa's low bits
+MAGIC = f32(12582912.0)  # 1.5 * 2^23: adding it rounds to an integer in the mantissa's low bits
 
 # Rows of a tile's state; the symmetric searches use some of them for other things.
 N_STATE = 17
@@ -34,7 +34,7 @@ PEAK, AMAX, BEST = LOW, HIGH, ERROR
 @kernel
 def nearest(v: Any) -> Any:
     """Round half to even; beyond 2^22 wrong in the way ggml is."""
-    return i32((f32(v + _MAGIC).view(np.int32) & i32(0x007FFFFF)) - i32(0x00400000))
+    return i32((f32(v + MAGIC).view(np.int32) & i32(0x007FFFFF)) - i32(0x00400000))
 
 
 @kernel

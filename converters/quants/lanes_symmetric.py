@@ -13,6 +13,7 @@ from converters.quants.lanes import (
     BEST,
     INVERSE,
     LANES,
+    MAGIC,
     PEAK,
     SCALE,
     SUM_L2,
@@ -33,8 +34,16 @@ from converters.quants.lanes import (
 
 
 @kernel
-def _symmetric_sums(x: Any, w: Any, size: Any, n_max: Any, s: Any) -> None:
-    """Sums for the levels that the inverse TRY gives."""
+def _small_level(v: Any, n_max: Any) -> Any:
+    """As `level`, for quotients that cannot leave the range in which adding MAGIC rounds."""
+    q = f32(f32(v + MAGIC) - MAGIC)
+    q = q if q > f32(-n_max) else f32(-n_max)
+    return q if q < f32(n_max - 1) else f32(n_max - 1)
+
+
+@kernel
+def _symmetric_sums(x: Any, w: Any, wx: Any, size: Any, n_max: Any, s: Any) -> None:
+    """Sums for the levels that the inverse TRY gives. wx: w * x."""
     for k in range(LANES):
         s[SUM_XL, k] = ZERO
         s[SUM_L2, k] = ZERO
@@ -42,10 +51,17 @@ def _symmetric_sums(x: Any, w: Any, size: Any, n_max: Any, s: Any) -> None:
         for k in range(LANES):
             inverse, sum_xl, sum_l2 = s[TRY, k], s[SUM_XL, k], s[SUM_L2, k]
             for j in range(i, i + UNROLL):
-                q = level(inverse * x[j, k], i32(-n_max), i32(n_max - 1))
-                sum_xl += w[j, k] * x[j, k] * q
+                q = _small_level(inverse * x[j, k], n_max)
+                sum_xl += wx[j, k] * q
                 sum_l2 += w[j, k] * q * q
             s[SUM_XL, k], s[SUM_L2, k] = sum_xl, sum_l2
+
+
+@kernel
+def _products(x: Any, w: Any, size: Any, wx: Any) -> None:
+    for i in range(size):
+        for k in range(LANES):
+            wx[i, k] = w[i, k] * x[i, k]
 
 
 @kernel
@@ -54,6 +70,7 @@ def symmetric(source: Any, weights: Any, weighting: Any, n_max: Any, out: Any) -
     count, size = source.shape
     x = tile()
     w = tile()
+    wx = tile()
     s = state()
     for start in range(0, count, LANES):
         lanes = load(source, start, x)
@@ -61,10 +78,11 @@ def symmetric(source: Any, weights: Any, weighting: Any, n_max: Any, out: Any) -
             load(weights, start, w)
         else:
             weigh(x, size, weighting, w)
+        _products(x, w, size, wx)
         peaks(x, size, s)
         for k in range(LANES):
             s[TRY, k] = f32(-n_max) / s[PEAK, k]
-        _symmetric_sums(x, w, size, n_max, s)
+        _symmetric_sums(x, w, wx, size, n_max, s)
         for k in range(LANES):
             full = s[SUM_L2, k] != ZERO
             s[SCALE, k] = s[SUM_XL, k] / s[SUM_L2, k] if full else ZERO
@@ -75,7 +93,7 @@ def symmetric(source: Any, weights: Any, weighting: Any, n_max: Any, out: Any) -
                 top = -f32(f32(n_max) + f32(f32(0.1) * f32(c)))
                 for k in range(LANES):
                     s[TRY, k] = top / s[PEAK, k]
-                _symmetric_sums(x, w, size, n_max, s)
+                _symmetric_sums(x, w, wx, size, n_max, s)
                 keep(s)
         for k in range(lanes):
             dead = s[AMAX, k] < TINY
@@ -107,15 +125,17 @@ def descend(source: Any, n_max: Any, out: Any, levels: Any) -> None:
     count, size = source.shape
     x = tile()
     w = tile()
+    wx = tile()
     q = tile()
     s = state()
     for start in range(0, count, LANES):
         lanes = load(source, start, x)
         weigh(x, size, SQUARE, w)
+        _products(x, w, size, wx)
         peaks(x, size, s)
         for k in range(LANES):
             s[TRY, k] = f32(-n_max) / s[PEAK, k]
-        _symmetric_sums(x, w, size, n_max, s)
+        _symmetric_sums(x, w, wx, size, n_max, s)
         for i in range(size):
             for k in range(LANES):
                 q[i, k] = level(s[TRY, k] * x[i, k], i32(-n_max), i32(n_max - 1))

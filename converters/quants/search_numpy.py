@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.quants.fits import CODEBOOK, MAGNITUDE, RMS, TINY, AffineFit, nearest
+from converters.quants.subscales import by_least_squares
 from converters.transforms import F32
 
 Bytes = npt.NDArray[np.uint8]
@@ -228,6 +229,11 @@ def _code_sums(x: F32, w: F32, inverse: F32) -> tuple[F32, F32]:
         sum_xl += weight * value * row
         sum_l2 += weight * value * value
     return sum_xl, sum_l2
+
+
+def scales(x: F32, w: F32, n_max: int) -> tuple[F32, Bytes]:
+    """Sub-scales [n, k] with weights -> one scale [n] and integers [n, k]."""
+    return by_least_squares(x, w, n_max)
 
 
 def round_affine(x: F32, scale: F32, shift: F32, found: F32, fit: AffineFit) -> Bytes:

@@ -25,41 +25,67 @@ def q2_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     """16 sub-blocks of 16, scale and minimum in 4 bits each."""
     w = _weights(search, rows, importance, 1)
     fit = fits.Q2_K if w is None else fits.with_importance(3)
-    return layout.q2_k(*_affine(search, rows.reshape(-1, 16), w, fit, 15))
+    found = _Affine(search, rows.reshape(-1, 16), w, fit)
+    d, d_low, scale, low = found.scales(15)
+    packed = scale | low << np.uint8(4)  # a wrapped scale reaches into the minimum, as in ggml
+    levels = found.levels(d, d_low, packed & np.uint8(15), packed >> np.uint8(4))
+    return layout.q2_k(d, d_low, packed, levels)
 
 
 def q4_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     """8 sub-blocks of 32, scale and minimum in 6 bits each."""
     w = _weights(search, rows, importance, 2)
-    fit = fits.Q4_K if w is None else fits.with_importance(15)
-    return layout.q4_k(*_affine(search, rows.reshape(-1, 32), w, fit, 63))
+    found = _Affine(
+        search, rows.reshape(-1, 32), w, fits.Q4_K if w is None else fits.with_importance(15)
+    )
+    d, d_low, scale, low = found.scales(63)
+    if w is None:
+        scale, low = np.minimum(scale, np.uint8(63)), np.minimum(low, np.uint8(63))
+    packed = layout.six_bits(scale, low)
+    levels = found.levels(d, d_low, *layout.from_six_bits(packed))
+    return layout.q4_k(d, d_low, packed, levels)
 
 
 def q5_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     """As Q4_K, with a fifth bit."""
     w = _weights(search, rows, importance, 2)
-    fit = fits.Q5_K if w is None else fits.with_importance(31)
-    return layout.q5_k(*_affine(search, rows.reshape(-1, 32), w, fit, 63))
+    found = _Affine(
+        search, rows.reshape(-1, 32), w, fits.Q5_K if w is None else fits.with_importance(31)
+    )
+    d, d_low, scale, low = found.scales(63)
+    scale, low = np.minimum(scale, np.uint8(63)), np.minimum(low, np.uint8(63))
+    levels = found.levels(d, d_low, scale, low)
+    return layout.q5_k(d, d_low, layout.six_bits(scale, low), levels)
 
 
-def _affine(
-    search: Backend, x: F32, w: F32 | None, fit: AffineFit, n_max: int
-) -> tuple[F32, F32, Bytes, Bytes, Bytes]:
-    """d, dmin, integer scales and mins [n, k], levels [n, 256]. x: [n * k, 256 / k]."""
-    k = _SUPER // x.shape[1]
-    w = None if w is None else w.reshape(x.shape)
-    found = search.affine(x, w, fit)
-    scales, lows = found[0].reshape(-1, k), -found[1].reshape(-1, k)
-    if w is None:
-        (d, scale), (d_low, low) = by_largest(scales, n_max), by_largest(lows, n_max)
-    else:
-        sum_w = search.sums(w).reshape(-1, k)
-        d, scale = search.scales(scales, sum_w, n_max)
-        d_low, low = search.scales(lows, sum_w, n_max)
-    step = (layout.stored(d)[:, None] * scale).reshape(-1)
-    shift = (layout.stored(d_low)[:, None] * low).reshape(-1)
-    levels = search.round_affine(x, step, shift, found, fit)
-    return d, d_low, scale, low, levels.reshape(-1, _SUPER)
+class _Affine:
+    """Scales and minima of sub-blocks x: [n * k, 256 / k], in two steps."""
+
+    def __init__(self, search: Backend, x: F32, w: F32 | None, fit: AffineFit) -> None:
+        self.search = search
+        self.x = x
+        self.w = None if w is None else w.reshape(x.shape)
+        self.fit = fit
+        self.k = _SUPER // x.shape[1]
+        self.found = search.affine(x, self.w, fit)
+
+    def scales(self, n_max: int) -> tuple[F32, F32, Bytes, Bytes]:
+        """d [n], dmin [n], integers for scales and minima [n, k]."""
+        scales, lows = self.found[0].reshape(-1, self.k), -self.found[1].reshape(-1, self.k)
+        if self.w is None:
+            (d, scale), (d_low, low) = by_largest(scales, n_max), by_largest(lows, n_max)
+        else:
+            sum_w = self.search.sums(self.w).reshape(-1, self.k)
+            d, scale = self.search.scales(scales, sum_w, n_max)
+            d_low, low = self.search.scales(lows, sum_w, n_max)
+        return d, d_low, scale, low
+
+    def levels(self, d: F32, d_low: F32, scale: Bytes, low: Bytes) -> Bytes:
+        """Levels [n, 256] for the scales as the runtime reads them back."""
+        step = (layout.stored(d)[:, None] * scale).reshape(-1)
+        shift = (layout.stored(d_low)[:, None] * low).reshape(-1)
+        levels = self.search.round_affine(self.x, step, shift, self.found, self.fit)
+        return levels.reshape(-1, _SUPER)
 
 
 def q3_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
