@@ -2,19 +2,21 @@
 
     write_model          base folder (+ adapter)  -> model GGUF
     write_adapter        PEFT folder              -> LoRA GGUF
+    quantize             model GGUF               -> the same in another type
     check_adapter        does this adapter fit that base, and can it be represented
     read_gguf            header, metadata, tensors of a GGUF file
     check_gguf           is this file whole and right for its architecture
     gguf_to_safetensors  model GGUF               -> Hugging Face folder
 
-Alone on the command line: `python -m converters adapter|model|check|dump`. Dependencies: numpy,
-gguf (constants, tensor names, dequantizers) and sentencepiece.
+Alone on the command line: `python -m converters adapter|model|quantize|check|dump`. Dependencies:
+numpy, gguf (constants, tensor names, dequantizers) and sentencepiece.
 """
 
 from converters.adapter_file import write_adapter
 from converters.check import check_adapter, check_gguf
 from converters.errors import ConvertError, DoesNotFit, Unsupported
 from converters.model_file import write_model
+from converters.quantize_file import quantize
 from converters.reader import GgufFile, read_gguf
 from converters.to_safetensors import gguf_to_safetensors
 from converters.writer import Progress
@@ -33,6 +35,7 @@ __all__ = [
     "check_adapter",
     "check_gguf",
     "gguf_to_safetensors",
+    "quantize",
     "read_gguf",
     "write_adapter",
     "write_model",

@@ -1,27 +1,35 @@
-"""`python -m converters adapter|model|check|dump`: the package without the tool around it."""
+"""`python -m converters adapter|model|quantize|check|dump`: the package without the tool."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from converters.adapter_file import write_adapter
-from converters.check import check_adapter, check_gguf
+from converters.check_file import check_file
+from converters.dump import as_json, as_lines
 from converters.errors import ConvertError
 from converters.model_file import write_model
+from converters.quantize_file import quantize
+from converters.quants.types import FILE_TYPES
 from converters.reader import read_gguf
 from converters.written import Written
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 0 done, 1 refused or failed. The result goes to stdout."""
+    """Run one command; 0 done, 1 refused or failed, 130 Ctrl-C. The result goes to stdout."""
     options = _parser().parse_args(argv)
     try:
         options.run(options)
     except (ConvertError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted; no file was written", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -33,9 +41,10 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("base", type=Path, help="folder with config.json, weights and tokenizer")
     model.add_argument("out", type=Path)
     model.add_argument("--adapter", type=Path, help="PEFT folder to merge")
-    model.add_argument("--outtype", default="Q8_0", help="F32, F16, BF16 or Q8_0")
+    model.add_argument("--outtype", default="Q8_0", help=f"one of {', '.join(FILE_TYPES)}")
     model.add_argument("--name", default="", help="general.name")
     model.add_argument("--pre", help="name of the pre-tokenizer, if it is not recognised")
+    model.add_argument("--threads", type=int, help="default: all CPUs")
     model.set_defaults(run=_model)
 
     adapter = commands.add_parser("adapter", help="PEFT folder -> LoRA GGUF")
@@ -46,13 +55,24 @@ def _parser() -> argparse.ArgumentParser:
     adapter.add_argument("--name", default="", help="general.name")
     adapter.set_defaults(run=_adapter)
 
+    again = commands.add_parser("quantize", help="model GGUF -> the same model in another type")
+    again.add_argument("source", type=Path, help="model GGUF of type F32, F16 or BF16")
+    again.add_argument("out", type=Path)
+    again.add_argument("outtype", help="as for model --outtype")
+    again.add_argument("--allow-requantize", action="store_true", help="round a second time")
+    again.add_argument("--threads", type=int, help="default: all CPUs")
+    again.set_defaults(run=_quantize)
+
     check = commands.add_parser("check", help="is a GGUF file whole; does an adapter fit its base")
     check.add_argument("path", type=Path, help="GGUF file, or PEFT folder together with --base")
-    check.add_argument("--base", type=Path)
+    check.add_argument("--base", type=Path, help="what an adapter is for: GGUF file or folder")
+    check.add_argument("--quick", action="store_true", help="do not look for NaN in the tensors")
+    check.add_argument("--json", action="store_true", help="one object on stdout")
     check.set_defaults(run=_check)
 
     dump = commands.add_parser("dump", help="metadata and tensors of a GGUF file")
     dump.add_argument("path", type=Path)
+    dump.add_argument("--json", action="store_true", help="one object, arrays in full")
     dump.set_defaults(run=_dump)
     return parser
 
@@ -66,6 +86,8 @@ def _model(options: argparse.Namespace) -> None:
             outtype=options.outtype,
             name=options.name,
             pre=options.pre,
+            threads=options.threads,
+            say=_say,
         )
     )
 
@@ -82,6 +104,23 @@ def _adapter(options: argparse.Namespace) -> None:
     )
 
 
+def _quantize(options: argparse.Namespace) -> None:
+    _report(
+        quantize(
+            options.source,
+            options.out,
+            options.outtype,
+            allow_requantize=options.allow_requantize,
+            threads=options.threads,
+            say=_say,
+        )
+    )
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 def _report(written: Written) -> None:
     for note in written.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -89,22 +128,29 @@ def _report(written: Written) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    if options.base is None:
-        check_gguf(options.path)
+    try:
+        summary = check_file(options.path, options.base, values=not options.quick)
+    except ConvertError as error:
+        if options.json:
+            problems = error.why.splitlines() or [error.what]
+            _print_json({"file": str(options.path), "ok": False, "problems": problems})
+        raise
+    if options.json:
+        facts = {} if summary is None else asdict(summary)
+        _print_json({"file": str(options.path), "ok": True, "problems": [], **facts})
     else:
-        check_adapter(options.path, options.base)
-    print("ok")
+        print("ok")
 
 
 def _dump(options: argparse.Namespace) -> None:
-    file = read_gguf(options.path)
-    for pair in file.pairs:
-        shown = pair.value
-        if isinstance(shown, list) and len(shown) > 6:
-            shown = f"[{', '.join(map(repr, shown[:6]))}, ... {len(shown)}]"
-        print(f"{pair.key} = {shown!r}" if isinstance(shown, str) else f"{pair.key} = {shown}")
-    for info in file.tensors.values():
-        print(f"{info.name}  {list(info.shape)}  {info.type.name}")
+    if options.json:
+        _print_json(as_json(read_gguf(options.path)))
+    else:
+        print("\n".join(as_lines(read_gguf(options.path))))
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=1))  # ASCII, so that no name reaches the terminal as it is
 
 
 if __name__ == "__main__":

@@ -18,18 +18,20 @@ from gguf.constants import GGMLQuantizationType
 from converters import archs, metadata
 from converters.archs import Architecture
 from converters.check import require_fit, stored_weights
+from converters.errors import foreign
 from converters.hf_folder import Config, read_config
 from converters.lora import LoraPair
 from converters.names import gguf_name, name_map
 from converters.peft_adapter import Adapter, StoredPair, read_adapter
-from converters.quants.layout import encode
 from converters.quants.mix import tensor_type
+from converters.quants.quantize import encode
 from converters.quants.types import ADAPTER_TYPES, file_type
 from converters.transforms import F32
 from converters.writer import Bytes, Progress, Tensor, write
 from converters.written import Written
 
 
+@foreign("the adapter or model folder")
 def write_adapter(
     adapter: Path,
     base: Path,

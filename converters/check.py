@@ -13,7 +13,7 @@ import numpy as np
 
 from converters import archs
 from converters.archs import Architecture
-from converters.errors import ConvertError, DoesNotFit, Unsupported
+from converters.errors import ConvertError, DoesNotFit, Unsupported, foreign
 from converters.hf_folder import Config, read_config
 from converters.names import gguf_name, name_map, nearest
 from converters.peft_adapter import Adapter, StoredPair, grouped, numberless, read_adapter
@@ -25,6 +25,7 @@ _OUTPUT = "lm_head"
 _EMBEDDING = "model.embed_tokens"
 
 
+@foreign("the adapter or model folder")
 def check_adapter(adapter: Path, base: Path) -> None:
     """Raise unless every tensor and setting of the adapter can be applied to this base."""
     config = read_config(base)
@@ -143,6 +144,7 @@ def _equal(one: Rows, other: Rows) -> bool:
     return one.shape == other.shape and all(map(np.array_equal, chunks(one), chunks(other)))
 
 
+@foreign("the file's metadata")
 def check_gguf(path: Path) -> None:
     """Raise unless the file is sound GGUF with the pairs and tensors its architecture needs."""
     file = read_gguf(path)

@@ -7,6 +7,11 @@ go), `fix` something to type or to change. Nothing is written when one of these 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_DAMAGE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
 
 class ConvertError(Exception):
     """The conversion cannot be done, or would not be faithful."""
@@ -32,3 +37,21 @@ class Unsupported(ConvertError):
 
 class DoesNotFit(ConvertError):
     """The adapter was not trained on this base: modules or shapes do not match."""
+
+
+@contextmanager
+def foreign(what: str) -> Iterator[None]:
+    """Around (or as decorator on) code that takes files of other people at their word.
+
+    A list where a text should be, a key that is missing: every such surprise becomes a ConvertError
+    that names `what`; the original is its cause.
+    """
+    try:
+        yield
+    except _DAMAGE as error:
+        raise ConvertError(
+            f"{what} cannot be understood",
+            "",
+            f"{type(error).__name__}: {error}",
+            "if the files are intact, report this with the output of -vv",
+        ) from error

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from converters.config_limits import require_sane
 from converters.errors import ConvertError
 
 Config = dict[str, Any]
@@ -35,4 +36,6 @@ def read_config(folder: Path) -> Config:
         raise ConvertError(
             "the base is not a folder", "", str(folder), "give the folder that holds config.json"
         )
-    return read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
+    require_sane(config)
+    return config

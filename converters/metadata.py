@@ -88,6 +88,20 @@ def closing(file_type: int) -> list[KV]:
     ]
 
 
+def require_text(pairs: Sequence[KV]) -> None:
+    """Raise ConvertError if a text holds half a surrogate pair, which JSON allows and UTF-8 not."""
+    for pair in pairs:
+        items = pair.value if isinstance(pair.value, list | tuple) else [pair.value]
+        for item in items:
+            if isinstance(item, str) and not item.isascii():
+                try:
+                    item.encode()
+                except UnicodeEncodeError as error:
+                    raise ConvertError(
+                        "a text cannot be written as UTF-8", pair.key, str(error)
+                    ) from error
+
+
 def size_label(n_parameters: int) -> str:
     """`135M`, `1.2B`: two digits, as gguf-py's utility.model_weight_count_rounded_notation."""
     units = ((1e12, "T"), (1e9, "B"), (1e6, "M"))

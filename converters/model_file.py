@@ -7,28 +7,33 @@ in the file: no intermediate checkpoint, no second rounding.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
-from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf.constants import GGMLQuantizationType
 
 from converters import archs, metadata
 from converters.archs import Architecture
 from converters.check import require_fit, require_whole
+from converters.errors import foreign
 from converters.hf_folder import Config, read_config
+from converters.jobs import Job, announce_compiling, encoded
 from converters.merge import MergedRows
+from converters.model_facts import facts_of
 from converters.names import gguf_name, name_map
 from converters.peft_adapter import StoredPair, read_adapter
-from converters.quants.layout import encoded_chunks
-from converters.quants.mix import tensor_type
-from converters.quants.types import FileType, file_type
+from converters.quants.fallbacks import fallbacks
+from converters.quants.mix import Plan, Shapes, plan
+from converters.quants.types import file_type
 from converters.safetensors_file import StoredRows, open_folder
-from converters.transforms import ArrayRows, Rows
+from converters.transforms import F32, ArrayRows, Rows
 from converters.vocab import read_vocabulary
-from converters.writer import Bytes, Progress, Tensor, write
+from converters.writer import Progress, Tensor, write
 from converters.written import Written
+
+_Jobs = Callable[[GGMLQuantizationType], Iterator[Job]]
 
 
 def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
@@ -42,29 +47,42 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
     pre: str | None = None,
     lineage: Mapping[str, str] = {},
     progress: Progress | None = None,
+    threads: int | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Written:
-    """Write `out` as a model GGUF of type F32, F16, BF16 or Q8_0.
+    """Write `out` as a model GGUF of a file type in quants.types (F16, Q8_0, Q4_K_M, ...).
 
     adapter: PEFT folder to merge. chat_template and pre replace what the folder says. lineage
-    becomes `ft2ollama.<key>` metadata. progress(done, total) counts bytes of the output file.
+    becomes `ft2ollama.<key>` metadata. progress(done, total) counts bytes of the output file, on
+    the calling thread. threads: default all CPUs; the bytes do not depend on it. say: told, before
+    it happens, what takes long for once (kernels being compiled).
     """
     wanted = file_type(outtype)
-    config = read_config(base)
-    arch = archs.find(config)
-    weights = open_folder(base)
-    source = _Source(arch, config, weights, _fitting_pairs(adapter, arch, config, weights))
-    vocabulary = read_vocabulary(base, config, pre=pre, chat_template=chat_template)
-    tensors = list(source.tensors(wanted.name))
-    keys = [
-        *metadata.general(arch.NAME, "model", name),
-        metadata.string("general.size_label", metadata.size_label(_parameters(tensors))),
-        *arch.pairs(config),
-        *vocabulary.pairs(),
-        *metadata.lineage_pairs(lineage),
-        *metadata.closing(wanted.id),
-    ]
-    digest, size = write(out, keys, tensors, progress)
-    notes = (*arch.notes(config), *vocabulary.notes(), *fallback_notes(tensors, wanted))
+    with foreign("the model folder"):
+        config = read_config(base)
+        arch = archs.find(config)
+        weights = open_folder(base)
+        pairs = _fitting_pairs(adapter, arch, config, weights)
+        source = _Source(arch, config, weights, pairs)
+        shapes = source.shapes()
+        opening = metadata.general(arch.NAME, "model", name)
+        own = arch.pairs(config)
+        facts = facts_of({pair.key: pair.value for pair in (*opening, *own)})
+        tensors = source.tensors(plan(wanted.name, shapes, facts))
+        vocabulary = read_vocabulary(base, config, pre=pre, chat_template=chat_template)
+        keys = [
+            *opening,
+            metadata.string("general.size_label", metadata.size_label(_parameters(shapes))),
+            *own,
+            *vocabulary.pairs(),
+            *metadata.lineage_pairs(lineage),
+            *metadata.closing(wanted.id),
+        ]
+        metadata.require_text(keys)
+        loud = fallbacks(wanted.name, shapes, facts).sentence
+        notes = (*arch.notes(config), *vocabulary.notes(), *([loud] if loud else []))
+    announce_compiling((tensor.type for tensor in tensors), say)
+    digest, size = write(out, keys, tensors, progress, threads)
     return Written(out, digest, size, len(tensors), wanted.name, arch.NAME, notes)
 
 
@@ -90,20 +108,29 @@ class _Source:
     weights: Mapping[str, StoredRows]
     pairs: Mapping[str, StoredPair]
 
-    def tensors(self, outtype: str) -> Iterator[Tensor]:
-        """Every tensor of the output file."""
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """GGUF name -> shape of every tensor of the output file."""
+        return {name: shape for name, (shape, _) in self._made.items()}
+
+    def tensors(self, kinds: Plan) -> list[Tensor]:
+        """Every tensor of the output file. kinds: GGUF name -> type."""
+        return [
+            Tensor(name, shape, kinds[name], partial(jobs, kinds[name]))
+            for name, (shape, jobs) in self._made.items()
+        ]
+
+    @cached_property
+    def _made(self) -> dict[str, tuple[tuple[int, ...], _Jobs]]:
         names = name_map(self.arch.NAME, self.config["num_hidden_layers"])
+        made: dict[str, tuple[tuple[int, ...], _Jobs]] = {}
         for hf_name in require_whole(self.arch, self.config, self.weights):
             for part, rows in self._parts(hf_name).items():
                 name = gguf_name(names, part)
                 assert name is not None, part  # the family's shapes list only mapped names
-                kind = tensor_type(name, rows.shape, outtype)
-                yield Tensor(name, rows.shape, kind, partial(self._encoded, hf_name, part, kind))
+                made[name] = (rows.shape, partial(self._encoded, hf_name, part))
         for name, array in self.arch.extra_tensors(self.config).items():
-            kind = tensor_type(name, array.shape, outtype)
-            yield Tensor(
-                name, array.shape, kind, partial(encoded_chunks, ArrayRows(array), kind, name)
-            )
+            made[name] = (array.shape, partial(_encoded_array, array, name))
+        return made
 
     def _parts(self, hf_name: str) -> dict[str, Rows]:
         rows: Rows = self.weights[hf_name]
@@ -112,21 +139,14 @@ class _Source:
             rows = MergedRows(rows, pair.load)
         return dict(self.arch.transform(self.config, hf_name, rows))
 
-    def _encoded(self, hf_name: str, part: str, kind: GGMLQuantizationType) -> Iterator[Bytes]:
-        """Builds the rows anew, so that a loaded pair lives only while its tensor is written."""
-        return encoded_chunks(self._parts(hf_name)[part], kind, part)
+    def _encoded(self, hf_name: str, part: str, kind: GGMLQuantizationType) -> Iterator[Job]:
+        """Builds the rows anew, so that a loaded pair lives only while its jobs do."""
+        return encoded(self._parts(hf_name)[part], kind, part)
 
 
-def _parameters(tensors: list[Tensor]) -> int:
-    return sum(math.prod(tensor.shape) for tensor in tensors)
+def _encoded_array(array: F32, name: str, kind: GGMLQuantizationType) -> Iterator[Job]:
+    return encoded(ArrayRows(array), kind, name)
 
 
-def fallback_notes(tensors: list[Tensor], wanted: FileType) -> Iterator[str]:
-    """Says which tensors are not of the type that was asked for, and why."""
-    block, _ = GGML_QUANT_SIZES[wanted.tensor]
-    fallen = [t for t in tensors if len(t.shape) > 1 and t.shape[-1] % block]
-    if fallen:
-        yield (
-            f"{len(fallen)} tensors fell back to {fallen[0].type.name}: their rows "
-            f"({fallen[0].shape[-1]} in {fallen[0].name}) are no multiple of {block}"
-        )
+def _parameters(shapes: Shapes) -> int:
+    return sum(map(math.prod, shapes.values()))

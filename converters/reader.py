@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +20,12 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
 from converters.errors import ConvertError
 from converters.metadata import KV
 from converters.quants.layout import decode
-from converters.transforms import F32
+from converters.safetensors_file import read_into
+from converters.transforms import F32, n_rows, row_shape
 from converters.writer import ALIGNMENT, MAGIC, SCALARS
 
 Bytes = npt.NDArray[np.uint8]
+_MOST = 1 << 22  # items of an array; the largest vocabularies have a quarter of a million tokens
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,15 @@ class TensorInfo:
         block, size = GGML_QUANT_SIZES[self.type]
         return math.prod(self.shape) // block * size
 
+    def read(self, path: Path, start: int, size: int) -> Bytes:
+        """`size` of its encoded bytes from byte `start` on."""
+        raw = np.empty(size, np.uint8)
+        if not read_into(path, self.offset + start, raw):
+            raise ConvertError(
+                f"{path.name} ends inside a tensor", self.name, "the file shrank while read"
+            )
+        return raw
+
 
 @dataclass(frozen=True)
 class StoredRows:
@@ -55,12 +67,12 @@ class StoredRows:
 
     def read(self, start: int, stop: int) -> F32:
         """Rows start..stop, dequantized."""
-        per_row = self.info.n_bytes // max(1, self.shape[0])
-        with self.path.open("rb") as file:
-            raw = np.fromfile(
-                file, np.uint8, (stop - start) * per_row, offset=self.info.offset + start * per_row
-            )
-        return decode(raw, self.info.type).reshape(stop - start, *self.shape[1:])
+        if len(self.shape) == 1 and GGML_QUANT_SIZES[self.info.type][0] > 1:
+            whole = decode(self.info.read(self.path, 0, self.info.n_bytes), self.info.type)
+            return whole[start:stop]  # here a row is an element, and blocks hold many
+        per_row = self.info.n_bytes // max(1, n_rows(self.shape))
+        raw = self.info.read(self.path, start * per_row, (stop - start) * per_row)
+        return decode(raw, self.info.type).reshape(stop - start, *row_shape(self.shape))
 
 
 @dataclass(frozen=True)
@@ -123,7 +135,8 @@ class _Cursor:
         return int.from_bytes(self.take(8), "little")
 
     def text(self) -> str:
-        return str(self.take(self.u64()), "utf-8", "replace")
+        # bytes that are no UTF-8 come back as they were when the writer encodes the text again
+        return str(self.take(self.u64()), "utf-8", "surrogateescape")
 
     def value(self, kind: GGUFValueType) -> object:
         if kind == GGUFValueType.STRING:
@@ -132,6 +145,8 @@ class _Cursor:
         return struct.unpack(code, self.take(struct.calcsize(code)))[0]
 
     def array(self, item: GGUFValueType, count: int) -> list[object]:
+        if count > _MOST:
+            raise ValueError(f"an array of {count} items at byte {self.at}")
         if item == GGUFValueType.STRING:
             return [self.text() for _ in range(count)]
         code = f"<{count}{SCALARS[item]}"
@@ -161,6 +176,9 @@ def _read(path: Path) -> GgufFile:
         raise ValueError(f"GGUF version {version}; versions 2 and 3 are read")
     n_tensors, n_pairs = cursor.u64(), cursor.u64()
     pairs = tuple(_read_pair(cursor) for _ in range(n_pairs))
+    twice = [key for key, count in Counter(pair.key for pair in pairs).items() if count > 1]
+    if twice:
+        raise ValueError(f"{twice[0]} is there twice")
     alignment = next((p.value for p in pairs if p.key == "general.alignment"), ALIGNMENT)
     if not isinstance(alignment, int) or alignment < 1:
         raise ValueError(f"general.alignment is {alignment!r}")
@@ -188,6 +206,8 @@ def _read_info(cursor: _Cursor) -> TensorInfo:
     if not 1 <= n_dims <= 4:
         raise ValueError(f"{name} has {n_dims} dimensions")
     dims = [cursor.u64() for _ in range(n_dims)]
+    if 0 in dims:
+        raise ValueError(f"{name} has a dimension of 0")
     kind = GGMLQuantizationType(cursor.u32())
     return TensorInfo(name, tuple(reversed(dims)), kind, cursor.u64())
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.errors import ConvertError, Unsupported
-from converters.transforms import F32
+from converters.transforms import F32, n_rows, row_shape
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -39,24 +40,40 @@ class StoredRows:
     offset: int
 
     def read(self, start: int, stop: int) -> F32:
-        """Rows start..stop as float32: [stop - start, ...]."""
-        width = math.prod(self.shape[1:])
-        raw = self._raw(start * width, (stop - start) * width)
-        return _to_float32(raw, self.dtype).reshape(-1, *self.shape[1:])
+        """Rows start..stop as float32; a row is one vector along the last axis."""
+        row = row_shape(self.shape)
+        raw = self._raw(start * math.prod(row), (stop - start) * math.prod(row))
+        return _to_float32(raw, self.dtype).reshape(-1, *row)
 
     def all(self) -> F32:
         """The whole tensor as float32; for small tensors (adapters, norms)."""
-        return self.read(0, self.shape[0]) if self.shape else self.read(0, 1)
+        return self.read(0, n_rows(self.shape)).reshape(self.shape or (1,))
 
     def _raw(self, first: int, count: int) -> npt.NDArray[np.uint8]:
         size = _item_size(self)
-        with self.path.open("rb") as file:
-            raw = np.fromfile(file, np.uint8, count * size, offset=self.offset + first * size)
-        if raw.size != count * size:
+        raw = np.empty(count * size, np.uint8)
+        if not read_into(self.path, self.offset + first * size, raw):
             raise ConvertError(
                 f"{self.path.name} ends inside a tensor", self.name, "the file shrank while read"
             )
         return raw
+
+
+def read_into(path: Path, offset: int, out: npt.NDArray[np.uint8]) -> bool:
+    """Fill `out` from the file; False if the file ends before. Releases the GIL while it reads.
+
+    Read and not mapped: mapped pages count as this process's memory for as long as the system
+    likes, read ones only as cache.
+    """
+    view = out.data
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        while view:
+            count = file.readinto(view)
+            if not count:
+                return False
+            view = view[count:]
+    return True
 
 
 def _item_size(rows: StoredRows) -> int:
@@ -72,7 +89,8 @@ def _item_size(rows: StoredRows) -> int:
 
 def _to_float32(raw: npt.NDArray[np.uint8], dtype: str) -> F32:
     if dtype == "BF16":  # the upper half of a float32
-        return (raw.view("<u2").astype(np.uint32) << np.uint32(16)).view(np.float32)
+        wide = raw.view("<u2").astype(np.uint32)
+        return np.left_shift(wide, np.uint32(16), out=wide).view(np.float32)
     kind = {"F32": "<f4", "F16": "<f2", "F64": "<f8"}[dtype]
     return raw.view(kind).astype(np.float32, copy=False)
 
@@ -85,7 +103,18 @@ def open_file(path: Path) -> dict[str, StoredRows]:
     for name, entry in header.items():
         if name != "__metadata__":
             tensors[name] = _stored(path, name, entry, data_start, size)
+    _require_apart(path, tensors.values())
     return tensors
+
+
+def _require_apart(path: Path, tensors: Iterable[StoredRows]) -> None:
+    """Two tensors that share bytes are a damaged or hostile header (safetensors refuses it too)."""
+    end = 0
+    for rows in sorted(tensors, key=lambda rows: rows.offset):
+        size = _ITEM_SIZE.get(rows.dtype, 0) * math.prod(rows.shape)
+        if size and rows.offset < end:
+            raise ConvertError(f"{path.name} is damaged: tensors overlap", rows.name)
+        end = max(end, rows.offset + size)
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:
@@ -94,11 +123,13 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
             length = int.from_bytes(file.read(8), "little")
             if not 2 <= length <= min(_MAX_HEADER, os.fstat(file.fileno()).st_size):
                 raise ValueError(f"header length {length}")
-            header = json.loads(file.read(length))
+            header = json.loads(file.read(length), object_pairs_hook=_once)
         if not isinstance(header, dict):
             raise ValueError("the header is not an object")
     except FileNotFoundError as error:
         raise ConvertError(f"{path.name} is missing", "", f"looked in {path.parent}") from error
+    except OSError as error:
+        raise ConvertError(f"{path.name or path} cannot be read", "", str(error)) from error
     except (ValueError, RecursionError) as error:
         raise ConvertError(
             f"{path.name} is not a safetensors file", "", str(error), "save or download it again"
@@ -106,12 +137,18 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
     return header, 8 + length
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name is there twice")
+    return dict(pairs)
+
+
 def _stored(
     path: Path, name: str, entry: Mapping[str, Any], data_start: int, size: int
 ) -> StoredRows:
     try:
-        dtype, shape = str(entry["dtype"]), tuple(int(n) for n in entry["shape"])
-        begin, end = (int(n) for n in entry["data_offsets"])
+        dtype, shape = str(entry["dtype"]), tuple(map(index, entry["shape"]))
+        begin, end = map(index, entry["data_offsets"])
     except (KeyError, TypeError, ValueError) as error:
         raise ConvertError(f"{path.name} has a broken header entry", name, repr(error)) from error
     item = _ITEM_SIZE.get(dtype)

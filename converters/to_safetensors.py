@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from converters.check import architecture_of, check_gguf, config_of
+from converters.errors import foreign
 from converters.hf_folder import Config
 from converters.names import gguf_name, name_map
 from converters.reader import GgufFile, read_gguf
@@ -24,6 +25,7 @@ from converters.writer import Progress, replacing
 _ALIGN = 8  # the safetensors header is padded with spaces to this
 
 
+@foreign("the file's metadata")
 def gguf_to_safetensors(
     gguf_path: Path, out_dir: Path, *, progress: Progress | None = None
 ) -> None:

@@ -3,11 +3,16 @@
 A tensor of a 70B model does not fit beside its merged copy in memory, so a weight travels through
 the package as `Rows`: a shape and a `read(start, stop)` that yields float32 rows. Each step
 (merge, permute, later split and stack) wraps another `Rows`; bytes move only when the writer pulls
-a chunk. A 1-D tensor has one element per row.
+a chunk.
+
+A row is one vector along the last axis: a linear weight [n_out, n_in] has n_out rows, stacked
+experts [E, n_out, n_in] have E * n_out, so that a chunk of experts is no larger than any other. A
+1-D tensor has one element per row.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,10 +31,20 @@ class Rows(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape in numpy order: [rows, ...]."""
+        """Shape in numpy order."""
 
     def read(self, start: int, stop: int) -> F32:
-        """Rows start..stop as a float32 array the caller may overwrite: [stop - start, ...]."""
+        """Rows start..stop as float32 the caller may overwrite: [stop - start, width] or 1-D."""
+
+
+def n_rows(shape: tuple[int, ...]) -> int:
+    """Number of rows: all axes but the last; the elements of a 1-D tensor, 1 for a scalar."""
+    return math.prod(shape[:-1]) if len(shape) > 1 else math.prod(shape)
+
+
+def row_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of one row: (width,), or () where a row is one element."""
+    return shape[-1:] if len(shape) > 1 else ()
 
 
 @dataclass(frozen=True)
@@ -45,7 +60,8 @@ class ArrayRows:
 
     def read(self, start: int, stop: int) -> F32:
         """A copy of the rows start..stop."""
-        return self.array[start:stop].astype(np.float32)
+        rows = self.array.reshape(-1, *row_shape(self.shape))
+        return rows[start:stop].astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -69,11 +85,10 @@ class PermutedRows:
 
 def chunks(rows: Rows) -> Iterator[F32]:
     """The whole tensor, in order, in pieces of about CHUNK_ELEMENTS elements."""
-    n_rows = rows.shape[0] if rows.shape else 1
-    width = max(1, int(np.prod(rows.shape[1:], dtype=np.int64)))
-    step = max(1, CHUNK_ELEMENTS // width)
-    for start in range(0, n_rows, step):
-        yield rows.read(start, min(n_rows, start + step))
+    total = n_rows(rows.shape)
+    step = max(1, CHUNK_ELEMENTS // max(1, math.prod(row_shape(rows.shape))))
+    for start in range(0, total, step):
+        yield rows.read(start, min(total, start + step))
 
 
 def rope_row_order(n_head: int, head_dim: int) -> Index:

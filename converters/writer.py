@@ -1,9 +1,10 @@
 """Writes the GGUF container: header, pairs, tensor infos, aligned data.
 
-In: pairs, and tensors as byte chunks that are produced while we write. Out: one file under its
+In: pairs, and tensors as chunks or jobs that make them while we write. Out: one file under its
 final name, or nothing. Sizes follow from shapes and types alone, so every offset is known before
-the first weight is read and the file is written front to back, hashed on the way. The `.part` file
-is synced before the rename: after a crash the final name holds a whole file or does not exist.
+the first weight is read; the jobs run on threads, and their results are written front to back and
+hashed on the way. The `.part` file is synced before the rename: after a crash the final name holds
+a whole file or does not exist.
 Layout: GGUF version 3, ggml docs/gguf.md; written little-endian.
 """
 
@@ -15,9 +16,10 @@ import math
 import os
 import shutil
 import struct
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,6 +28,7 @@ import numpy.typing as npt
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
 
 from converters.errors import ConvertError
+from converters.jobs import Job, available_threads, in_order
 from converters.metadata import KV
 
 ALIGNMENT = 32
@@ -49,17 +52,21 @@ SCALARS = {
     GGUFValueType.INT64: "q",
     GGUFValueType.FLOAT64: "d",
 }
+_NOTHING = np.zeros(0, np.uint8)
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor to write. shape is numpy order; chunks() yields its bytes in order."""
+    """A tensor to write. shape is numpy order.
+
+    chunks() yields its bytes in order: arrays, or jobs that make them on one of our threads.
+    """
 
     name: str
     shape: tuple[int, ...]
     type: GGMLQuantizationType
-    chunks: Callable[[], Iterator[Bytes]]
+    chunks: Callable[[], Iterable[Bytes | Job]]
 
     @property
     def n_bytes(self) -> int:
@@ -76,15 +83,41 @@ def canonical_order(name: str) -> tuple[int, str]:
 
 
 def write(
-    out: Path, pairs: Sequence[KV], tensors: Sequence[Tensor], progress: Progress | None = None
+    out: Path,
+    pairs: Sequence[KV],
+    tensors: Sequence[Tensor],
+    progress: Progress | None = None,
+    threads: int | None = None,
 ) -> tuple[str, int]:
-    """Write the file; returns its sha256 and size. Tensors are put in canonical order."""
+    """Write the file; returns its sha256 and size. Tensors are put in canonical order.
+
+    progress(done, total): bytes of the file, called on this thread. threads: default all CPUs; the
+    bytes do not depend on it.
+    """
     ordered = sorted(tensors, key=lambda t: canonical_order(t.name))
     head = header(pairs, ordered)
     total = len(head) + sum(_padded(t.n_bytes) for t in ordered)
     with replacing(out, total) as file:
-        digest = _write_all(file, head, ordered, total, progress)
-    return digest, total
+        output = _Output(file, total, progress)
+        output.put_header(head)
+        with closing(in_order(_jobs(ordered), threads or available_threads())) as made:
+            for finished, data in made:
+                output.put(np.ascontiguousarray(data).reshape(-1).data)
+                if finished:
+                    output.close_tensor(finished)
+    return output.digest.hexdigest(), total
+
+
+def _jobs(tensors: Sequence[Tensor]) -> Iterator[tuple[Tensor | None, Job]]:
+    """Every tensor's jobs, and at its end one tagged with the tensor itself."""
+    for tensor in tensors:
+        for chunk in tensor.chunks():
+            yield None, chunk if callable(chunk) else partial(_same, chunk)
+        yield tensor, partial(_same, _NOTHING)
+
+
+def _same(data: Bytes) -> Bytes:
+    return data
 
 
 @contextmanager
@@ -123,33 +156,38 @@ def header(pairs: Sequence[KV], tensors: Sequence[Tensor]) -> bytes:
     return head.ljust(_padded(len(head)), b"\0")
 
 
-def _write_all(
-    file: BinaryIO, head: bytes, tensors: Sequence[Tensor], total: int, progress: Progress | None
-) -> str:
-    digest = hashlib.sha256()
-    done = 0
+class _Output:
+    """The file, its running sha256 and how far it has got."""
 
-    def put(data: bytes | memoryview) -> None:
-        nonlocal done
-        digest.update(data)
-        file.write(data)
-        done += len(data)
-        if progress:
-            progress(done, total)
+    def __init__(self, file: BinaryIO, total: int, progress: Progress | None) -> None:
+        self.digest = hashlib.sha256()
+        self._file, self._total, self._progress = file, total, progress
+        self._done = self._start = 0
 
-    put(head)
-    for tensor in tensors:
-        start = done
-        for chunk in tensor.chunks():
-            put(np.ascontiguousarray(chunk).reshape(-1).data)
-        if done - start != tensor.n_bytes:
+    def put_header(self, head: bytes) -> None:
+        """Everything before the tensors."""
+        self.put(head)
+        self._start = self._done
+
+    def put(self, data: bytes | memoryview) -> None:
+        """Write, hash and report the next bytes."""
+        self.digest.update(data)
+        self._file.write(data)
+        self._done += len(data)
+        if self._progress:
+            self._progress(self._done, self._total)
+
+    def close_tensor(self, tensor: Tensor) -> None:
+        """Check that what came since the last call is the tensor, and pad it."""
+        size = self._done - self._start
+        if size != tensor.n_bytes:
             raise ConvertError(
                 "a tensor came out with the wrong size",
                 tensor.name,
-                f"{done - start} bytes, {tensor.n_bytes} announced",
+                f"{size} bytes, {tensor.n_bytes} announced",
             )
-        put(bytes(_padded(tensor.n_bytes) - tensor.n_bytes))
-    return digest.hexdigest()
+        self.put(bytes(_padded(size) - size))
+        self._start = self._done
 
 
 def _padded(size: int) -> int:
@@ -157,11 +195,20 @@ def _padded(size: int) -> int:
 
 
 def _text(value: str) -> bytes:
-    data = value.encode("utf-8")
+    data = value.encode("utf-8", "surrogateescape")  # the inverse of what the reader does
     return struct.pack("<Q", len(data)) + data
 
 
 def _pair(pair: KV) -> bytes:
+    try:
+        return _encoded_pair(pair)
+    except (struct.error, TypeError, ValueError, OverflowError) as error:
+        raise ConvertError(
+            "a metadata value does not fit the format", pair.key, str(error)
+        ) from error
+
+
+def _encoded_pair(pair: KV) -> bytes:
     start = _text(pair.key) + struct.pack("<I", pair.type)
     if pair.type == GGUFValueType.ARRAY:
         assert pair.item is not None
@@ -176,7 +223,7 @@ def _pair(pair: KV) -> bytes:
 
 
 def _info(tensor: Tensor, offset: int) -> bytes:
-    if len(tensor.name.encode()) > MAX_NAME:
+    if len(_text(tensor.name)) - 8 > MAX_NAME:
         raise ConvertError(
             "a tensor name is too long for the format", tensor.name, f"over {MAX_NAME} bytes"
         )

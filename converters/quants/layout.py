@@ -1,58 +1,148 @@
-"""float32 -> bytes of a GGML type and back, bit for bit what ggml writes.
+"""Where the bits go: integer levels and scales <-> the bytes of a block. No decision is taken here.
 
-Formulas: ggml/src/ggml-quants.c (quantize_row_q8_0_ref), ggml-impl.h (ggml_compute_fp32_to_bf16).
-Weights that are not finite, or too large for the type, are an error with the tensor's name: the
-runtime would answer nonsense and nothing would say why.
+In: levels as uint8 (one per weight) and scales that will be stored as float16. Out: [n, bytes of a
+block]. Structures: ggml/src/ggml-common.h (block_q4_0 ... block_iq4_xs); n counts blocks.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 from gguf.constants import GGMLQuantizationType
 from gguf.quants import dequantize as gguf_dequantize
 
-from converters.errors import ConvertError
-from converters.transforms import F32, Rows, chunks
+from converters.transforms import F32
 
 Bytes = npt.NDArray[np.uint8]
 
-_BLOCK = 32
-_F16_LIMIT = 65520.0  # from here on rounding gives infinity
-_HALF = np.float32(np.nextafter(np.float32(0.5), np.float32(0)))
+_SIX, _FOUR, _TWO = np.uint8(63), np.uint8(15), np.uint8(3)  # masks of that many bits
+_S2, _S4, _S6 = np.uint8(2), np.uint8(4), np.uint8(6)  # shifts; a plain 2 would widen the type
+
+F16_LIMIT = 65520.0  # from here on rounding gives infinity
 
 
-def encode(values: F32, kind: GGMLQuantizationType, name: str = "") -> Bytes:
-    """Encode whole rows. values: [..., n], n a multiple of the block; out: flat bytes."""
-    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise ConvertError(
-            "a weight is not a finite number",
-            name,
-            "the tensor holds NaN or infinity; the training run that made it diverged",
-            "train again with a lower learning rate, or export an earlier checkpoint",
-        )
-    limit = _LIMIT.get(kind)
-    if limit is not None and max(-low, high) >= limit:
-        raise ConvertError(
-            f"a weight does not fit {kind.name}",
-            name,
-            f"largest magnitude {max(-low, high):g}, {kind.name} holds up to {limit:g}",
-            "--outtype BF16 or F32",
-        )
-    return _ENCODERS[kind](np.ascontiguousarray(values, dtype=np.float32))
+class ScaleOverflow(Exception):
+    """A number that cannot be stored."""
+
+    def __init__(self, value: float, limit: float) -> None:
+        super().__init__(f"{value:g} would have to be stored, and the limit is {limit:g}")
 
 
-def encoded_chunks(rows: Rows, kind: GGMLQuantizationType, name: str) -> Iterator[Bytes]:
-    """The whole tensor as encoded bytes, chunk by chunk."""
-    for chunk in chunks(rows):
-        yield encode(chunk, kind, name)
+def half(scales: F32) -> Bytes:
+    """Float16, ties to even, subnormals kept: [n] -> [n, 2] bytes."""
+    largest = float(np.abs(scales).max(initial=0))
+    if not largest < F16_LIMIT:
+        raise ScaleOverflow(largest, F16_LIMIT)
+    return scales.astype(np.float16).view(np.uint8).reshape(-1, 2)
+
+
+def stored(scales: F32) -> F32:
+    """What the runtime reads back for scales that went through `half`."""
+    return half(scales).view(np.float16).reshape(-1).astype(np.float32)
+
+
+def q8_0(d: F32, levels: npt.NDArray[np.int8]) -> Bytes:
+    """d, 32 signed bytes."""
+    return np.concatenate([half(d), levels.view(np.uint8)], axis=1)
+
+
+def q4_0(d: F32, levels: Bytes) -> Bytes:
+    """d, 16 bytes of nibbles: elements 0-15 low, 16-31 high. IQ4_NL has the same structure."""
+    return np.concatenate([half(d), _nibbles(levels)], axis=1)
+
+
+def q4_1(d: F32, low: F32, levels: Bytes) -> Bytes:
+    """d, m, nibbles."""
+    return np.concatenate([half(d), half(low), _nibbles(levels)], axis=1)
+
+
+def q5_0(d: F32, levels: Bytes) -> Bytes:
+    """d, the fifth bits (bit j of 32 = element j), nibbles."""
+    return np.concatenate([half(d), _fifth_bits(levels), _nibbles(levels)], axis=1)
+
+
+def q5_1(d: F32, low: F32, levels: Bytes) -> Bytes:
+    """d, m, the fifth bits, nibbles."""
+    return np.concatenate([half(d), half(low), _fifth_bits(levels), _nibbles(levels)], axis=1)
+
+
+def q2_k(d: F32, d_low: F32, scales: Bytes, levels: Bytes) -> Bytes:
+    """16 bytes scale | min << 4, 64 bytes of 2-bit levels, d, dmin. scales: [n, 16], as packed."""
+    return np.concatenate([scales, _two_bits(levels), half(d), half(d_low)], axis=1)
+
+
+def q3_k(d: F32, scales: Bytes, levels: Bytes) -> Bytes:
+    """High bits, 64 bytes of 2-bit levels, 12 bytes of 6-bit scales, d. scales: [n, 16], 0..63."""
+    low4 = (scales & _FOUR).reshape(-1, 2, 8)
+    high2 = (scales >> _S4).reshape(-1, 4, 4)
+    packed = high2[:, 0] | high2[:, 1] << _S2 | high2[:, 2] << _S4 | high2[:, 3] << _S6
+    return np.concatenate(
+        [
+            _high_bits(levels >> _S2),
+            _two_bits(levels & _TWO),
+            low4[:, 0] | low4[:, 1] << _S4,
+            packed,
+            half(d),
+        ],
+        axis=1,
+    )
+
+
+def q4_k(d: F32, d_low: F32, scales: Bytes, levels: Bytes) -> Bytes:
+    """d, dmin, 12 bytes of `six_bits`, nibbles of pairs of sub-blocks."""
+    return np.concatenate([half(d), half(d_low), scales, _paired_nibbles(levels & _FOUR)], axis=1)
+
+
+def q5_k(d: F32, d_low: F32, scales: Bytes, levels: Bytes) -> Bytes:
+    """As Q4_K, with 32 bytes of fifth bits (bit j of byte t = element t of sub-block j)."""
+    high = _high_bits(levels >> _S4)
+    return np.concatenate(
+        [half(d), half(d_low), scales, high, _paired_nibbles(levels & _FOUR)], axis=1
+    )
+
+
+def q6_k(d: F32, scales: npt.NDArray[np.int8], levels: Bytes) -> Bytes:
+    """128 bytes of low nibbles, 64 of high pairs, 16 signed scales, d. scales: [n, 16]."""
+    low = (levels & _FOUR).reshape(-1, 2, 2, 64)
+    nibbles = (low[:, :, 0] | low[:, :, 1] << _S4).reshape(-1, 128)
+    return np.concatenate(
+        [nibbles, _two_bits(levels >> _S4), scales.view(np.uint8), half(d)], axis=1
+    )
+
+
+def iq4_xs(d: F32, scales: Bytes, levels: Bytes) -> Bytes:
+    """d, the scales' high pairs, their low nibbles, nibbles. scales: [n, 8], 0..63."""
+    high = (scales >> _S4).reshape(-1, 2, 4)
+    pairs = high[:, :, 0] | high[:, :, 1] << _S2 | high[:, :, 2] << _S4 | high[:, :, 3] << _S6
+    low = (scales & _FOUR).reshape(-1, 4, 2)
+    nibbles = _nibbles(levels.reshape(-1, 32)).reshape(-1, 128)
+    return np.concatenate([half(d), pairs, low[:, :, 0] | low[:, :, 1] << _S4, nibbles], axis=1)
+
+
+def six_bits(scales: Bytes, lows: Bytes) -> Bytes:
+    """8 scales and 8 mins -> 12 bytes: the first four of each whole, the others split 4 + 2.
+
+    Above 63 a number reaches into another's bits, as it does in ggml."""
+    return np.concatenate(
+        [
+            scales[:, :4] | scales[:, 4:] >> _S4 << _S6,
+            lows[:, :4] | lows[:, 4:] >> _S4 << _S6,
+            (scales[:, 4:] & _FOUR) | lows[:, 4:] << _S4,
+        ],
+        axis=1,
+    )
+
+
+def from_six_bits(packed: Bytes) -> tuple[Bytes, Bytes]:
+    """What the runtime reads out of `six_bits`: scales [n, 8], mins [n, 8]."""
+    first, second, split = packed[:, :4], packed[:, 4:8], packed[:, 8:]
+    scales = np.concatenate([first & _SIX, (split & _FOUR) | first >> _S6 << _S4], axis=1)
+    lows = np.concatenate([second & _SIX, split >> _S4 | second >> _S6 << _S4], axis=1)
+    return scales, lows
 
 
 def decode(data: Bytes, kind: GGMLQuantizationType) -> F32:
-    """Bytes of whole blocks -> flat float32. Types we only read go through gguf-py."""
+    """Bytes of whole blocks -> flat float32, as gguf-py reads them."""
     flat = data.reshape(-1)
     if kind == GGMLQuantizationType.F32:
         return flat.view(np.float32)
@@ -63,49 +153,35 @@ def decode(data: Bytes, kind: GGMLQuantizationType) -> F32:
     return values
 
 
-def _f32(values: F32) -> Bytes:
-    return values.view(np.uint8)
+def _nibbles(levels: Bytes) -> Bytes:
+    """[n, 32] -> [n, 16]."""
+    return (levels[:, :16] & _FOUR) | levels[:, 16:] << _S4
 
 
-def _f16(values: F32) -> Bytes:
-    return values.astype(np.float16).view(np.uint8)
+def _fifth_bits(levels: Bytes) -> Bytes:
+    """[n, 32] -> [n, 4]."""
+    return np.packbits(levels >> _S4, axis=1, bitorder="little")
 
 
-def _bf16(values: F32) -> Bytes:
-    bits = values.view(np.uint32)
-    odd = (bits >> np.uint32(16)) & np.uint32(1)
-    odd += np.uint32(0x7FFF)
-    odd += bits  # rounds to nearest, ties to even; cannot overflow for finite values
-    return (odd >> np.uint32(16)).astype(np.uint16).view(np.uint8)
+def _paired_nibbles(levels: Bytes) -> Bytes:
+    """Sub-blocks 2j low, 2j + 1 high: 256 levels -> 128 bytes."""
+    pairs = levels.reshape(-1, 4, 2, 32)
+    return (pairs[:, :, 0] | pairs[:, :, 1] << _S4).reshape(-1, 128)
 
 
-def _q8_0(values: F32) -> Bytes:
-    """Blocks of 32: float16 scale d = max|x| / 127, then 32 int8 = round(x / d).
-
-    The quotient uses 1/d of the unrounded d and rounds halves away from zero. Adding the largest
-    float below 0.5 and truncating does that exactly (adding 0.5 would turn 0.49999997 into 1).
-    """
-    blocks = values.reshape(-1, _BLOCK)
-    d = np.abs(blocks).max(axis=1) / np.float32(127)
-    with np.errstate(divide="ignore", over="ignore"):
-        inverse = np.float32(1) / d
-    inverse[~np.isfinite(inverse)] = 0  # a block of zeros, or so small that ggml's 1/d overflows
-    scaled = blocks * inverse[:, None]
-    scaled += np.copysign(_HALF, scaled)
-    out = np.empty((len(blocks), 2 + _BLOCK), np.uint8)
-    out[:, :2] = d.astype(np.float16).view(np.uint8).reshape(-1, 2)
-    out[:, 2:] = scaled.astype(np.int8).view(np.uint8)
-    return out
+def _high_bits(bits: Bytes) -> Bytes:
+    """Bit j of byte t = element t of the j-th group of 32: 256 bits -> 32 bytes."""
+    groups = bits.reshape(-1, 8, 32)
+    packed: Bytes = groups[:, 0].copy()
+    for j in range(1, 8):
+        packed |= groups[:, j] << np.uint8(j)
+    return packed
 
 
-_ENCODERS: dict[GGMLQuantizationType, Callable[[F32], Bytes]] = {
-    GGMLQuantizationType.F32: _f32,
-    GGMLQuantizationType.F16: _f16,
-    GGMLQuantizationType.BF16: _bf16,
-    GGMLQuantizationType.Q8_0: _q8_0,
-}
-_LIMIT: dict[GGMLQuantizationType, float] = {
-    GGMLQuantizationType.F16: _F16_LIMIT,
-    GGMLQuantizationType.BF16: 3.3961775292304957e38,  # rounds to infinity from here
-    GGMLQuantizationType.Q8_0: _F16_LIMIT * 127,
-}
+def _two_bits(levels: Bytes) -> Bytes:
+    """Of each 128, four groups of 32 at shifts 0, 2, 4, 6: 256 levels -> 64 bytes."""
+    four = levels.reshape(-1, 2, 4, 32)
+    packed: Bytes = (
+        four[:, :, 0] | four[:, :, 1] << _S2 | four[:, :, 2] << _S4 | four[:, :, 3] << _S6
+    )
+    return packed.reshape(-1, 64)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import converters
-from converters.errors import ConvertError
+from converters.check_file import check_file
+from converters.errors import ConvertError, DoesNotFit
 
 
 @pytest.fixture(scope="module")
@@ -182,3 +183,138 @@ def test_adapter_with_half_a_pair(base, make_adapter, tmp_path):
     drop = ["blk.0.attn_q.weight.lora_b"]
     with pytest.raises(ConvertError, match="lora_b is missing"):
         converters.check_gguf(_rewrite(tmp_path / "a.gguf", tmp_path / "x.gguf", (), drop))
+
+
+def _put(path, target, changes):
+    """A copy of the file with bytes changed: {offset: bytes}."""
+    data = bytearray(path.read_bytes())
+    for at, value in changes.items():
+        data[at : at + len(value)] = value
+    target.write_bytes(data)
+    return target
+
+
+@pytest.mark.parametrize("outtype", ["F32", "F16", "BF16", "Q8_0"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_values_and_scales_that_are_no_numbers(outtype, bad, base, tmp_path):
+    """One value, or one block's scale, in the middle of two tensors."""
+    converters.write_model(base, tmp_path / "m.gguf", outtype=outtype)
+    file = converters.read_gguf(tmp_path / "m.gguf")
+    kind = np.float32 if outtype in ("F32", "BF16") else np.float16
+    raw = np.array([bad], kind).tobytes()
+    raw = raw[2:] if outtype == "BF16" else raw
+    step = 34 if outtype == "Q8_0" else len(raw)
+    names = ("blk.1.ffn_up.weight", "token_embd.weight")
+    changes = {file.tensors[name].offset + 7 * step: raw for name in names}
+    broken = _put(tmp_path / "m.gguf", tmp_path / "x.gguf", changes)
+    with pytest.raises(ConvertError) as caught:
+        check_file(broken)
+    what = "block scales" if outtype == "Q8_0" else "values"
+    assert caught.value.why.splitlines() == [
+        f"{name}: 1 {what} are NaN or infinite ({outtype})" for name in reversed(names)
+    ]
+    check_file(broken, values=False)
+    check_file(tmp_path / "m.gguf")
+
+
+@pytest.mark.oracle
+def test_where_the_scales_are_is_what_gguf_py_multiplies_by(tmp_path):
+    """Infinity in each place makes gguf-py's values infinite or NaN, for every type we list."""
+    from converters.check_data import _SCALES
+
+    for kind, places in _SCALES.items():
+        if kind == gguf.GGMLQuantizationType.Q8_1:  # an intermediate of the runtime, never stored
+            continue
+        size = gguf.GGML_QUANT_SIZES[kind][1]
+        for place in places:
+            block = np.full(size, 0x11, np.uint8)
+            block[place : place + 2] = np.frombuffer(np.float16(np.inf).tobytes(), np.uint8)
+            with np.errstate(all="ignore"):
+                values = gguf.dequantize(block.reshape(1, -1), kind)
+            assert not np.isfinite(values).any(), (kind.name, place)
+
+
+def _tensor_table(data, name):
+    """Where the offset of a tensor stands in the header."""
+    at = data.index(struct.pack("<Q", len(name)) + name.encode()) + 8 + len(name)
+    n_dims = struct.unpack_from("<I", data, at)[0]
+    return at + 4 + 8 * n_dims + 4
+
+
+def test_tensors_that_overlap_or_leave_gaps(model, tmp_path):
+    data = model.read_bytes()
+    at = _tensor_table(data, "blk.0.attn_q.weight")
+    offset = struct.unpack_from("<Q", data, at)[0]
+    for other, needle in ((offset - 32, "overlaps"), (offset + 32, "leaves a gap")):
+        broken = _put(model, tmp_path / "x.gguf", {at: struct.pack("<Q", other)})
+        with pytest.raises(ConvertError) as caught:
+            check_file(broken, values=False)
+        assert "blk.0.attn_q.weight" in caught.value.why
+        assert needle in caught.value.why
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "needle"),
+    [
+        (
+            "llama.block_count",
+            {"type": gguf.GGUFValueType.INT32},
+            "INT32, the runtime reads UINT32",
+        ),
+        ("llama.rope.freq_base", {"type": gguf.GGUFValueType.FLOAT64}, "reads FLOAT32"),
+        ("tokenizer.ggml.eos_token_id", {"value": 320}, "is 320, there are 320 tokens"),
+        ("tokenizer.ggml.add_bos_token", {"type": gguf.GGUFValueType.UINT8}, "reads BOOL"),
+        ("tokenizer.ggml.token_type", {"item": gguf.GGUFValueType.UINT32}, "array of INT32"),
+        ("tokenizer.ggml.token_type", {"value": [1] * 319}, "has 319 items, there are 320"),
+    ],
+)
+def test_keys_of_another_type_than_the_runtime_reads(key, change, needle, model, tmp_path):
+    from dataclasses import replace
+
+    broken = _rewrite(
+        model,
+        tmp_path / "x.gguf",
+        change=lambda pair: replace(pair, **change) if pair.key == key else pair,
+    )
+    assert key in converters.read_gguf(broken).values
+    with pytest.raises(ConvertError) as caught:
+        check_file(broken)
+    assert key in caught.value.why
+    assert needle in caught.value.why
+
+
+@pytest.mark.parametrize("target", ["all-linear", ["embed_tokens", "q_proj"]])
+def test_adapter_file_fits_its_base(target, base, make_base, make_adapter, tmp_path):
+    """Against the folder and against a GGUF of it; not against another width or a tied base."""
+    adapter = make_adapter(base, target_modules=target)
+    converters.write_adapter(adapter, base, tmp_path / "a.gguf")
+    converters.write_model(base, tmp_path / "m.gguf")
+    for sound in (base, tmp_path / "m.gguf"):
+        summary = check_file(tmp_path / "a.gguf", sound)
+        assert summary.kind == "adapter"
+    other = make_base(num_attention_heads=8, head_dim=16)
+    converters.write_model(other, tmp_path / "o.gguf")
+    for wrong in (other, tmp_path / "o.gguf"):
+        with pytest.raises(ConvertError, match="adapter file") as caught:
+            check_file(tmp_path / "a.gguf", wrong)
+        assert "attn_q.weight: adapter is for a weight [64, 64], the base has [128, 64]" in str(
+            caught.value
+        )
+
+
+def test_adapter_on_the_embedding_of_a_tied_base(base, make_base, make_adapter, tmp_path):
+    """The runtime would abort on it (llama.cpp's graph looks the embedding's pair up twice)."""
+    adapter = make_adapter(base, target_modules=["embed_tokens"])
+    converters.write_adapter(adapter, base, tmp_path / "a.gguf")
+    with pytest.raises(ConvertError, match="adapter file") as caught:
+        check_file(tmp_path / "a.gguf", make_base(tie_word_embeddings=True))
+    assert "one tensor as embedding and as output layer" in caught.value.why
+
+
+def test_base_that_is_no_model_and_base_of_a_model(base, make_adapter, tmp_path):
+    converters.write_adapter(make_adapter(base), base, tmp_path / "a.gguf")
+    converters.write_model(base, tmp_path / "m.gguf")
+    with pytest.raises(DoesNotFit, match="not a model file"):
+        check_file(tmp_path / "a.gguf", tmp_path / "a.gguf")
+    with pytest.raises(ConvertError, match="is a whole model"):
+        check_file(tmp_path / "m.gguf", base)

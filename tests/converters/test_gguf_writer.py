@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import random
 import resource
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 from pathlib import Path
 
 import gguf
 import numpy as np
 import pytest
 
+import converters
 from converters import metadata, writer
 from converters.errors import ConvertError
+from converters.jobs import available_threads, encoded, in_order
+from converters.transforms import CHUNK_ELEMENTS, ArrayRows
 from converters.writer import Tensor
 
 ROOT = Path(__file__).parents[2]
+KILLS = int(os.environ.get("FT2OLLAMA_TEST_KILLS", "6"))
 
 
 def tensor(name, array):
@@ -123,35 +131,160 @@ def test_disk_that_fills_up_while_writing(base, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_kill_leaves_nothing_under_the_final_name(base, tmp_path):
+SLOW_WRITE = """
+import sys, time
+from pathlib import Path
+import numpy as np, gguf
+import converters
+from converters import metadata, writer
+rows = np.random.default_rng(0).standard_normal((64, 1024), np.float32).view(np.uint8)
+def job():
+    time.sleep(0.002)
+    return rows
+tensors = [
+    writer.Tensor(f"t{n}", (640, 1024), gguf.GGMLQuantizationType.F32, lambda: [job] * 10)
+    for n in range(6)
+]
+pairs = [metadata.string("general.architecture", "llama")]
+print("ready", flush=True)
+while True:
+    writer.write(Path(sys.argv[1]), pairs, tensors, lambda done, total: print(done, flush=True), 2)
+    Path(sys.argv[1]).rename(sys.argv[1] + ".done")
+"""
+
+
+def test_kill_at_random_moments_leaves_nothing_that_looks_finished(tmp_path):
+    """The name holds a whole file or nothing; the next run is not in the way of the old .part."""
     out = tmp_path / "x.gguf"
-    child = _child(
-        """
-        import sys, time
-        from pathlib import Path
-        import converters
-        def slow(done, total):
-            print(done, flush=True)
-            time.sleep(0.2 if done > 60000 else 0)
-        converters.write_model(Path(sys.argv[1]), Path(sys.argv[2]), progress=slow)
-        """,
-        str(base),
-        str(out),
-    )
+    moments = random.Random(0)
+    rows = np.random.default_rng(0).standard_normal((64, 1024), np.float32)
+    cut = 0
+    for _ in range(KILLS):
+        child = _child(SLOW_WRITE, str(out))
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        time.sleep(moments.uniform(0, 0.15))
+        child.kill()
+        child.communicate(timeout=30)
+        assert child.returncode == -signal.SIGKILL
+        cut += (tmp_path / "x.gguf.part").exists()
+        for whole in (out, tmp_path / "x.gguf.done"):
+            if whole.exists():
+                file = converters.read_gguf(whole)
+                assert list(file.tensors) == [f"t{n}" for n in range(6)]
+                assert file.raw("t5").reshape(10, -1)[-1].tobytes() == rows.tobytes()
+                whole.unlink()
+    assert cut > KILLS / 2  # most were killed while a file was being written
+
+
+def test_interrupt_from_the_keyboard_stops_at_once(tmp_path):
+    child = _child(SLOW_WRITE, str(tmp_path / "x.gguf"))
     assert child.stdout is not None
-    for line in child.stdout:
-        if int(line) > 60_000:
-            break
-    child.kill()
-    child.wait(timeout=30)
-    child.stdout.close()
-    child.stderr.close()
-    assert child.returncode == -signal.SIGKILL
-    assert not out.exists()
-    assert (tmp_path / "x.gguf.part").exists()
+    assert child.stdout.readline() == "ready\n"
+    child.stdout.readline()
+    started = time.monotonic()
+    child.send_signal(signal.SIGINT)
+    _, errors = child.communicate(timeout=30)
+    assert "KeyboardInterrupt" in errors
+    assert time.monotonic() - started < 5
+    assert not (tmp_path / "x.gguf.part").exists()
+    assert not (tmp_path / "x.gguf").exists()
 
-    import converters  # the next run is not in the way of the old .part
 
-    converters.write_model(base, out)
-    converters.check_gguf(out)
-    assert [p.name for p in tmp_path.iterdir()] == ["x.gguf"]
+def test_a_failing_chunk_stops_the_others(tmp_path):
+    ran = []
+
+    def job(number):
+        ran.append(number)
+        if number == 3:
+            raise ConvertError("no", f"chunk {number}")
+        return np.zeros(4, np.uint8)
+
+    jobs = [lambda n=n: job(n) for n in range(1000)]
+    bad = Tensor("t", (1000,), gguf.GGMLQuantizationType.F32, lambda: jobs)
+    before = threading.active_count()
+    with pytest.raises(ConvertError, match="chunk 3"):
+        writer.write(tmp_path / "x.gguf", [], [bad], threads=2)
+    assert len(ran) < 20
+    assert threading.active_count() == before
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_bytes_and_digest_do_not_depend_on_the_threads(threads, tmp_path):
+    kind = gguf.GGMLQuantizationType.Q8_0
+    arrays = {
+        f"t{n}": np.random.default_rng(n).standard_normal((n * 100 + 1, 4096), np.float32)
+        for n in range(10)
+    }
+    tensors = [
+        Tensor(n, a.shape, kind, lambda n=n, a=a: encoded(ArrayRows(a), kind, n))
+        for n, a in arrays.items()
+    ]
+    writer.write(tmp_path / "x.gguf", [], tensors, threads=threads)
+    file = converters.read_gguf(tmp_path / "x.gguf")
+    for name, array in arrays.items():
+        assert file.raw(name).tobytes() == gguf.quantize(array, kind).tobytes()
+
+
+def test_results_come_in_order_and_only_a_few_ahead():
+    running, most = set(), [0]
+
+    def job(number):
+        running.add(number)
+        time.sleep(0.001 * (number % 3))
+        return number
+
+    for tag, number in in_order(((n, lambda n=n: job(n)) for n in range(60)), threads=3):
+        assert tag == number
+        running.discard(number)
+        most.append(len(running))
+    assert max(most) <= 3 * 3
+
+
+def test_jobs_are_row_chunks():
+    rows = ArrayRows(np.zeros((3, CHUNK_ELEMENTS // 1024, 1024), np.float32))
+    assert len(list(encoded(rows, gguf.GGMLQuantizationType.Q8_0, "t"))) == 3
+    assert 1 <= available_threads() <= 16
+
+
+def test_numpy_multiplies_on_one_thread_meanwhile():
+    code = """
+    import ctypes, numpy as np
+    from converters.jobs import _openblas, one_blas_thread
+    number, _ = _openblas()
+    before = number()
+    with one_blas_thread():
+        print(before, number(), end=" ")
+    print(number())
+    """
+    child = _child(code, env={**os.environ, "OPENBLAS_NUM_THREADS": "3", "OMP_NUM_THREADS": "3"})
+    out, errors = child.communicate(timeout=30)
+    assert errors == ""
+    assert out.split()[1] == "1"
+    assert out.split()[0] == out.split()[2]
+
+
+def test_memory_is_that_of_the_chunks_and_not_of_the_tensors(tmp_path):
+    """Half a gigabyte of float32 as Q8_0: the peak grows by far less."""
+    code = """
+    import resource, sys
+    from pathlib import Path
+    import numpy as np, gguf
+    from converters import writer
+    from converters.jobs import encoded
+    class Rows:
+        shape = (32768, 4096)
+        def read(self, start, stop):
+            return np.ones((stop - start, 4096), np.float32)
+    kind = gguf.GGMLQuantizationType.Q8_0
+    def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak()
+    tensors = [writer.Tensor("t", Rows.shape, kind, lambda: encoded(Rows(), kind, "t"))]
+    writer.write(Path(sys.argv[1]), [], tensors, threads=2)
+    print((peak() - before) // 1024)
+    """
+    child = _child(code, str(tmp_path / "x.gguf"))
+    out, errors = child.communicate(timeout=60)
+    assert errors == ""
+    assert int(out) < 100  # MiB

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converters.errors import ConvertError
-from converters.quants.layout import decode, encode, encoded_chunks
+from converters.quants.layout import decode
 from converters.quants.mix import tensor_type
+from converters.quants.quantize import encode, encoded_chunks
 from converters.quants.types import file_type
 from converters.transforms import ArrayRows
 

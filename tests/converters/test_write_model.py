@@ -170,7 +170,7 @@ def test_rows_of_odd_length_fall_back_with_a_note(make_base, tmp_path):
     types = {t.name: t.tensor_type.name for t in gguf.GGUFReader(tmp_path / "m.gguf").tensors}
     assert types["blk.0.ffn_down.weight"] == "F16"
     assert types["blk.0.ffn_up.weight"] == "Q8_0"
-    assert "2 tensors fell back to F16" in written.notes[0]
+    assert "2 of 16 tensors become F16" in written.notes[0]
 
 
 def test_metadata_names_no_path_and_no_user(base, make_adapter, tmp_path):
