@@ -40,20 +40,23 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
     name: str = "",
     chat_template: str | None = None,
     pre: str | None = None,
+    add_bos: bool | None = None,
     lineage: Mapping[str, str] = {},
     progress: Progress | None = None,
 ) -> Written:
     """Write `out` as a model GGUF of type F32, F16, BF16 or Q8_0.
 
-    adapter: PEFT folder to merge. chat_template and pre replace what the folder says. lineage
-    becomes `ft2ollama.<key>` metadata. progress(done, total) counts bytes of the output file.
+    adapter: PEFT folder to merge. chat_template, pre and add_bos replace what the folder says.
+    lineage becomes `ft2ollama.<key>` metadata. progress(done, total) counts bytes of `out`.
     """
     wanted = file_type(outtype)
     config = read_config(base)
     arch = archs.find(config)
     weights = open_folder(base)
     source = _Source(arch, config, weights, _fitting_pairs(adapter, arch, config, weights))
-    vocabulary = read_vocabulary(base, config, pre=pre, chat_template=chat_template)
+    vocabulary = read_vocabulary(
+        base, config, pre=pre, chat_template=chat_template, add_bos=add_bos
+    )
     tensors = list(source.tensors(wanted.name))
     keys = [
         *metadata.general(arch.NAME, "model", name),
