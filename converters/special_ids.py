@@ -89,8 +89,9 @@ def _end_roles(
     roles = dict(zip(("eot", "eom"), unknown, strict=False))
     for kind, texts in (("eot", _END_OF_TURN), ("eom", _END_OF_MESSAGE)):
         usual = [id_ for id_ in map(tokens.id_of, texts) if id_ in known]
-        if kind not in roles and usual and usual[0] not in (eos, *roles.values()):
-            roles[kind] = usual[0]
+        free = [id_ for id_ in usual if id_ is not None and id_ not in (eos, *roles.values())]
+        if kind not in roles and free:
+            roles[kind] = free[0]
     return roles, unknown[2:]
 
 

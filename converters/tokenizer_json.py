@@ -74,7 +74,7 @@ def parse_tokenizer_json(content: Config) -> TokenizerJson:
     merges: list[Merge] = []
     if not problems:
         merges, bad = _merges(model.get("merges"), model["vocab"])
-        problems += bad
+        problems += [*bad, *_misplaced(added, model["vocab"])]
     if problems:
         raise ConvertError("tokenizer.json is broken", "", "\n".join(problems), _FIX)
     return TokenizerJson(
@@ -146,6 +146,24 @@ def _vocab_problems(vocab: Any) -> Iterator[str]:
             by_id.setdefault(id_, text)
     twice = (t for t, id_ in vocab.items() if isinstance(id_, int) and by_id[id_] != t)
     yield from _listed("tokens that share their id with another", twice)
+
+
+def _misplaced(added: Sequence[AddedToken], vocab: Mapping[str, int]) -> Iterator[str]:
+    """`tokenizers` does not read the ids of added tokens: it counts on from the vocabulary.
+
+    The ids in a sound file say the same; in another one training had other ids than it says.
+    """
+    given = dict(vocab)
+    following = len(vocab)
+    for token in added:
+        if token.text not in given:
+            given[token.text] = following
+            following += 1
+    wrong = (f"{t.text} ({t.id}, not {given[t.text]})" for t in added if given[t.text] != t.id)
+    yield from _listed("added tokens whose id is not what loading the file gives", wrong)
+    by_id = {id_: text for text, id_ in vocab.items()}
+    other = (f"{t.text} ({t.id})" for t in added if by_id.get(t.id, t.text) != t.text)
+    yield from _listed("added tokens that have the id of another token", other)
 
 
 def _merges(entries: Any, vocab: Mapping[str, int]) -> tuple[list[Merge], list[str]]:
