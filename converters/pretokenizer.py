@@ -47,7 +47,6 @@ _DEEPSEEK_V3 = (
     r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 )
 _DEEPSEEK_CODER = ("[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-\ud7ff]+", "digits")
-_FALCON = ("punctuation", "bytes+words", "digit runs", "[0-9][0-9][0-9]")
 
 # Other spellings of the same thing. A possessive quantifier changes nothing where what follows
 # cannot match what it took, and `\s*` before a line break is greedy, so it takes the others too.
@@ -75,7 +74,6 @@ _BY_STEPS = {  # names; the second where whole words of the vocabulary skip the 
     (_QWEN35, "bytes"): ("qwen35", ""),
     (*_DEEPSEEK_V3, "bytes"): ("deepseek-v3", ""),
     (*_DEEPSEEK_CODER, "bytes"): ("deepseek-coder", ""),
-    _FALCON: ("falcon", ""),
 }
 _GLM = {"llama-bpe": "glm4", "smaug-bpe": "chatglm-bpe"}
 _CASES = (
@@ -84,6 +82,10 @@ _CASES = (
     "ids than in training"
 )
 NOTES = {name: _CASES.format(name) for name in ("tekken", "gpt-4o")}
+NOTES["deepseek-coder"] = (
+    "the runtime's deepseek-coder pre-tokenizer does not split at white space beyond ASCII (such "
+    "as U+3000 and U+2028): text around it may get other token ids than in training"
+)
 NFC_NOTE = (
     "in training, letters written with separate accents are composed first (NFC); the runtime does "
     "not do it: such text gets other token ids"
@@ -102,7 +104,7 @@ def recognise(tokenizer: TokenizerJson) -> PreTokenizer:
     """The pre-tokenizer of a byte-level BPE tokenizer; Unsupported if llama.cpp has none."""
     steps = tuple(_step(node) for node in steps_of(tokenizer.pre_tokenizer, "pretokenizers"))
     names = _BY_STEPS.get(steps)
-    normalizers = [node.get("type") for node in steps_of(tokenizer.normalizer, "normalizers")]
+    normalizers = [str(node.get("type")) for node in steps_of(tokenizer.normalizer, "normalizers")]
     if names is None or not set(normalizers) <= {"NFC"}:
         raise Unsupported(
             "the pre-tokenizer of this model is not known",
@@ -162,10 +164,8 @@ def _step(node: Config) -> str:
     kind = node.get("type")
     if kind == "ByteLevel" and not node.get("add_prefix_space"):
         return "bytes+words" if node.get("use_regex", True) else "bytes"
-    if kind == "Digits":
-        return "digits" if node.get("individual_digits") else "digit runs"
-    if kind == "Punctuation" and node.get("behavior") == "Contiguous":
-        return "punctuation"
+    if kind == "Digits" and node.get("individual_digits"):
+        return "digits"
     regex = _regex(node) if kind == "Split" else None
     return _short(node) if regex is None else regex
 

@@ -137,7 +137,7 @@ def added_automatically(
     if tokenizer is not None and tokenizer.post_processor:
         add = _by_template(tokenizer)
     else:  # a bare tokenizer.model is Llama's, which begins with bos
-        default = tokenizer is None
+        default = tokenizer is None and "bos" in ids
         add = {
             "bos": _flag(settings, "add_bos_token", default=default),
             "eos": _flag(settings, "add_eos_token", default=False),
