@@ -123,17 +123,6 @@ def test_llama_cpp_tokenizes_like_tokenizers(name, folder, judge, tmp_path):
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize("name", NOTES)
-def test_known_difference_of_the_runtime_is_reported(name, folder, judge, tmp_path):
-    """If this fails because the ids agree, llama.cpp has learnt it and the note can go."""
-    tokenizer = train(name, folder)
-    written = converters.write_model(folder, tmp_path / "m.gguf", outtype="F32")
-    assert any("combining marks" in note for note in written.notes)
-    ids = judge.runtime(tmp_path / "m.gguf").tokenize(MARKS)
-    assert ids != tokenizer.encode(MARKS).ids
-
-
-@pytest.mark.oracle
 @pytest.mark.parametrize("source", ["tokenizer.model", "tokenizer.json"])
 def test_sentencepiece(source, folder, judge, tmp_path):
     """The model itself, and the BPE-with-byte-fallback form that transformers makes of it."""
