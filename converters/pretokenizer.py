@@ -121,10 +121,10 @@ def recognise(tokenizer: TokenizerJson) -> PreTokenizer:
     return PreTokenizer(_specific(name, tokenizer), tuple(notes))
 
 
-def named(name: str) -> str:
+def named(name: str) -> PreTokenizer:
     """Check a name that a person gave: llama.cpp refuses to load a file with one unknown to it."""
     if name in PRE_NAMES:
-        return name
+        return PreTokenizer(name, (NOTES[name],) if name in NOTES else ())
     near = difflib.get_close_matches(name.lower(), PRE_NAMES, 3, 0.5)
     raise ConvertError(
         f"llama.cpp has no pre-tokenizer named {name!r}",

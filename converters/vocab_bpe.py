@@ -5,7 +5,7 @@ Rules: llama.cpp conversion/base.py (get_vocab_base) and gguf-py vocab.py (Speci
 
 from __future__ import annotations
 
-from converters.pretokenizer import PreTokenizer, named, recognise
+from converters.pretokenizer import named, recognise
 from converters.token_table import Tokens, TokenTable, added_notes
 from converters.tokenizer_json import TokenizerJson
 
@@ -20,7 +20,7 @@ def byte_level_tokens(tokenizer: TokenizerJson, size: int, pre: str | None) -> T
     table = TokenTable(size)
     table.put(tokenizer.vocab)
     table.put_added(tokenizer.added)
-    found = PreTokenizer(named(pre)) if pre else recognise(tokenizer)
+    found = named(pre) if pre else recognise(tokenizer)
     return Tokens(
         "gpt2",
         found.name,
