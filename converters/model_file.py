@@ -45,6 +45,7 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
     name: str = "",
     chat_template: str | None = None,
     pre: str | None = None,
+    add_bos: bool | None = None,
     lineage: Mapping[str, str] = {},
     progress: Progress | None = None,
     threads: int | None = None,
@@ -52,9 +53,9 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
 ) -> Written:
     """Write `out` as a model GGUF of a file type in quants.types (F16, Q8_0, Q4_K_M, ...).
 
-    adapter: PEFT folder to merge. chat_template and pre replace what the folder says. lineage
-    becomes `ft2ollama.<key>` metadata. progress(done, total) counts bytes of the output file, on
-    the calling thread. threads: default all CPUs; the bytes do not depend on it. say: told, before
+    adapter: PEFT folder to merge. chat_template, pre and add_bos replace what the folder says.
+    lineage becomes `ft2ollama.<key>` metadata. progress(done, total) counts bytes of the output
+    file, on the calling thread. threads: default all CPUs; the bytes do not depend on it. say: told, before
     it happens, what takes long for once (kernels being compiled).
     """
     wanted = file_type(outtype)
@@ -69,7 +70,9 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
         own = arch.pairs(config)
         facts = facts_of({pair.key: pair.value for pair in (*opening, *own)})
         tensors = source.tensors(plan(wanted.name, shapes, facts))
-        vocabulary = read_vocabulary(base, config, pre=pre, chat_template=chat_template)
+        vocabulary = read_vocabulary(
+            base, config, pre=pre, chat_template=chat_template, add_bos=add_bos
+        )
         keys = [
             *opening,
             metadata.string("general.size_label", metadata.size_label(_parameters(shapes))),

@@ -13,22 +13,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from converters.chat_template import read_chat_template, read_chat_templates
 from converters.errors import ConvertError
-from converters.hf_folder import Config, read_json, read_optional_json
+from converters.hf_folder import Config, read_optional_json
 from converters.metadata import KV, boolean, f32s, i32s, string, strings, u32
-from converters.pretokenizer import NOTES
-from converters.vocab_bpe import Tokens, byte_level_tokens
+from converters.sentencepiece_file import SentencePieceModel, read_sentencepiece
+from converters.space_prefix import space_prefix
+from converters.special_ids import ID_KEYS, added_automatically, special_ids
+from converters.token_table import Tokens
+from converters.tokenizer_json import (
+    AddedToken,
+    TokenizerJson,
+    added_token,
+    added_tokens,
+    read_tokenizer_json,
+)
+from converters.vocab_bpe import byte_level_tokens
 from converters.vocab_spm import byte_fallback_tokens, sentencepiece_tokens
 
-_ID_KEYS = {  # our name -> key; spelling as in gguf-py constants.Keys.Tokenizer
-    "bos": "bos_token_id",
-    "eos": "eos_token_id",
-    "unk": "unknown_token_id",
-    "pad": "padding_token_id",
-    "eot": "eot_token_id",
-}
-_END_OF_TURN = ("<|eot_id|>", "<|im_end|>", "<end_of_turn>", "<|end|>")
-_SMOLLM_VOCABULARY = 49152
+__all__ = ["Vocabulary", "read_chat_template", "read_chat_templates", "read_vocabulary"]
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,12 @@ class Vocabulary:
     end_ids: tuple[int, ...] = ()
     add: Mapping[str, bool] = field(default_factory=dict)
     chat_template: str = ""
+    named_templates: Mapping[str, str] = field(default_factory=dict)
+    other_notes: tuple[str, ...] = ()
 
     def notes(self) -> list[str]:
         """Where the runtime's tokenizer is known to differ from this one."""
-        found = (NOTES.get(self.tokens.pre), self.tokens.note)
-        return [note for note in found if note]
+        return [*self.tokens.notes, *self.other_notes]
 
     def pairs(self) -> list[KV]:
         """The tokenizer.* pairs."""
@@ -57,119 +61,131 @@ class Vocabulary:
         ]
         if tokens.scores:
             out.append(f32s("tokenizer.ggml.scores", tokens.scores))
-        if tokens.merges:
+        if tokens.model == "gpt2":  # llama.cpp wants the key even where there is nothing to merge
             out.append(strings("tokenizer.ggml.merges", tokens.merges))
-        out += [u32("tokenizer.ggml." + _ID_KEYS[kind], id_) for kind, id_ in self.ids.items()]
+        out += [u32("tokenizer.ggml." + ID_KEYS[kind], id_) for kind, id_ in self.ids.items()]
         if len(self.end_ids) > 1:  # read by Ollama's engine beside eos_token_id
             out.append(i32s("tokenizer.ggml.eos_token_ids", self.end_ids))
         out += [boolean("tokenizer.ggml." + key, value) for key, value in self.add.items()]
-        if self.chat_template:
-            out.append(string("tokenizer.chat_template", self.chat_template))
-        return out
+        return out + self._template_pairs()
+
+    def _template_pairs(self) -> list[KV]:
+        out = [string("tokenizer.chat_template", self.chat_template)] if self.chat_template else []
+        if self.named_templates:  # keys as in gguf-py add_chat_template
+            out.append(strings("tokenizer.chat_templates", sorted(self.named_templates)))
+        return out + [
+            string(f"tokenizer.chat_template.{name}", text)
+            for name, text in sorted(self.named_templates.items())
+        ]
 
 
 def read_vocabulary(
-    base: Path, config: Config, *, pre: str | None = None, chat_template: str | None = None
+    base: Path,
+    config: Config,
+    *,
+    pre: str | None = None,
+    chat_template: str | None = None,
+    add_bos: bool | None = None,
 ) -> Vocabulary:
-    """The tokenizer of a model folder; `pre` and `chat_template` replace what the folder says."""
+    """The tokenizer of a model folder; pre, chat_template and add_bos replace what it says.
+
+    ConvertError (or Unsupported, DoesNotFit) if a file is broken, llama.cpp has no such tokenizer,
+    or there are more tokens than config["vocab_size"], the rows of the embedding.
+    """
     settings = read_optional_json(base / "tokenizer_config.json")
-    size = int(config["vocab_size"])
-    tokenizer: Config = {}
-    if (base / "tokenizer.model").is_file():
-        tokens = sentencepiece_tokens(base, settings, size)
-    elif (base / "tokenizer.json").is_file():
-        tokenizer = read_json(base / "tokenizer.json")
-        build = byte_fallback_tokens if _byte_fallback(tokenizer) else byte_level_tokens
-        tokens = build(tokenizer, size, pre)
-    else:
+    generation = read_optional_json(base / "generation_config.json")
+    templates = read_chat_templates(base, settings)
+    default = templates.pop("default", "")
+    if chat_template is not None:
+        default, templates = chat_template, {}
+    source = _source(base)
+    tokens = _tokens(base, source, settings, config, pre)
+    special = special_ids(tokens, settings, config, generation)
+    add = added_automatically(source.tokenizer, settings, special.ids, add_bos)
+    notes = special.notes
+    if tokens.model == "llama":
+        prefix = space_prefix(source.tokenizer, source.model, settings, config, tokens, default)
+        add["add_space_prefix"] = prefix.add
+        notes += prefix.notes
+    return Vocabulary(tokens, special.ids, special.ends, add, default, templates, notes)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The two forms a tokenizer comes in; at least one is there."""
+
+    tokenizer: TokenizerJson | None
+    model: SentencePieceModel | None
+
+
+def _source(base: Path) -> _Source:
+    """The SentencePiece model gives exact scores, but tokenizer.json is what trainers load.
+
+    So the model counts only where tokenizer.json is the same vocabulary, or is not there: a
+    byte-level tokenizer.json may lie beside a tokenizer.model that is not SentencePiece at all.
+    """
+    json_path, model_path = base / "tokenizer.json", base / "tokenizer.model"
+    tokenizer = read_tokenizer_json(json_path) if json_path.is_file() else None
+    if tokenizer is None and not model_path.is_file():
+        hint = "tekken.json" if (base / "tekken.json").is_file() else ""
         raise ConvertError(
             "the base folder has no tokenizer",
             "",
-            f"neither tokenizer.json nor tokenizer.model in {base}",
+            f"neither tokenizer.json nor tokenizer.model in {base}"
+            + (f" ({hint} alone has no merges)" if hint else ""),
             "save it beside the weights: tokenizer.save_pretrained(folder)",
         )
-    generation = read_optional_json(base / "generation_config.json")
-    template = chat_template if chat_template is not None else read_chat_template(base, settings)
-    return Vocabulary(
-        tokens,
-        _special_ids(tokens, settings, config),
-        _end_ids(generation, config, size),
-        _added_automatically(tokens, tokenizer, settings, size),
-        template,
+    if not model_path.is_file() or (tokenizer is not None and not tokenizer.byte_fallback):
+        return _Source(tokenizer, None)
+    if tokenizer is None:
+        return _Source(None, read_sentencepiece(model_path))
+    try:
+        model = read_sentencepiece(model_path)
+    except ConvertError:
+        return _Source(tokenizer, None)
+    return _Source(tokenizer, model if _agree(tokenizer, model) else None)
+
+
+def _agree(tokenizer: TokenizerJson, model: SentencePieceModel) -> bool:
+    added = {token.text for token in tokenizer.added}
+    return all(
+        text in added or (id_ < len(model.pieces) and model.pieces[id_].text == text)
+        for text, id_ in tokenizer.vocab.items()
     )
 
 
-def read_chat_template(base: Path, settings: Config | None = None) -> str:
-    """tokenizer_config.json wins over chat_template.jinja, as in transformers and llama.cpp."""
-    if settings is None:
-        settings = read_optional_json(base / "tokenizer_config.json")
-    found = settings.get("chat_template")
-    if isinstance(found, list):  # [{"name": "default", "template": ...}, ...]
-        named = {str(entry["name"]): str(entry["template"]) for entry in found}
-        found = named.get("default", "")
-    if isinstance(found, str):
-        return found
-    file = base / "chat_template.jinja"
-    return file.read_text("utf-8") if file.is_file() else ""
+def _tokens(
+    base: Path, source: _Source, settings: Config, config: Config, pre: str | None
+) -> Tokens:
+    size: Any = config.get("vocab_size")
+    if source.tokenizer is not None and not source.tokenizer.byte_fallback:
+        return byte_level_tokens(source.tokenizer, size, pre)
+    if pre:
+        raise ConvertError(
+            "a SentencePiece vocabulary has no pre-tokenizer", "", f"--pre {pre}", "leave out --pre"
+        )
+    if source.model is not None:
+        return sentencepiece_tokens(source.model, _all_added(base, settings, source), size)
+    assert source.tokenizer is not None
+    return byte_fallback_tokens(source.tokenizer, size)
 
 
-def _byte_fallback(tokenizer: Config) -> bool:
-    return bool(tokenizer.get("model", {}).get("byte_fallback"))
+def _all_added(base: Path, settings: Config, source: _Source) -> list[AddedToken]:
+    """Tokens added after training; which of the three files has them depends on who saved."""
+    plain = read_optional_json(base / "added_tokens.json")
+    decoder = settings.get("added_tokens_decoder")
+    entries = decoder.items() if isinstance(decoder, dict) else ()
+    numbered = [
+        {**entry, "id": int(id_)}
+        for id_, entry in entries
+        if id_.isdecimal() and isinstance(entry, dict)
+    ]
+    older = [AddedToken(token.id, token.text) for token in added_tokens(_entries(plain))]
+    listed = source.tokenizer.added if source.tokenizer else ()
+    newer = [added_token(token["id"], token) for token in numbered if added_tokens([token])]
+    by_id = {token.id: token for token in (*older, *newer, *listed)}
+    return list(by_id.values())
 
 
-def _special_ids(tokens: Tokens, settings: Config, config: Config) -> dict[str, int]:
-    """Ids by the token's text in tokenizer_config.json, else by number in config.json."""
-    out = {}
-    for kind in ("bos", "eos", "unk", "pad"):
-        entry = settings.get(f"{kind}_token")
-        text = entry.get("content") if isinstance(entry, dict) else entry
-        found: Any = tokens.id_of(text) if isinstance(text, str) else None
-        if found is None:
-            found = config.get(f"{kind}_token_id")
-        if isinstance(found, list):
-            found = found[0] if found else None
-        if isinstance(found, int) and 0 <= found < len(tokens.texts):
-            out[kind] = found
-    turn_ends = (tokens.id_of(text) for text in _END_OF_TURN)
-    eot = next((found for found in turn_ends if found is not None), None)
-    if eot is not None and eot != out.get("eos"):
-        out["eot"] = eot
-    return out
-
-
-def _end_ids(generation: Config, config: Config, size: int) -> tuple[int, ...]:
-    """All ids that end an answer, from generation_config.json first."""
-    found = generation.get("eos_token_id", config.get("eos_token_id"))
-    ids = found if isinstance(found, list) else [found]
-    return tuple(id_ for id_ in ids if isinstance(id_, int) and 0 <= id_ < size)
-
-
-def _added_automatically(
-    tokens: Tokens, tokenizer: Config, settings: Config, size: int
-) -> dict[str, bool]:
-    """Whether the tokenizer itself puts bos before and eos after a text."""
-    add = _from_post_processor(tokenizer)
-    for kind in ("bos", "eos"):
-        value = settings.get(f"add_{kind}_token")
-        if isinstance(value, bool):
-            add[f"add_{kind}_token"] = value
-    if size == _SMOLLM_VOCABULARY:  # as conversion/llama.py does: SmolLM was trained without bos
-        add["add_bos_token"] = False
-    prefix = settings.get("add_prefix_space")  # may be there and null
-    prefix = prefix if isinstance(prefix, bool) else tokens.add_space_prefix
-    if prefix is not None:
-        add["add_space_prefix"] = prefix
-    return add
-
-
-def _from_post_processor(tokenizer: Config) -> dict[str, bool]:
-    post = tokenizer.get("post_processor")
-    steps = post.get("processors", [post]) if isinstance(post, dict) else []
-    template = next((s for s in steps if s.get("type") == "TemplateProcessing"), None)
-    if not tokenizer:
-        return {}
-    single = template.get("single", []) if template else []
-    return {
-        "add_bos_token": bool(single) and "SpecialToken" in single[0],
-        "add_eos_token": bool(single) and "SpecialToken" in single[-1],
-    }
+def _entries(plain: Config) -> list[Config]:
+    return [{"content": text, "id": id_} for text, id_ in plain.items()]

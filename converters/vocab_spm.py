@@ -7,115 +7,157 @@ Out: GGUF model "llama": texts, scores, types. Rules: llama.cpp conversion/base.
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 from gguf.constants import TokenType
 
 from converters.errors import Unsupported
-from converters.hf_folder import Config, read_optional_json
-from converters.vocab_bpe import Tokens, check_size, fill, fill_added, padded_table
+from converters.sentencepiece_file import SentencePieceModel
+from converters.token_table import Tokens, TokenTable, added_notes
+from converters.tokenizer_json import AddedToken, Merge, TokenizerJson, steps_of
 
-_SPACE = "\u2581"
+SPACE = "\u2581"
 _PAD_SCORE = -10000.0
 _ADDED_SCORE = -1000.0
 _NEVER_MERGED = -1e6  # below minus the rank of any merge
-_METASPACE_NOTE = (
-    "this tokenizer puts a space before a text only where none is and only at its very start; the "
-    "runtime puts one always, and after each special token: such prompts get other token ids"
-)
-_BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+_BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+_KEPT = (int(TokenType.UNKNOWN), int(TokenType.CONTROL), int(TokenType.BYTE))
+_ORIGINAL = "put the original tokenizer.model beside tokenizer.json"
 
 
-def sentencepiece_tokens(base: Path, settings: Config, size: int) -> Tokens:
-    """The table of a tokenizer.model, with the folder's added tokens, padded to `size` rows."""
-    from sentencepiece import SentencePieceProcessor
-
-    model = SentencePieceProcessor()
-    model.LoadFromFile(str(base / "tokenizer.model"))
-    texts, types = padded_table(size)
+def sentencepiece_tokens(
+    model: SentencePieceModel, added: Sequence[AddedToken], size: int
+) -> Tokens:
+    """The table of a tokenizer.model with the folder's added tokens, padded to `size` rows."""
+    table = TokenTable(size)
+    table.check_size([len(model.pieces) - 1])
     scores = [_PAD_SCORE] * size
-    check_size(model.vocab_size() - 1, size)
-    for id_ in range(model.vocab_size()):
-        texts[id_] = model.IdToPiece(id_)
-        scores[id_] = model.GetScore(id_)
-        types[id_] = _piece_type(model, id_)
-    _add_tokens(texts, types, scores, _added(base, settings))
-    first = model.EncodeAsPieces("a")[:1]
+    for id_, piece in enumerate(model.pieces):
+        user_defined = piece.kind == TokenType.USER_DEFINED
+        table.texts[id_] = _as_written(piece.text) if user_defined else piece.text
+        table.types[id_] = piece.kind
+        scores[id_] = piece.score
+    table.check_size(token.id for token in added)
+    new = [token for token in added if table.types[token.id] not in _KEPT]
+    _put_added(table, new)
+    for token in new:
+        scores[token.id] = _ADDED_SCORE
+    texts = table.finished()
+    _require_bytes(texts)
     return Tokens(
         "llama",
         "default",
         texts,
-        types,
+        table.types,
         scores,
-        add_space_prefix=bool(first) and first[0].startswith(_SPACE),
+        add_space_prefix=model.add_dummy_prefix,
+        notes=(*_model_notes(model), *added_notes(new, normalizes=False)),
     )
 
 
-def _piece_type(model: object, id_: int) -> int:
-    kinds = (
-        ("IsUnknown", TokenType.UNKNOWN),
-        ("IsControl", TokenType.CONTROL),
-        ("IsUnused", TokenType.UNUSED),
-        ("IsByte", TokenType.BYTE),
-    )
-    return int(next((kind for test, kind in kinds if getattr(model, test)(id_)), TokenType.NORMAL))
+def _put_added(table: TokenTable, added: Sequence[AddedToken]) -> None:
+    table.put_added(added)
+    for token in added:
+        if table.types[token.id] == TokenType.USER_DEFINED:
+            table.texts[token.id] = _as_written(token.text)
 
 
-def _added(base: Path, settings: Config) -> list[Config]:
-    """Tokens added after training; which of the three files has them depends on who saved."""
-    plain = [
-        {"content": text, "id": id_, "special": False}
-        for text, id_ in read_optional_json(base / "added_tokens.json").items()
-    ]
-    decoder = settings.get("added_tokens_decoder") or {}
-    listed = read_optional_json(base / "tokenizer.json").get("added_tokens") or []
-    return plain + [{**entry, "id": int(id_)} for id_, entry in decoder.items()] + listed
+def _as_written(text: str) -> str:
+    """The runtime looks for user-defined tokens before it turns spaces into U+2581."""
+    return text.replace(SPACE, " ")
 
 
-def _add_tokens(
-    texts: list[str], types: list[int], scores: list[float], added: list[Config]
-) -> None:
-    known = (int(TokenType.UNKNOWN), int(TokenType.CONTROL), int(TokenType.BYTE))
-    new = [
-        token
-        for token in added
-        if int(token["id"]) >= len(types) or types[int(token["id"])] not in known
-    ]
-    fill_added(texts, types, new, len(texts))
-    for token in new:
-        scores[int(token["id"])] = _ADDED_SCORE
+def _require_bytes(texts: Sequence[str]) -> None:
+    missing = set(_BYTES).difference(texts)
+    if missing:
+        raise Unsupported(
+            "the SentencePiece vocabulary has no token for some bytes",
+            "",
+            f"{len(missing)} of 256 are missing, {min(missing)} first: the runtime stops at a "
+            "character that it cannot write in bytes",
+        )
 
 
-def byte_fallback_tokens(tokenizer: Config, size: int, pre: str | None) -> Tokens:
+def _model_notes(model: SentencePieceModel) -> Iterator[str]:
+    if model.normalizes:
+        yield "this tokenizer normalizes Unicode before it cuts the text; the runtime does not"
+    if model.remove_extra_whitespaces:
+        yield "this tokenizer drops repeated spaces before it cuts the text; the runtime does not"
+
+
+def byte_fallback_tokens(tokenizer: TokenizerJson, size: int) -> Tokens:
     """A converted SentencePiece BPE: scores are recovered from the order of the merges.
 
     llama.cpp joins the neighbouring pair whose joined text has the highest score, the BPE model the
     pair with the lowest merge rank; minus the rank of a token's first merge makes them the same.
     """
-    model = tokenizer["model"]
-    texts, types = padded_table(size)
-    fill(texts, types, model["vocab"], size)
-    fill_added(texts, types, tokenizer.get("added_tokens") or [], size)
-    unknown = model["vocab"].get(model.get("unk_token") or "<unk>")
-    for id_, text in enumerate(texts):
+    _require_sentencepiece(tokenizer)
+    table = TokenTable(size)
+    table.put(tokenizer.vocab)
+    by_merging = {a + b for a, b in tokenizer.merges}
+    looked_for = [token for token in tokenizer.added if not _only_merged(token, by_merging)]
+    _put_added(table, looked_for)
+    for text, id_ in tokenizer.vocab.items():
         if _BYTE.fullmatch(text):
-            types[id_] = int(TokenType.BYTE)
+            table.types[id_] = int(TokenType.BYTE)
+    unknown = tokenizer.vocab.get(tokenizer.unknown or "<unk>")
     if unknown is not None:
-        types[unknown] = int(TokenType.UNKNOWN)
-    ranks = _ranks(model["merges"])
+        table.types[unknown] = int(TokenType.UNKNOWN)
+    texts = table.finished()
+    _require_bytes(texts)
+    ranks = _ranks(tokenizer.merges, {token.text for token in looked_for}, tokenizer.vocab)
     scores = [float(-ranks[text]) if text in ranks else _NEVER_MERGED for text in texts]
-    prefix, note = _space_prefix(tokenizer)
-    return Tokens(
-        "llama", pre or "default", texts, types, scores, add_space_prefix=prefix, note=note
+    normalizes = any(
+        node.get("type") == "Prepend" for node in steps_of(tokenizer.normalizer, "normalizers")
     )
+    notes = added_notes(tokenizer.added, normalizes=normalizes)
+    return Tokens("llama", "default", texts, table.types, scores, notes=notes)
 
 
-def _ranks(merges: list[str] | list[list[str]]) -> dict[str, int]:
-    """Rank of each token: that of its first merge. Tokens whose merges interleave share one."""
+def _only_merged(token: AddedToken, by_merging: set[str]) -> bool:
+    """Runs of U+2581 are looked for as such, which no text has, and come about by merging."""
+    unseen = SPACE in token.text and not token.normalized and not token.special
+    return unseen and token.text in by_merging
+
+
+def _require_sentencepiece(tokenizer: TokenizerJson) -> None:
+    """Only what SentencePiece does before it cuts: spaces become U+2581, one may come first."""
+    steps = [
+        *steps_of(tokenizer.normalizer, "normalizers"),
+        *steps_of(tokenizer.pre_tokenizer, "pretokenizers"),
+    ]
+    strange = [node for node in steps if not _usual(node, tokenizer.vocab)]
+    if strange or tokenizer.ignore_merges:
+        raise Unsupported(
+            "this byte-fallback tokenizer does more than SentencePiece does",
+            "",
+            "\n".join(str(node)[:200] for node in strange) or "ignore_merges",
+        )
+
+
+def _usual(node: Mapping[str, object], vocab: Mapping[str, int]) -> bool:
+    kind = node.get("type")
+    if kind == "Prepend":
+        return node.get("prepend") == SPACE
+    if kind == "Replace":
+        return node.get("pattern") == {"String": " "} and node.get("content") == SPACE
+    if kind == "Metaspace":  # cuts before each space, unless told not to
+        whole = not node.get("split", True) or not any(SPACE in text[1:] for text in vocab)
+        return whole and node.get("replacement", SPACE) == SPACE
+    return kind == "Split" and node.get("pattern") == {"String": " "}  # there are none any more
+
+
+def _ranks(merges: Sequence[Merge], added: set[str], vocab: Mapping[str, int]) -> dict[str, int]:
+    """Rank of each token: that of its first merge. Tokens whose merges interleave share one.
+
+    Merges that touch an added token are left out: those are cut out of the text beforehand.
+    """
     spans: dict[str, tuple[int, int]] = {}
-    for rank, merge in enumerate(merges):
-        text = "".join(merge.split(" ", 1)) if isinstance(merge, str) else "".join(merge)
-        spans[text] = (spans.get(text, (rank, rank))[0], rank)
+    for rank, (a, b) in enumerate(merges):
+        if a + b not in added:
+            spans[a + b] = (spans.get(a + b, (rank, rank))[0], rank)
     ranks: dict[str, int] = {}
     end, shared, head = -1, 0, ""
     for text, (first, last) in spans.items():  # in the order of `first`
@@ -126,10 +168,11 @@ def _ranks(merges: list[str] | list[list[str]]) -> dict[str, int]:
                 "the merges of this tokenizer cannot be written as scores",
                 "",
                 f"the merges that give {text!r} are interleaved with another token's",
-                "put the original tokenizer.model beside tokenizer.json",
+                _ORIGINAL,
             )
         ranks[text] = shared
         end = max(end, last)
+    _require_all_splits(merges, added, vocab)
     return ranks
 
 
@@ -142,13 +185,25 @@ def _run(text: str) -> bool:
     return len(set(text)) == 1
 
 
-def _space_prefix(tokenizer: Config) -> tuple[bool, str]:
-    """Whether a text gets a leading space, and a note where the runtime does it differently."""
-    normalizer = tokenizer.get("normalizer") or {}
-    if any(s.get("type") == "Prepend" for s in normalizer.get("normalizers", [normalizer])):
-        return True, ""
-    pre = tokenizer.get("pre_tokenizer") or {}
-    for step in pre.get("pretokenizers", [pre]):
-        if step.get("type") == "Metaspace" and step.get("prepend_scheme", "always") != "never":
-            return True, _METASPACE_NOTE
-    return False, ""
+def _require_all_splits(merges: Sequence[Merge], added: set[str], vocab: Mapping[str, int]) -> None:
+    """The runtime joins any two tokens whose text is a token: each such pair must be a merge."""
+    known = set(merges)
+    apart = (
+        f"{text[:at]!r} and {text[at:]!r}"
+        for text in vocab
+        if text not in added and not _BYTE.fullmatch(text)
+        for at in range(1, len(text))
+        if text[:at] in vocab
+        and text[at:] in vocab
+        and (text[:at], text[at:]) not in known
+        and text[:at] not in added
+        and text[at:] not in added
+    )
+    found = list(islice(apart, 3))
+    if found:
+        raise Unsupported(
+            "the merges of this tokenizer cannot be written as scores",
+            "",
+            f"{', '.join(found)} are never joined in training, and always at run time",
+            _ORIGINAL,
+        )

@@ -6,11 +6,14 @@ import json
 import shutil
 
 import pytest
+from vocab_runtime import runtime
 
 import converters
 from converters.errors import ConvertError, DoesNotFit, Unsupported
 from converters.pretokenizer import NOTES, recognise
-from converters.vocab import read_chat_template, read_vocabulary
+from converters.pretokenizer_names import PRE_NAMES
+from converters.tokenizer_json import parse_tokenizer_json
+from converters.vocab import read_chat_template, read_chat_templates, read_vocabulary
 
 MARKS = "Привет мир Ελληνικά עברית العربية हिन्दी ไทย"
 HARD = [
@@ -120,17 +123,6 @@ def test_llama_cpp_tokenizes_like_tokenizers(name, folder, judge, tmp_path):
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize("name", NOTES)
-def test_known_difference_of_the_runtime_is_reported(name, folder, judge, tmp_path):
-    """If this fails because the ids agree, llama.cpp has learnt it and the note can go."""
-    tokenizer = train(name, folder)
-    written = converters.write_model(folder, tmp_path / "m.gguf", outtype="F32")
-    assert any("combining marks" in note for note in written.notes)
-    ids = judge.runtime(tmp_path / "m.gguf").tokenize(MARKS)
-    assert ids != tokenizer.encode(MARKS).ids
-
-
-@pytest.mark.oracle
 @pytest.mark.parametrize("source", ["tokenizer.model", "tokenizer.json"])
 def test_sentencepiece(source, folder, judge, tmp_path):
     """The model itself, and the BPE-with-byte-fallback form that transformers makes of it."""
@@ -202,90 +194,70 @@ def _as_byte_fallback_json(model, folder):
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
 
 
-def test_interleaved_merges_cannot_be_scores(folder):
-    model = {
-        "vocab": {"a": 0, "b": 1, "ab": 2, "ba": 3, "aba": 4},
-        "byte_fallback": True,
-        "merges": ["a b", "ab a", "b a", "a ba"],
-    }
-    (folder / "tokenizer.json").write_text(json.dumps({"model": model}))
+BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
+END = {"vocab_size": 700, "eos_token_id": 2}
+
+
+def byte_fallback(texts, merges, **parts):
+    """The content of a tokenizer.json whose vocabulary is the bytes and then these texts."""
+    vocab = {text: i for i, text in enumerate([*BYTES, *texts])}
+    return {"model": {"vocab": vocab, "byte_fallback": True, "merges": merges}, **parts}
+
+
+@pytest.mark.parametrize(
+    ("texts", "merges"),
+    [
+        (["a", "b", "ab", "ba", "aba"], ["a b", "ab a", "b a", "a ba"]),
+        (["a", "b", "c", "ab", "bc", "abc"], ["b c", "a b", "ab c"]),  # a + bc is none
+    ],
+)
+def test_merges_that_cannot_be_scores(texts, merges, folder):
+    (folder / "tokenizer.json").write_text(json.dumps(byte_fallback(texts, merges)))
     with pytest.raises(Unsupported, match="cannot be written as scores"):
-        read_vocabulary(folder, {"vocab_size": 700})
+        read_vocabulary(folder, END)
+
+
+def test_byte_fallback_needs_its_bytes(folder):
+    content = byte_fallback(["a"], [])
+    del content["model"]["vocab"]["<0x41>"]
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(Unsupported, match="bytes") as caught:
+        read_vocabulary(folder, END)
+    assert "<0x41>" in caught.value.why
 
 
 def test_runs_of_spaces_share_a_score(folder):
     """As in Llama's own tokenizer.json, where the merges of the runs are interleaved."""
     runs = ["▁" * n for n in range(1, 5)]
-    model = {
-        "vocab": {text: i for i, text in enumerate([*runs, "a", "▁a"])},
-        "byte_fallback": True,
-        "merges": ["▁ a", "▁ ▁", "▁▁ ▁▁", "▁▁ ▁", "▁ ▁▁", "▁▁▁ ▁", "▁ ▁▁▁"],
-    }
-    (folder / "tokenizer.json").write_text(json.dumps({"model": model}))
-    scores = read_vocabulary(folder, {"vocab_size": 700}).tokens.scores
+    merges = ["▁ a", "▁ ▁", "▁▁ ▁▁", "▁▁ ▁", "▁ ▁▁", "▁▁▁ ▁", "▁ ▁▁▁"]
+    content = byte_fallback([*runs, "a", "▁a"], merges)
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    scores = read_vocabulary(folder, END).tokens.scores[256:]
     assert scores[2] == scores[3] < scores[1] < scores[5] == 0
-
-
-PREPEND = {"type": "Prepend", "prepend": "▁"}
-METASPACE = {"type": "Metaspace", "replacement": "▁", "split": False}
-
-
-@pytest.mark.parametrize(
-    ("parts", "settings", "prefix", "noted"),
-    [
-        ({"normalizer": PREPEND}, {}, True, False),
-        ({"normalizer": PREPEND}, {"add_prefix_space": None}, True, False),
-        ({"normalizer": PREPEND}, {"add_prefix_space": False}, False, False),
-        ({"pre_tokenizer": {**METASPACE, "prepend_scheme": "first"}}, {}, True, True),
-        ({"pre_tokenizer": {**METASPACE, "prepend_scheme": "never"}}, {}, False, False),
-        ({}, {}, False, False),
-    ],
-)
-def test_leading_space_of_byte_fallback_tokenizers(parts, settings, prefix, noted, folder):
-    model = {"vocab": {"a": 0, "b": 1, "ab": 2}, "byte_fallback": True, "merges": ["a b"]}
-    (folder / "tokenizer.json").write_text(json.dumps({"model": model, **parts}))
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    vocabulary = read_vocabulary(folder, {"vocab_size": 700})
-    assert vocabulary.add["add_space_prefix"] is prefix
-    assert bool(vocabulary.notes()) is noted
 
 
 def test_types_padding_and_merges(folder):
     train("smollm", folder)
     path = folder / "tokenizer.json"
     tokenizer = json.loads(path.read_text())
+    vocab = tokenizer["model"]["vocab"]
+    n = len(vocab)
+    vocab.update({"a ": n, " b": n + 1, "a  b": n + 2, f"[PAD{n + 7}]": n + 3})
+    tokenizer["model"]["merges"][:0] = [["a ", " b"]]
     tokenizer["added_tokens"] += [
-        {"id": 690, "content": "<tool>", "special": False, "normalized": False},
-        {"id": 691, "content": "<|looks|>", "special": False, "normalized": False},
-        {"id": 692, "content": "▁▁", "special": False, "normalized": False},
+        {"id": n + 4 + i, "content": text, "special": False, "normalized": False}
+        for i, text in enumerate(("<tool>", "<|looks|>", "▁▁"))
     ]
-    tokenizer["model"]["merges"][:2] = [["a ", " b"], "c d"]
-    tokenizer["model"]["vocab"] = {k: v for k, v in tokenizer["model"]["vocab"].items() if v < 650}
     path.write_text(json.dumps(tokenizer))
-    tokens = read_vocabulary(folder, {"vocab_size": 700}).tokens
-    assert len(tokens.texts) == len(tokens.types) == 700
-    assert (tokens.texts[690], tokens.types[690]) == ("<tool>", 4)
-    assert (tokens.texts[691], tokens.types[691]) == ("<|looks|>", 3)
-    assert (tokens.texts[692], tokens.types[692]) == ("  ", 4)
-    assert (tokens.texts[660], tokens.types[660]) == ("[PAD660]", 5)
+    tokens = read_vocabulary(folder, {"vocab_size": 720}).tokens
+    assert len(tokens.texts) == len(tokens.types) == 720
+    pads = [f"[[PAD{n + 7}]]", f"[PAD{n + 8}]"]
+    assert tokens.texts[n + 4 : n + 9] == ["<tool>", "<|looks|>", "▁▁", *pads]
+    assert tokens.types[n + 3 : n + 9] == [1, 4, 3, 4, 5, 5]
     assert (tokens.texts[1], tokens.types[1]) == ("<|im_start|>", 3)
     assert tokens.types[10] == 1
-    assert tokens.merges[:2] == ["aĠ Ġb", "c d"]
-
-
-def test_special_ids_by_text_then_by_number(folder):
-    train("smollm", folder)
-    config = {"vocab_size": 700, "pad_token_id": 5, "eos_token_id": [7, 8], "bos_token_id": 9}
-    (folder / "generation_config.json").write_text('{"eos_token_id": [2, 0, 9999]}')
-    vocabulary = read_vocabulary(folder, config)
-    assert vocabulary.ids == {"bos": 1, "eos": 2, "pad": 5}
-    assert vocabulary.end_ids == (2, 0)
-    (folder / "tokenizer_config.json").write_text('{"eos_token": {"content": "<|endoftext|>"}}')
-    vocabulary = read_vocabulary(folder, config)
-    assert vocabulary.ids == {"bos": 9, "eos": 0, "pad": 5, "eot": 2}
-    keys = {pair.key: pair.value for pair in vocabulary.pairs()}
-    assert keys["tokenizer.ggml.eot_token_id"] == 2
-    assert keys["tokenizer.ggml.eos_token_ids"] == (2, 0)
+    assert tokens.merges[0] == "aĠ Ġb"
+    assert tokens.merges[1] == " ".join(tokenizer["model"]["merges"][1])
 
 
 BOS = {"SpecialToken": {"id": "<|im_start|>", "type_id": 0}}
@@ -293,40 +265,14 @@ EOS = {"SpecialToken": {"id": "<|im_end|>", "type_id": 0}}
 TEXT = {"Sequence": {"id": "A", "type_id": 0}}
 
 
-@pytest.mark.parametrize(
-    ("single", "settings", "bos", "eos"),
-    [
-        ([TEXT], {}, False, False),
-        ([BOS, TEXT], {}, True, False),
-        ([BOS, TEXT, EOS], {}, True, True),
-        ([TEXT], {"add_bos_token": True}, True, False),
-        ([BOS, TEXT], {"add_bos_token": False, "add_eos_token": True}, False, True),
-    ],
-)
-def test_what_is_added_automatically(single, settings, bos, eos, folder):
-    train("smollm", folder)
-    path = folder / "tokenizer.json"
-    post = {"type": "TemplateProcessing", "single": single, "pair": [], "special_tokens": {}}
-    byte_level = {"type": "ByteLevel"}
-    path.write_text(
-        json.dumps(
-            json.loads(path.read_text())
-            | {"post_processor": {"type": "Sequence", "processors": [byte_level, post]}}
-        )
-    )
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    add = read_vocabulary(folder, {"vocab_size": 700}).add
-    assert (add["add_bos_token"], add["add_eos_token"]) == (bos, eos)
-    assert read_vocabulary(folder, {"vocab_size": 49152}).add["add_bos_token"] is False
-
-
 def test_pre_tokenizer_names_follow_the_structure(tmp_path):
     for name in FAMILIES:
         train(name, tmp_path)
         tokenizer = json.loads((tmp_path / "tokenizer.json").read_text())
-        assert recognise(tokenizer) == name
+        assert recognise(parse_tokenizer_json(tokenizer)).name == name
         tokenizer["post_processor"] = {"type": "TemplateProcessing", "single": [BOS, TEXT]}
-        assert recognise(tokenizer) == name  # a hash of ids would not know it any more
+        found = recognise(parse_tokenizer_json(tokenizer))
+        assert found.name == name  # a hash of ids would not know it any more
 
 
 def test_rewritten_smollm_is_still_smollm(tmp_path):
@@ -334,7 +280,7 @@ def test_rewritten_smollm_is_still_smollm(tmp_path):
     train("smollm", tmp_path)
     tokenizer = json.loads((tmp_path / "tokenizer.json").read_text())
     tokenizer["pre_tokenizer"] = tokenizer["pre_tokenizer"]["pretokenizers"][1]
-    assert recognise(tokenizer) == "smollm"
+    assert recognise(parse_tokenizer_json(tokenizer)).name == "smollm"
 
 
 def test_unknown_pre_tokenizer_needs_a_name(folder):
@@ -346,6 +292,18 @@ def test_unknown_pre_tokenizer_needs_a_name(folder):
         read_vocabulary(folder, {"vocab_size": 700})
     assert "--pre" in caught.value.fix
     assert read_vocabulary(folder, {"vocab_size": 700}, pre="qwen2").tokens.pre == "qwen2"
+    with pytest.raises(ConvertError, match="quen2") as caught:
+        read_vocabulary(folder, {"vocab_size": 700}, pre="quen2")
+    assert "--pre qwen2" in caught.value.fix
+
+
+@pytest.mark.oracle
+def test_llama_cpp_loads_every_name(folder, tmp_path):
+    """Each name that --pre takes is one that the runtime of the tests knows."""
+    train("smollm", folder)
+    for name in PRE_NAMES:
+        vocabulary = read_vocabulary(folder, {"vocab_size": 700}, pre=name)
+        assert runtime(vocabulary, tmp_path / "m.gguf").tokenize("a")
 
 
 @pytest.mark.parametrize(
@@ -361,22 +319,31 @@ def test_near_misses_are_not_recognised(change, folder):
     train("gpt-2", folder)
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     with pytest.raises(Unsupported, match="pre-tokenizer"):
-        recognise(tokenizer | change)
+        recognise(parse_tokenizer_json(tokenizer | change))
 
 
-def test_template_of_tokenizer_config_wins(folder):
+def test_chat_templates(folder):
+    settings = folder / "tokenizer_config.json"
+    (folder / "chat_template.jinja").unlink()
+    named = [{"name": "rag", "template": "r"}, {"name": "default", "template": "d"}]
+    settings.write_text(json.dumps({"chat_template": named, "eos_token": "<|im_end|>"}))
+    assert read_chat_templates(folder) == {"rag": "r", "default": "d"}
+    keys = {pair.key: pair.value for pair in read_vocabulary(folder, END).pairs()}
+    assert keys["tokenizer.chat_template"] == "d"
+    assert keys["tokenizer.chat_template.rag"] == "r"
+    assert keys["tokenizer.chat_templates"] == ["rag"]
+    only = read_vocabulary(folder, END, chat_template="mine")
+    assert (only.chat_template, only.named_templates) == ("mine", {})
     (folder / "chat_template.jinja").write_text("file")
     assert read_chat_template(folder) == "file"
-    (folder / "tokenizer_config.json").write_text('{"chat_template": "config"}')
-    assert read_chat_template(folder) == "config"
-    named = [{"name": "rag", "template": "r"}, {"name": "default", "template": "d"}]
-    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": named}))
-    assert read_chat_template(folder) == "d"
 
 
 def test_folders_without_a_usable_tokenizer(folder):
     (folder / "tokenizer.json").unlink()
     with pytest.raises(ConvertError, match="no tokenizer"):
+        read_vocabulary(folder, {"vocab_size": 700})
+    (folder / "tekken.json").write_text("{}")
+    with pytest.raises(ConvertError, match=r"tekken\.json alone"):
         read_vocabulary(folder, {"vocab_size": 700})
     (folder / "tokenizer.json").write_text('{"model": {"type": "Unigram", "vocab": []}}')
     with pytest.raises(ConvertError, match="not BPE"):
