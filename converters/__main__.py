@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 from converters.adapter_file import write_adapter
-from converters.check import check_adapter, check_gguf
+from converters.check import check_gguf
 from converters.errors import ConvertError
+from converters.fit import check_adapter
 from converters.model_file import write_model
 from converters.reader import read_gguf
 from converters.written import Written

@@ -8,8 +8,7 @@ the ratio is multiplied into B, so that the effect is exact and plain adapters k
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -17,20 +16,22 @@ from gguf.constants import GGMLQuantizationType
 
 from converters import archs, metadata
 from converters.archs import Architecture
-from converters.check import require_fit, stored_weights
+from converters.fit import require_fit, stored_weights
 from converters.hf_folder import Config, read_config
 from converters.lora import LoraPair
 from converters.names import gguf_name, name_map
-from converters.peft_adapter import Adapter, StoredPair, read_adapter
+from converters.peft_adapter import Adapter, read_adapter, require_finite
 from converters.quants.layout import encode
 from converters.quants.mix import tensor_type
-from converters.quants.types import ADAPTER_TYPES, file_type
+from converters.quants.types import ADAPTER_TYPES, FileType, file_type
+from converters.safetensors_file import StoredRows
+from converters.trained import plain
 from converters.transforms import F32
 from converters.writer import Bytes, Progress, Tensor, write
 from converters.written import Written
 
 
-def write_adapter(
+def write_adapter(  # noqa: PLR0913 - one option per thing a caller may decide
     adapter: Path,
     base: Path,
     out: Path,
@@ -39,14 +40,22 @@ def write_adapter(
     name: str = "",
     lineage: Mapping[str, str] = {},
     progress: Progress | None = None,
+    text_only: bool = False,
 ) -> Written:
-    """Write `out` as a LoRA GGUF of type F32, F16 or BF16. base: a folder with config.json."""
+    """Write `out` as a LoRA GGUF of type F32, F16, BF16 or Q8_0.
+
+    base: a folder with config.json; its weights are read only where the adapter cannot be judged
+    without them (PiSSA, OLoRA, tensors saved whole). text_only leaves out vision and audio parts.
+    Raises NeedsMerge where only a model file can say what was trained.
+    """
     wanted = file_type(outtype, ADAPTER_TYPES)
     config = read_config(base)
     arch = archs.find(config)
-    read = read_adapter(adapter)
-    require_fit(read, arch, config, stored_weights(base))
-    tensors = list(_Pairs(arch, config, read).tensors(wanted.name))
+    read = read_adapter(adapter, text_only=text_only)
+    weights = stored_weights(base)
+    require_fit(read, arch, config, weights)
+    require_finite(read)
+    tensors = list(_Pairs(arch, config, read, weights).tensors(wanted.name))
     keys = [
         *metadata.general(arch.NAME, "adapter", name),
         metadata.string("adapter.type", "lora"),
@@ -55,22 +64,41 @@ def write_adapter(
         *metadata.closing(wanted.id),
     ]
     digest, size = write(out, keys, tensors, progress)
-    return Written(out, digest, size, len(tensors), wanted.name, arch.NAME)
+    notes = (*read.notes, *_notes(read, tensors, wanted))
+    return Written(out, digest, size, len(tensors), wanted.name, arch.NAME, notes)
 
 
-@dataclass(frozen=True)
+def _notes(read: Adapter, tensors: list[Tensor], wanted: FileType) -> Iterator[str]:
+    starts = sorted({pair.start for pair in read.pairs.values() if pair.start})
+    if starts:
+        yield f"{', '.join(starts)} start: written as plain LoRA of twice the rank"
+    fallen = [t for t in tensors if t.type != wanted.tensor]
+    if fallen:
+        yield (
+            f"{len(fallen)} of {len(tensors)} tensors are {fallen[0].type.name} and not "
+            f"{wanted.name}: their rows ({fallen[0].shape[-1]} in {fallen[0].name}) are no "
+            "multiple of 32"
+        )
+
+
 class _Pairs:
     """The adapter's pairs, seen as GGUF tensors."""
 
-    arch: Architecture
-    config: Config
-    adapter: Adapter
+    def __init__(
+        self,
+        arch: Architecture,
+        config: Config,
+        adapter: Adapter,
+        weights: Mapping[str, StoredRows],
+    ) -> None:
+        self.arch, self.config, self.adapter, self.weights = arch, config, adapter, weights
+        self._loaded = lru_cache(maxsize=1)(self._load)  # a and b are written one after the other
 
     def tensors(self, outtype: str) -> Iterator[Tensor]:
         """Two tensors per pair."""
         names = name_map(self.arch.NAME, self.config["num_hidden_layers"])
         for module, stored in self.adapter.pairs.items():
-            for part in self._parts(stored):
+            for part in self.arch.transform_lora(self.config, stored.outline()):
                 name = gguf_name(names, part.name + ".weight")
                 assert name is not None, part.name  # it is in the family's shapes
                 factors = _file_factors(part, embedding=stored.embedding)
@@ -83,18 +111,19 @@ class _Pairs:
                         partial(self._encoded, module, part.name, suffix, kind),
                     )
 
-    def _parts(self, stored: StoredPair) -> list[LoraPair]:
-        """What becomes of one pair: the family's transform, then the file's scale."""
-        parts = self.arch.transform_lora(self.config, stored.load())
+    def _load(self, module: str) -> list[LoraPair]:
+        """What becomes of one pair: the plain form, the family's transform, the file's scale."""
+        stored = self.adapter.pairs[module]
+        pair = plain(stored, lambda: self.weights[module + ".weight"])
+        parts = self.arch.transform_lora(self.config, pair)
         return [part.fold(file_scale(self.adapter.alpha, part.rank)) for part in parts]
 
     def _encoded(
         self, module: str, part_name: str, suffix: str, kind: GGMLQuantizationType
     ) -> Iterator[Bytes]:
-        """Loads the pair again, so that memory holds one pair and not the adapter."""
-        stored = self.adapter.pairs[module]
-        part = next(part for part in self._parts(stored) if part.name == part_name)
-        a, b = _file_factors(part, embedding=stored.embedding)
+        """Loads the pair when its turn comes, so that memory holds one pair and not the adapter."""
+        part = next(part for part in self._loaded(module) if part.name == part_name)
+        a, b = _file_factors(part, embedding=self.adapter.pairs[module].embedding)
         yield encode(np.ascontiguousarray(a if suffix == ".lora_a" else b), kind, module + suffix)
 
 

@@ -16,15 +16,17 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from converters import archs, metadata
 from converters.archs import Architecture
-from converters.check import require_fit, require_whole
+from converters.check import require_whole
 from converters.hf_folder import Config, read_config
-from converters.merge import MergedRows
 from converters.names import gguf_name, name_map
-from converters.peft_adapter import StoredPair, read_adapter
+from converters.peft_adapter import NO_ADAPTER, read_adapter, require_finite
 from converters.quants.layout import encoded_chunks
 from converters.quants.mix import tensor_type
 from converters.quants.types import FileType, file_type
 from converters.safetensors_file import StoredRows, open_folder
+from converters.trained import Trained, trained_model
+from converters.trained_vocab import NOTE as TOKENIZER_NOTE
+from converters.trained_vocab import tokenizer_folder
 from converters.transforms import ArrayRows, Rows
 from converters.vocab import read_vocabulary
 from converters.writer import Bytes, Progress, Tensor, write
@@ -42,19 +44,26 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
     pre: str | None = None,
     lineage: Mapping[str, str] = {},
     progress: Progress | None = None,
+    text_only: bool = False,
 ) -> Written:
     """Write `out` as a model GGUF of type F32, F16, BF16 or Q8_0.
 
-    adapter: PEFT folder to merge. chat_template and pre replace what the folder says. lineage
-    becomes `ft2ollama.<key>` metadata. progress(done, total) counts bytes of the output file.
+    adapter: PEFT folder to merge; text_only leaves out its vision and audio parts. chat_template
+    and pre replace what the folder says. lineage becomes `ft2ollama.<key>` metadata.
+    progress(done, total) counts bytes of the output file.
     """
     wanted = file_type(outtype)
     config = read_config(base)
     arch = archs.find(config)
     weights = open_folder(base)
-    source = _Source(arch, config, weights, _fitting_pairs(adapter, arch, config, weights))
-    vocabulary = read_vocabulary(base, config, pre=pre, chat_template=chat_template)
-    tensors = list(source.tensors(wanted.name))
+    require_whole(arch, config, weights)
+    trained = _trained(adapter, arch, config, weights, text_only=text_only)
+    config = trained.config
+    folder = tokenizer_folder(adapter, base, trained.vocabulary)
+    vocabulary = read_vocabulary(
+        base, config, pre=pre, chat_template=chat_template, tokenizer_folder=folder
+    )
+    tensors = list(_Source(arch, config, trained.weights).tensors(wanted.name))
     keys = [
         *metadata.general(arch.NAME, "model", name),
         metadata.string("general.size_label", metadata.size_label(_parameters(tensors))),
@@ -64,36 +73,42 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
         *metadata.closing(wanted.id),
     ]
     digest, size = write(out, keys, tensors, progress)
-    notes = (*arch.notes(config), *vocabulary.notes(), *fallback_notes(tensors, wanted))
+    notes = (
+        *trained.notes,
+        *([TOKENIZER_NOTE] if folder != base else []),
+        *arch.notes(config),
+        *vocabulary.notes(),
+        *fallback_notes(tensors, wanted),
+    )
     return Written(out, digest, size, len(tensors), wanted.name, arch.NAME, notes)
 
 
-def _fitting_pairs(
+def _trained(
     adapter: Path | None,
     arch: Architecture,
     config: Config,
     weights: Mapping[str, StoredRows],
-) -> dict[str, StoredPair]:
-    if adapter is None:
-        return {}
-    read = read_adapter(adapter)
-    require_fit(read, arch, config, weights)
-    return read.pairs
+    *,
+    text_only: bool,
+) -> Trained:
+    read = read_adapter(adapter, text_only=text_only) if adapter else NO_ADAPTER
+    trained = trained_model(read, arch, config, weights)
+    require_finite(read)
+    return trained
 
 
 @dataclass(frozen=True)
 class _Source:
-    """The base's weights with the adapter's pairs, seen as GGUF tensors."""
+    """The trained weights, seen as GGUF tensors."""
 
     arch: Architecture
     config: Config
-    weights: Mapping[str, StoredRows]
-    pairs: Mapping[str, StoredPair]
+    weights: Mapping[str, Rows]
 
     def tensors(self, outtype: str) -> Iterator[Tensor]:
         """Every tensor of the output file."""
         names = name_map(self.arch.NAME, self.config["num_hidden_layers"])
-        for hf_name in require_whole(self.arch, self.config, self.weights):
+        for hf_name in self.weights:
             for part, rows in self._parts(hf_name).items():
                 name = gguf_name(names, part)
                 assert name is not None, part  # the family's shapes list only mapped names
@@ -106,11 +121,7 @@ class _Source:
             )
 
     def _parts(self, hf_name: str) -> dict[str, Rows]:
-        rows: Rows = self.weights[hf_name]
-        pair = self.pairs.get(hf_name.removesuffix(".weight"))
-        if pair is not None and hf_name.endswith(".weight"):
-            rows = MergedRows(rows, pair.load)
-        return dict(self.arch.transform(self.config, hf_name, rows))
+        return dict(self.arch.transform(self.config, hf_name, self.weights[hf_name]))
 
     def _encoded(self, hf_name: str, part: str, kind: GGMLQuantizationType) -> Iterator[Bytes]:
         """Builds the rows anew, so that a loaded pair lives only while its tensor is written."""

@@ -76,6 +76,11 @@ def chunks(rows: Rows) -> Iterator[F32]:
         yield rows.read(start, min(n_rows, start + step))
 
 
+def equal_rows(one: Rows, other: Rows) -> bool:
+    """Whether two tensors hold the same numbers; read chunk by chunk."""
+    return one.shape == other.shape and all(map(np.array_equal, chunks(one), chunks(other)))
+
+
 def rope_row_order(n_head: int, head_dim: int) -> Index:
     """Where each row of a llama-family q or k projection comes from: [n_head * head_dim].
 

@@ -69,9 +69,19 @@ class Vocabulary:
 
 
 def read_vocabulary(
-    base: Path, config: Config, *, pre: str | None = None, chat_template: str | None = None
+    base: Path,
+    config: Config,
+    *,
+    pre: str | None = None,
+    chat_template: str | None = None,
+    tokenizer_folder: Path | None = None,
 ) -> Vocabulary:
-    """The tokenizer of a model folder; `pre` and `chat_template` replace what the folder says."""
+    """The tokenizer of a model folder; `pre` and `chat_template` replace what the folder says.
+
+    tokenizer_folder: where the tokenizer's own files are, if not in `base`.
+    """
+    generation = read_optional_json(base / "generation_config.json")
+    base = tokenizer_folder or base
     settings = read_optional_json(base / "tokenizer_config.json")
     size = int(config["vocab_size"])
     tokenizer: Config = {}
@@ -88,7 +98,6 @@ def read_vocabulary(
             f"neither tokenizer.json nor tokenizer.model in {base}",
             "save it beside the weights: tokenizer.save_pretrained(folder)",
         )
-    generation = read_optional_json(base / "generation_config.json")
     template = chat_template if chat_template is not None else read_chat_template(base, settings)
     return Vocabulary(
         tokens,

@@ -30,7 +30,7 @@ FILE_TYPES = {
         FileType("Q8_0", GGMLQuantizationType.Q8_0, LlamaFileType.MOSTLY_Q8_0),
     )
 }
-ADAPTER_TYPES = ("F32", "F16", "BF16")  # a Q8_0 row would need a rank divisible by 32
+ADAPTER_TYPES = ("F16", "F32", "BF16", "Q8_0")
 
 
 def file_type(name: str, allowed: tuple[str, ...] = tuple(FILE_TYPES)) -> FileType:

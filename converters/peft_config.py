@@ -1,0 +1,197 @@
+"""adapter_config.json: what its settings do to a weight, and which of them nothing here can honour.
+
+In: the parsed file. Out: rank, scale and start of each module, and one line per setting that is
+refused. A setting we do not know is refused by name when it is set: a converter that ignores one
+writes a model that loads and is silently wrong. What a setting leaves in the weights file (DoRA
+magnitudes, biases, whole modules) is judged there and not by the setting.
+Sources: peft/tuners/lora/config.py and layer.py (`update_layer`, `*_init`), tuners/adalora/.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from converters.errors import ConvertError
+from converters.hf_folder import Config
+
+REBUILT_INITS = ("pissa", "olora")  # deterministic in the base weight: residual.py repeats them
+KINDS = ("LORA", "ADALORA")
+_CHANGED_INITS = ("corda", "loftq", "lora_ga", "pissa_niter")
+_ADALORA_RANKNUM_EPSILON = 1e-5
+
+
+def _unrepeatable(value: object) -> bool:
+    return isinstance(value, str) and value.lower().startswith(_CHANGED_INITS)
+
+
+_REFUSED: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("fan_in_fan_out", bool, "the base would have to store its weights transposed (Conv1D)"),
+    (
+        "init_lora_weights",
+        _unrepeatable,
+        "this initialisation changed the base weights in a way that cannot be repeated from the "
+        "base alone; save the adapter with path_initial_model_for_weight_conversion to get plain "
+        "LoRA",
+    ),
+    ("use_qalora", bool, "QALoRA pools the inputs of A"),
+    ("use_bdlora", bool, "block-diagonal LoRA is not mapped"),
+    ("kasa_config", bool, "KaSA changes the base weights"),
+    ("arrow_config", bool, "an Arrow router picks among several adapters at run time"),
+    ("monteclora_config", bool, "MonteCLoRA samples its weights"),
+    (
+        "alora_invocation_tokens",
+        bool,
+        "aLoRA is active only after its invocation tokens; merged or applied by a runtime that "
+        "does not look for them it would change every token",
+    ),
+)
+
+_KNOWN = frozenset(key for key, _, _ in _REFUSED) | frozenset(
+    [
+        "alpha_pattern",
+        "auto_mapping",
+        "base_model_name_or_path",
+        "bias",
+        "corda_config",
+        "ensure_weight_tying",
+        "eva_config",
+        "exclude_modules",
+        "inference_mode",
+        "init_lora_weights",
+        "layer_replication",
+        "layers_pattern",
+        "layers_to_transform",
+        "loftq_config",
+        "lora_alpha",
+        "lora_bias",
+        "lora_dropout",
+        "lora_dtype",
+        "lora_ga_config",
+        "lorap_emb_lr",
+        "lorap_lr_ratio",
+        "megatron_config",
+        "megatron_core",
+        "modules_to_save",
+        "peft_type",
+        "peft_version",
+        "qalora_group_size",
+        "r",
+        "rank_pattern",
+        "revision",
+        "runtime_config",
+        "target_modules",
+        "target_parameters",
+        "task_type",
+        "trainable_token_indices",
+        "use_dora",
+        "use_rslora",
+        "velora_config",
+    ]
+)
+_KNOWN_ADALORA = frozenset(  # the training schedule of AdaLoRA: no effect on the finished pairs
+    [
+        "beta1",
+        "beta2",
+        "deltaT",
+        "init_r",
+        "orth_reg_weight",
+        "target_r",
+        "tfinal",
+        "tinit",
+        "total_step",
+    ]
+)
+
+
+def kind_of(config: Config) -> str:
+    """LORA, ADALORA, ...: upper case, LORA where the file does not say."""
+    return str(config.get("peft_type") or "LORA").upper()
+
+
+def require_numbers(config: Config) -> None:
+    """ConvertError unless rank and alpha are numbers."""
+    if not _is_number(config.get("r", 8)) or not _is_number(config.get("lora_alpha", 8)):
+        raise ConvertError(
+            "adapter_config.json has no usable rank and alpha",
+            "",
+            f"r={config.get('r')!r}, lora_alpha={config.get('lora_alpha')!r}",
+        )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def config_problems(config: Config) -> Iterator[str]:
+    """One line per setting that neither an adapter file nor a merged model can honour."""
+    kind = kind_of(config)
+    if kind not in KINDS:
+        yield (
+            f"peft_type={config['peft_type']}: known are LORA and ADALORA; "
+            "let peft merge it (model.merge_and_unload()) and convert the merged model"
+        )
+        return
+    for key, refused, reason in _REFUSED:
+        value = config.get(key)
+        if refused(value):
+            yield f"{key}={short(value)}: {reason}"
+    if config.get("use_dora") and config.get("lora_bias"):
+        yield "use_dora with lora_bias: the bias takes part in the norm of the weight"
+    known = _KNOWN | _KNOWN_ADALORA if kind == "ADALORA" else _KNOWN
+    for key, value in config.items():
+        if value and key not in known:
+            yield f"{key}={short(value)}: not a setting this version knows the effect of"
+
+
+def short(value: object) -> str:
+    """A value for a message, cut to 60 characters."""
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def start_of(config: Config) -> str:
+    """ "pissa" or "olora" if the pairs began as a part of the base weight, else ""."""
+    value = config.get("init_lora_weights")
+    name = value.lower() if isinstance(value, str) else ""
+    return name if name in REBUILT_INITS else ""
+
+
+def rank_and_scale(module: str, config: Config) -> tuple[int, float]:
+    """Rank and scale PEFT gives a module: r, and alpha / r or alpha / sqrt(r)."""
+    rank = int(_by_pattern(config.get("rank_pattern"), module, config.get("r", 8)))
+    alpha = float(_by_pattern(config.get("alpha_pattern"), module, config.get("lora_alpha", 8)))
+    if rank < 1:
+        raise ConvertError("adapter_config.json has a rank below 1", module, f"rank {rank}")
+    return rank, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def adalora_scale(rank: int, config: Config) -> float:
+    """Scale of an AdaLoRA module that kept `rank` directions: adalora/layer.py, SVDLinear."""
+    alpha = float(config.get("lora_alpha", 8))
+    return (alpha if alpha > 0 else float(rank)) / (rank + _ADALORA_RANKNUM_EPSILON)
+
+
+def token_indices(config: Config, module: str) -> list[int]:
+    """Rows of `module` that trainable_token_indices lists; a bare list is for the embedding."""
+    found = config.get("trainable_token_indices") or []
+    if isinstance(found, Mapping):
+        names = [name for name in found if module == name or module.endswith("." + name)]
+        found = found[names[0]] if names else []
+    return [int(index) for index in found]
+
+
+def _by_pattern(patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:
+    """The first pattern that matches the end of the name, at a dot: peft.utils.get_pattern_key."""
+    for pattern, value in (patterns or {}).items():
+        try:
+            found = re.match(rf"(.*\.)?({pattern})$", module)
+        except re.error as error:
+            raise ConvertError(
+                "adapter_config.json has a pattern that is no regular expression", "", str(error)
+            ) from error
+        if found:
+            return value
+    return default

@@ -1,0 +1,281 @@
+"""Everything PEFT can save: a LoRA GGUF that is right, or a refusal and a merged model that is.
+
+Each row is made by peft itself on a tiny model with random trained values. The reference is peft's
+own unmerged forward of the saved folder (float32), because that is what was trained: on tied models
+`merge_and_unload` writes the update of one end into the weight that both ends share. The judge is
+llama.cpp on F32 files: the largest difference of the 30 likeliest next tokens' log-probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import PROMPTS, quiet
+
+import converters
+from converters.errors import NeedsMerge
+
+TOLERANCE = 1e-5
+TIED = {"tie_word_embeddings": True}
+BIASED = {"attention_bias": True, "mlp_bias": True}
+QV = {"target_modules": ["q_proj", "v_proj"]}
+# peft takes these residuals in float32: 1e-6 off the exact ones, ours 1e-8 (test_residual.py)
+FLOAT32_START = 5e-5
+
+
+@dataclass(frozen=True)
+class Row:
+    """base: config overrides. config: LoraConfig arguments. beside: "" if an adapter file can say
+    it, else what the refusal must name. new_tokens: rows the training added to the embedding."""
+
+    config: dict[str, Any] = field(default_factory=dict)
+    base: dict[str, Any] = field(default_factory=dict)
+    beside: str = ""
+    new_tokens: int = 0
+    save: dict[str, Any] = field(default_factory=dict)
+    kind: str = "LoraConfig"
+    note: str = ""
+    bound: float = TOLERANCE
+
+
+EXACT = {
+    "plain": Row(),
+    "plain, tied": Row(base=TIED),
+    "plain, biased base": Row(base=BIASED),
+    "rslora": Row({"use_rslora": True}),
+    "rank_pattern": Row({"rank_pattern": {"q_proj": 8, r"layers\.1\.mlp\.down_proj": 2}}),
+    "alpha_pattern": Row({"alpha_pattern": {"k_proj": 32, r"layers\.0\.self_attn\.q_proj": 5}}),
+    "rslora and both patterns": Row(
+        {"use_rslora": True, "rank_pattern": {"v_proj": 8}, "alpha_pattern": {"up_proj": 3}}
+    ),
+    "layers_to_transform": Row(QV | {"layers_to_transform": [1]}),
+    "lm_head": Row({"target_modules": ["lm_head", "q_proj"]}),
+    "embed_tokens": Row({"target_modules": ["embed_tokens", "v_proj"]}),
+    "target_parameters on a linear": Row(
+        {"target_modules": ["k_proj"], "target_parameters": ["self_attn.q_proj.weight"]}
+    ),
+    "bias=all where there are none": Row(QV | {"bias": "all"}),
+    "pissa": Row(QV | {"init_lora_weights": "pissa"}, note="twice the rank", bound=FLOAT32_START),
+    "pissa, rslora": Row({"init_lora_weights": "pissa", "use_rslora": True}, bound=FLOAT32_START),
+    "olora": Row({"init_lora_weights": "olora"}, note="twice the rank"),
+    "olora, rslora, ranks": Row(
+        {"init_lora_weights": "olora", "use_rslora": True, "rank_pattern": {"k_proj": 9}}
+    ),
+    "adalora": Row(
+        {"init_r": 4, "target_r": 2, "total_step": 9, "target_modules": ["q_proj", "up_proj"]},
+        kind="AdaLoraConfig",
+    ),
+}
+MERGED = {
+    "dora": Row({"use_dora": True}, beside="DoRA"),
+    "dora, rslora, patterns, biased base": Row(
+        {"use_dora": True, "use_rslora": True, "rank_pattern": {"v_proj": 8}},
+        base=BIASED,
+        beside="DoRA",
+    ),
+    "dora on both ends": Row(
+        {"use_dora": True, "target_modules": ["embed_tokens", "lm_head", "k_proj"]}, beside="DoRA"
+    ),
+    "dora and pissa": Row(
+        QV | {"use_dora": True, "init_lora_weights": "pissa"}, beside="DoRA", bound=FLOAT32_START
+    ),
+    "lora_bias": Row(QV | {"lora_bias": True}, base=BIASED, beside="bias on B"),
+    "lora_bias where the base has none": Row(
+        {"lora_bias": True, "target_modules": ["k_proj", "up_proj"]},
+        beside="bias on B",
+        note="gives the model biases",
+    ),
+    "bias=all": Row(QV | {"bias": "all"}, base=BIASED, beside="trained biases"),
+    "bias=lora_only": Row(QV | {"bias": "lora_only"}, base=BIASED, beside="trained biases"),
+    "norms": Row(
+        QV | {"modules_to_save": ["norm", "input_layernorm", "post_attention_layernorm"]},
+        beside="norm weights that were trained whole",
+    ),
+    "whole mlp": Row(QV | {"modules_to_save": ["mlp"]}, beside="saved whole"),
+    "whole lm_head": Row(QV | {"modules_to_save": ["lm_head"]}, beside="saved whole"),
+    "whole embed_tokens": Row(QV | {"modules_to_save": ["embed_tokens"]}, beside="saved whole"),
+    "whole embed_tokens, tied": Row(
+        QV | {"modules_to_save": ["embed_tokens"]},
+        base=TIED,
+        beside="saved whole",
+        note="holds both",
+    ),
+    "whole both, tied": Row(
+        QV | {"modules_to_save": ["embed_tokens", "lm_head"]}, base=TIED, beside="saved whole"
+    ),
+    "whole both, kept tied": Row(
+        QV | {"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True},
+        base=TIED,
+        beside="saved whole",
+    ),
+    "new tokens, both ends whole": Row(
+        QV | {"modules_to_save": ["embed_tokens", "lm_head"]},
+        new_tokens=8,
+        beside=r"resized from \[320, 64\] to \[328, 64\]",
+        note="vocabulary resized from 320 to 328",
+    ),
+    "new tokens, embedding whole, tied": Row(
+        QV | {"modules_to_save": ["embed_tokens"]}, base=TIED, new_tokens=8, beside="resized"
+    ),
+    "new tokens, untrained": Row(QV, new_tokens=8, beside="resized", note="adapter folder's"),
+    "new tokens, untrained, tied": Row(QV, base=TIED, new_tokens=8, beside="resized"),
+    "new tokens, trained rows, tied": Row(
+        QV | {"trainable_token_indices": [320, 327]}, base=TIED, new_tokens=8, beside="resized"
+    ),
+    "new tokens, pairs on both ends": Row(
+        {"target_modules": ["embed_tokens", "lm_head"]}, new_tokens=8, beside="resized"
+    ),
+    "token rows": Row(QV | {"trainable_token_indices": [5, 200, 11]}, beside="token rows"),
+    "token rows, tied": Row(
+        QV | {"trainable_token_indices": [5, 200, 11]}, base=TIED, beside="token rows"
+    ),
+    "token rows of both ends, tied": Row(
+        QV | {"trainable_token_indices": {"embed_tokens": [5, 200], "lm_head": [3]}},
+        base=TIED,
+        beside="token rows",
+        note="holds both",
+    ),
+    "lm_head, tied": Row(
+        {"target_modules": ["lm_head", "q_proj"]}, base=TIED, beside="as embedding and as output"
+    ),
+    "embed_tokens, tied": Row(
+        {"target_modules": ["embed_tokens", "q_proj"]}, base=TIED, beside="as embedding"
+    ),
+    "both ends, tied": Row(
+        {"target_modules": ["embed_tokens", "lm_head"]}, base=TIED, beside="as embedding"
+    ),
+    "both ends, kept tied": Row(
+        {"target_modules": ["embed_tokens", "q_proj"], "ensure_weight_tying": True},
+        base=TIED,
+        beside="as embedding",
+    ),
+    "layer_replication": Row(
+        QV | {"layer_replication": [[0, 2], [0, 1], [1, 2]]},
+        beside="more layers",
+        note="4 layers out of 2",
+    ),
+}
+
+
+@pytest.fixture(scope="session")
+def tune(
+    make_base: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Row], tuple[Path, Path]]:
+    """tune(row) -> base folder, adapter folder with random trained values."""
+
+    def make(row: Row) -> tuple[Path, Path]:
+        import peft
+        import torch
+
+        base, folder = make_base(**row.base), tmp_path_factory.mktemp("adapter")
+        settings = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"} | row.config
+        with quiet():
+            torch.manual_seed(1)
+            config = getattr(peft, row.kind)(**settings)
+            tuned = peft.get_peft_model(_resized(base, row.new_tokens), config)
+            with torch.no_grad():
+                for name, weight in tuned.named_parameters():
+                    if weight.requires_grad:
+                        _shake(name, weight)
+            tuned.save_pretrained(folder, **row.save)
+            if row.new_tokens:
+                _save_tokenizer(base, folder, row.new_tokens)
+        return base, folder
+
+    return make
+
+
+def _shake(name: str, weight: Any) -> None:
+    """A trained value: far from its start, and of a size its kind may have."""
+    import torch
+
+    if weight.ndim == 1 and ("norm" in name or "magnitude" in name):
+        weight.mul_(torch.empty_like(weight).uniform_(0.6, 1.4))
+    elif "tokens_delta" in name or "modules_to_save" in name:
+        weight.add_(torch.randn_like(weight) * 0.1)
+    else:
+        weight.normal_(0, 0.1)
+
+
+def _resized(base: Path, new_tokens: int) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model: Any = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    if new_tokens:
+        model.resize_token_embeddings(model.config.vocab_size + new_tokens, mean_resizing=False)
+    return model
+
+
+def _save_tokenizer(base: Path, folder: Path, new_tokens: int) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.add_tokens([f"<new{i}>" for i in range(new_tokens)], special_tokens=True)
+    tokenizer.save_pretrained(folder)
+
+
+def _prompts(row: Row) -> list[list[int]]:
+    return [*PROMPTS, [5, 327, 11, 320]] if row.new_tokens else [*PROMPTS]
+
+
+def _expected(base: Path, adapter: Path | None, row: Row) -> np.ndarray:
+    """Log-probabilities of peft on the saved folder: [prompts, vocabulary]."""
+    import peft
+    import torch
+
+    with quiet(), torch.no_grad():
+        model = _resized(base, row.new_tokens)
+        if adapter:
+            model = peft.PeftModel.from_pretrained(model, adapter)
+        model.eval()
+        rows = [model(torch.tensor([ids])).logits[0, -1] for ids in _prompts(row)]
+        return torch.stack(rows).double().log_softmax(-1).numpy()
+
+
+def _largest_difference(ours: np.ndarray, expected: np.ndarray) -> float:
+    likeliest = np.argsort(expected, axis=1)[:, -30:]
+    return float(np.abs(np.take_along_axis(ours - expected, likeliest, 1)).max())
+
+
+def _runtime(judge: Any, row: Row, n_vocab: int, model: Path, adapter: Path | None) -> np.ndarray:
+    runtime = judge.runtime(model, adapter)
+    return np.stack([runtime.logprobs(ids, n_vocab) for ids in _prompts(row)])
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("kind", EXACT | MERGED)
+def test_row(kind, tune, judge, tmp_path, record_property):
+    row = (EXACT | MERGED)[kind]
+    base, adapter = tune(row)
+    expected = _expected(base, adapter, row)
+    without = _expected(base, None, Row())
+    assert _largest_difference(without, expected[: len(without), : without.shape[1]]) > 0.05
+    n_vocab = expected.shape[1]
+
+    if row.beside:
+        with pytest.raises(NeedsMerge, match=row.beside) as caught:
+            converters.write_adapter(adapter, base, tmp_path / "a" / "a.gguf")
+        assert "python -m converters model" in caught.value.fix
+        assert not (tmp_path / "a").exists()
+    else:
+        converters.write_model(base, tmp_path / "base.gguf", outtype="F32")
+        written = converters.write_adapter(adapter, base, tmp_path / "a.gguf", outtype="F32")
+        converters.check_gguf(tmp_path / "a.gguf")
+        assert row.note in " ".join(written.notes)
+        ours = _runtime(judge, row, n_vocab, tmp_path / "base.gguf", tmp_path / "a.gguf")
+        record_property("adapter", _largest_difference(ours, expected))
+        assert _largest_difference(ours, expected) <= row.bound
+
+    converters.check_adapter(adapter, base, merged=True)
+    written = converters.write_model(base, tmp_path / "m.gguf", adapter=adapter, outtype="F32")
+    converters.check_gguf(tmp_path / "m.gguf")
+    assert row.note in " ".join(written.notes) or not row.beside
+    ours = _runtime(judge, row, n_vocab, tmp_path / "m.gguf", None)
+    record_property("model", _largest_difference(ours, expected))
+    assert _largest_difference(ours, expected) <= row.bound
