@@ -16,15 +16,15 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from converters import archs, metadata
 from converters.archs import Architecture
-from converters.check import require_fit, require_whole
+from converters.check import read_fitting, require_whole
 from converters.hf_folder import Config, read_config
+from converters.lora import PairSource
 from converters.merge import MergedRows
 from converters.names import gguf_name, name_map
-from converters.peft_adapter import StoredPair, read_adapter
 from converters.quants.layout import encoded_chunks
 from converters.quants.mix import tensor_type
 from converters.quants.types import FileType, file_type
-from converters.safetensors_file import StoredRows, open_folder
+from converters.safetensors_file import open_folder
 from converters.transforms import ArrayRows, Rows
 from converters.vocab import read_vocabulary
 from converters.writer import Bytes, Progress, Tensor, write
@@ -51,7 +51,7 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
     wanted = file_type(outtype)
     config = read_config(base)
     arch = archs.find(config)
-    weights = open_folder(base)
+    weights = arch.gather(config, open_folder(base))
     source = _Source(arch, config, weights, _fitting_pairs(adapter, arch, config, weights))
     vocabulary = read_vocabulary(base, config, pre=pre, chat_template=chat_template)
     tensors = list(source.tensors(wanted.name))
@@ -72,13 +72,9 @@ def _fitting_pairs(
     adapter: Path | None,
     arch: Architecture,
     config: Config,
-    weights: Mapping[str, StoredRows],
-) -> dict[str, StoredPair]:
-    if adapter is None:
-        return {}
-    read = read_adapter(adapter)
-    require_fit(read, arch, config, weights)
-    return read.pairs
+    weights: Mapping[str, Rows],
+) -> Mapping[str, PairSource]:
+    return {} if adapter is None else read_fitting(adapter, arch, config, weights).pairs
 
 
 @dataclass(frozen=True)
@@ -87,8 +83,8 @@ class _Source:
 
     arch: Architecture
     config: Config
-    weights: Mapping[str, StoredRows]
-    pairs: Mapping[str, StoredPair]
+    weights: Mapping[str, Rows]
+    pairs: Mapping[str, PairSource]
 
     def tensors(self, outtype: str) -> Iterator[Tensor]:
         """Every tensor of the output file."""
