@@ -8,6 +8,7 @@ the ratio is multiplied into B, so that the effect is exact and plain adapters k
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -17,16 +18,16 @@ from gguf.constants import GGMLQuantizationType
 from converters import archs, metadata
 from converters.archs import Architecture
 from converters.fit import require_fit, stored_weights
+from converters.gathered import gathered
 from converters.hf_folder import Config, read_config
-from converters.lora import LoraPair
+from converters.lora import LoraPair, PairSource
 from converters.names import gguf_name, name_map
 from converters.peft_adapter import Adapter, read_adapter, require_finite
 from converters.quants.layout import encode
 from converters.quants.mix import tensor_type
 from converters.quants.types import ADAPTER_TYPES, FileType, file_type
-from converters.safetensors_file import StoredRows
 from converters.trained import plain
-from converters.transforms import F32
+from converters.transforms import F32, Rows
 from converters.writer import Bytes, Progress, Tensor, write
 from converters.written import Written
 
@@ -51,10 +52,10 @@ def write_adapter(  # noqa: PLR0913 - one option per thing a caller may decide
     wanted = file_type(outtype, ADAPTER_TYPES)
     config = read_config(base)
     arch = archs.find(config)
-    read = read_adapter(adapter, text_only=text_only)
-    weights = stored_weights(base)
+    read = gathered(read_adapter(adapter, text_only=text_only), arch, config)
+    weights = stored_weights(base, arch, config)
     require_fit(read, arch, config, weights)
-    require_finite(read)
+    require_finite(adapter)
     tensors = list(_Pairs(arch, config, read, weights).tensors(wanted.name))
     keys = [
         *metadata.general(arch.NAME, "adapter", name),
@@ -69,9 +70,8 @@ def write_adapter(  # noqa: PLR0913 - one option per thing a caller may decide
 
 
 def _notes(read: Adapter, tensors: list[Tensor], wanted: FileType) -> Iterator[str]:
-    starts = sorted({pair.start for pair in read.pairs.values() if pair.start})
-    if starts:
-        yield f"{', '.join(starts)} start: written as plain LoRA of twice the rank"
+    if read.start:
+        yield f"{read.start} start: written as plain LoRA of twice the rank"
     fallen = [t for t in tensors if t.type != wanted.tensor]
     if fallen:
         yield (
@@ -89,7 +89,7 @@ class _Pairs:
         arch: Architecture,
         config: Config,
         adapter: Adapter,
-        weights: Mapping[str, StoredRows],
+        weights: Mapping[str, Rows],
     ) -> None:
         self.arch, self.config, self.adapter, self.weights = arch, config, adapter, weights
         self._loaded = lru_cache(maxsize=1)(self._load)  # a and b are written one after the other
@@ -98,7 +98,7 @@ class _Pairs:
         """Two tensors per pair."""
         names = name_map(self.arch.NAME, self.config["num_hidden_layers"])
         for module, stored in self.adapter.pairs.items():
-            for part in self.arch.transform_lora(self.config, stored.outline()):
+            for part in self.arch.transform_lora(self.config, self._outline(module, stored)):
                 name = gguf_name(names, part.name + ".weight")
                 assert name is not None, part.name  # it is in the family's shapes
                 factors = _file_factors(part, embedding=stored.embedding)
@@ -111,11 +111,25 @@ class _Pairs:
                         partial(self._encoded, module, part.name, suffix, kind),
                     )
 
+    def _outline(self, module: str, stored: PairSource) -> LoraPair:
+        """Zeros in the shapes that `_load` will give; reads nothing."""
+        *stack, n_out, n_in = stored.weight_shape
+        rank = stored.rank * (2 if self._start(stored) else 1)
+        zero = np.zeros((), np.float32)
+        a, b = (
+            np.broadcast_to(zero, (*stack, rank, n_in)),
+            np.broadcast_to(zero, (*stack, n_out, rank)),
+        )
+        return LoraPair(module, a, b, 1.0)
+
+    def _start(self, stored: PairSource) -> str:
+        return "" if stored.embedding else self.adapter.start
+
     def _load(self, module: str) -> list[LoraPair]:
         """What becomes of one pair: the plain form, the family's transform, the file's scale."""
         stored = self.adapter.pairs[module]
-        pair = plain(stored, lambda: self.weights[module + ".weight"])
-        parts = self.arch.transform_lora(self.config, pair)
+        pair = plain(stored, self._start(stored), lambda: self.weights[module + ".weight"])
+        parts = self.arch.transform_lora(self.config, replace(pair, name=module))
         return [part.fold(file_scale(self.adapter.alpha, part.rank)) for part in parts]
 
     def _encoded(

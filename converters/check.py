@@ -11,20 +11,17 @@ from pathlib import Path
 
 from converters import archs
 from converters.archs import Architecture
-from converters.errors import ConvertError, Unsupported
+from converters.errors import ConvertError
 from converters.hf_folder import Config
 from converters.names import gguf_name, name_map, nearest
 from converters.reader import GgufFile, read_gguf
-from converters.safetensors_file import StoredRows
 from converters.transforms import F32, Rows, equal_rows
 
 _OUTPUT = "lm_head"
 _EMBEDDING = "model.embed_tokens"
 
 
-def require_whole(
-    arch: Architecture, config: Config, weights: Mapping[str, StoredRows]
-) -> list[str]:
+def require_whole(arch: Architecture, config: Config, weights: Mapping[str, Rows]) -> list[str]:
     """The base's tensor names in use; raises if tensors are missing, misshaped or unknown."""
     expected = arch.shapes(config)
     lines = [f"{name}: missing" for name in expected if name not in weights]
@@ -40,7 +37,7 @@ def require_whole(
     return list(expected)
 
 
-def _tied_output_problem(output: Rows, weights: Mapping[str, StoredRows]) -> list[str]:
+def _tied_output_problem(output: Rows, weights: Mapping[str, Rows]) -> list[str]:
     """A saved copy of a tied output layer is redundant; a different one contradicts the config."""
     embedding = weights.get(_EMBEDDING + ".weight")
     if embedding is not None and equal_rows(output, embedding):
@@ -102,14 +99,7 @@ def _adapter_lines(file: GgufFile) -> Iterator[str]:
 
 def architecture_of(file: GgufFile) -> Architecture:
     """The family module of a GGUF file."""
-    name = str(file.values.get("general.architecture"))
-    if name not in archs.BY_GGUF_NAME:
-        raise Unsupported(
-            f"GGUF architecture {name!r} is not supported",
-            "",
-            f"supported: {', '.join(sorted(archs.BY_GGUF_NAME))}",
-        )
-    return archs.BY_GGUF_NAME[name]
+    return archs.of_gguf(file.values)
 
 
 def config_of(file: GgufFile, extra: Mapping[str, F32]) -> Config:
@@ -124,7 +114,7 @@ def config_of(file: GgufFile, extra: Mapping[str, F32]) -> Config:
         raise ConvertError(f"{file.path.name} has no such tensor", "token_embd.weight")
     config["vocab_size"] = embedding.shape[0]
     config["tie_word_embeddings"] = "output.weight" not in file.tensors
-    config["attention_bias"] = "blk.0.attn_q.bias" in file.tensors
+    config["attention_bias"] = config["qkv_bias"] = "blk.0.attn_q.bias" in file.tensors
     config["mlp_bias"] = "blk.0.ffn_up.bias" in file.tensors
     return config
 

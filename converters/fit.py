@@ -15,15 +15,16 @@ from converters import archs
 from converters.archs import Architecture
 from converters.check import require_whole
 from converters.errors import NeedsMerge
+from converters.gathered import gathered
 from converters.hf_folder import Config, read_config
+from converters.lora import PairSource
 from converters.peft_adapter import (
     Adapter,
-    StoredPair,
     grouped,
     read_adapter,
     require_finite,
 )
-from converters.safetensors_file import StoredRows, has_weights, open_folder
+from converters.safetensors_file import has_weights, open_folder
 from converters.trained import (
     EMBEDDING,
     OUTPUT,
@@ -34,7 +35,7 @@ from converters.trained import (
     trained_model,
     unknown_module,
 )
-from converters.transforms import equal_rows
+from converters.transforms import Rows, equal_rows
 
 
 def check_adapter(
@@ -46,23 +47,23 @@ def check_adapter(
     """
     config = read_config(base)
     arch = archs.find(config)
-    read = read_adapter(adapter, text_only=text_only)
+    read = gathered(read_adapter(adapter, text_only=text_only), arch, config)
     if merged:
-        weights = open_folder(base)
+        weights = arch.gather(config, open_folder(base))
         require_whole(arch, config, weights)
         trained_model(read, arch, config, weights)
     else:
-        require_fit(read, arch, config, stored_weights(base))
-    require_finite(read)
+        require_fit(read, arch, config, stored_weights(base, arch, config))
+    require_finite(adapter)
 
 
-def stored_weights(base: Path) -> dict[str, StoredRows]:
-    """The base's weights, or nothing if the folder holds only a config."""
-    return open_folder(base) if has_weights(base) else {}
+def stored_weights(base: Path, arch: Architecture, config: Config) -> dict[str, Rows]:
+    """The base's canonical weights, or nothing if the folder holds only a config."""
+    return arch.gather(config, open_folder(base)) if has_weights(base) else {}
 
 
 def require_fit(
-    adapter: Adapter, arch: Architecture, config: Config, weights: Mapping[str, StoredRows]
+    adapter: Adapter, arch: Architecture, config: Config, weights: Mapping[str, Rows]
 ) -> None:
     """Raise unless a LoRA GGUF can say all of the adapter.
 
@@ -75,10 +76,10 @@ def require_fit(
     shapes |= {name: rows.shape for name, rows in adapter.own.items() if name in shapes}
     tied = arch.is_tied(config)
     misfits: dict[str, list[str]] = {}
-    for pair in adapter.pairs.values():
-        problem = _misfit(pair, shapes, tied=tied)
+    for module, pair in adapter.pairs.items():
+        problem = _misfit(pair, f"{module}.weight", shapes, tied=tied)
         if problem:
-            misfits.setdefault(problem, []).append(pair.name)
+            misfits.setdefault(problem, []).append(module)
     merge = list(_merge_only(adapter, weights, tied=tied))
     lines = [*adapter.problems, *merge, *grouped(misfits)]
     if adapter.problems:
@@ -94,8 +95,9 @@ def require_fit(
         )
 
 
-def _misfit(pair: StoredPair, shapes: Mapping[str, tuple[int, ...]], *, tied: bool) -> str:
-    name = pair.name + ".weight"
+def _misfit(
+    pair: PairSource, name: str, shapes: Mapping[str, tuple[int, ...]], *, tied: bool
+) -> str:
     if tied and name in (OUTPUT, EMBEDDING):
         return ""  # reported as tied already
     if name not in shapes:
@@ -109,9 +111,7 @@ def _misfit(pair: StoredPair, shapes: Mapping[str, tuple[int, ...]], *, tied: bo
     return ""
 
 
-def _merge_only(
-    adapter: Adapter, weights: Mapping[str, StoredRows], *, tied: bool
-) -> Iterator[str]:
+def _merge_only(adapter: Adapter, weights: Mapping[str, Rows], *, tied: bool) -> Iterator[str]:
     """What an adapter file has no place for."""
     if adapter.replication:
         yield "layer_replication: the trained model has more layers than the base"
@@ -121,12 +121,16 @@ def _merge_only(
                 f"{name}: the base uses one tensor as embedding and as output layer, "
                 "and the runtime would apply the pair to both or to none"
             )
-    found: dict[str, list[str]] = {}
-    for pair in adapter.pairs.values():
-        for reason in _pair_reasons(pair, weights):
-            found.setdefault(reason, []).append(pair.name)
-    for name in adapter.tokens:
-        found.setdefault("trained token rows are not a low-rank pair", []).append(name)
+    if adapter.start and not weights:
+        yield (
+            f"init_lora_weights={adapter.start} took the pairs out of the base's weights, "
+            "and the base folder has no weights to put them back"
+        )
+    found: dict[str, list[str]] = {
+        "DoRA rescales whole weight rows; a LoRA pair cannot say that": list(adapter.magnitudes),
+        "a bias on B has no place in a LoRA pair": list(adapter.biases),
+        "trained token rows are not a low-rank pair": list(adapter.tokens),
+    }
     for name, rows in (*adapter.own.items(), *adapter.trained.items()):
         reason = _whole_reason(name, rows, weights)
         if reason:
@@ -134,19 +138,7 @@ def _merge_only(
     yield from grouped(found)
 
 
-def _pair_reasons(pair: StoredPair, weights: Mapping[str, StoredRows]) -> Iterator[str]:
-    if pair.magnitude is not None:
-        yield "DoRA rescales whole weight rows; a LoRA pair cannot say that"
-    if pair.bias is not None:
-        yield "a bias on B has no place in a LoRA pair"
-    if pair.start and not weights:
-        yield (
-            f"init_lora_weights={pair.start} took the pair out of the base's weight, "
-            "and the base folder has no weights to put it back"
-        )
-
-
-def _whole_reason(name: str, rows: StoredRows, weights: Mapping[str, StoredRows]) -> str:
+def _whole_reason(name: str, rows: Rows, weights: Mapping[str, Rows]) -> str:
     """PEFT saves embeddings beside LoRA on them: harmless while they are the base's own."""
     original = weights.get(name) or (weights.get(EMBEDDING) if name == OUTPUT else None)
     if original is None and not weights and name in (EMBEDDING, OUTPUT):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from converters.errors import ConvertError
+from converters.hf_config import Config, complete
 
-Config = dict[str, Any]
+__all__ = ["Config", "read_config", "read_json", "read_optional_json"]
 
 
 def read_json(path: Path) -> Config:
@@ -30,9 +30,9 @@ def read_optional_json(path: Path) -> Config:
 
 
 def read_config(folder: Path) -> Config:
-    """config.json of a model folder."""
+    """config.json of a model folder; of a multimodal model, the settings of its text part."""
     if not folder.is_dir():
         raise ConvertError(
             "the base is not a folder", "", str(folder), "give the folder that holds config.json"
         )
-    return read_json(folder / "config.json")
+    return complete(read_json(folder / "config.json"))

@@ -17,13 +17,14 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from converters import archs, metadata
 from converters.archs import Architecture
 from converters.check import require_whole
+from converters.gathered import gathered
 from converters.hf_folder import Config, read_config
 from converters.names import gguf_name, name_map
 from converters.peft_adapter import NO_ADAPTER, read_adapter, require_finite
 from converters.quants.layout import encoded_chunks
 from converters.quants.mix import tensor_type
 from converters.quants.types import FileType, file_type
-from converters.safetensors_file import StoredRows, open_folder
+from converters.safetensors_file import open_folder
 from converters.trained import Trained, trained_model
 from converters.trained_vocab import NOTE as TOKENIZER_NOTE
 from converters.trained_vocab import tokenizer_folder
@@ -55,7 +56,7 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
     wanted = file_type(outtype)
     config = read_config(base)
     arch = archs.find(config)
-    weights = open_folder(base)
+    weights = arch.gather(config, open_folder(base))
     require_whole(arch, config, weights)
     trained = _trained(adapter, arch, config, weights, text_only=text_only)
     config = trained.config
@@ -87,13 +88,15 @@ def _trained(
     adapter: Path | None,
     arch: Architecture,
     config: Config,
-    weights: Mapping[str, StoredRows],
+    weights: Mapping[str, Rows],
     *,
     text_only: bool,
 ) -> Trained:
-    read = read_adapter(adapter, text_only=text_only) if adapter else NO_ADAPTER
+    if adapter is None:
+        return trained_model(NO_ADAPTER, arch, config, weights)
+    read = gathered(read_adapter(adapter, text_only=text_only), arch, config)
     trained = trained_model(read, arch, config, weights)
-    require_finite(read)
+    require_finite(adapter)
     return trained
 
 

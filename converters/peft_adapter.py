@@ -19,7 +19,7 @@ import numpy as np
 
 from converters.errors import ConvertError, Unsupported
 from converters.hf_folder import Config, read_json
-from converters.lora import LoraPair
+from converters.lora import LoraPair, PairSource
 from converters.peft_config import (
     KINDS,
     adalora_scale,
@@ -31,7 +31,7 @@ from converters.peft_config import (
     token_indices,
 )
 from converters.safetensors_file import StoredRows, open_file
-from converters.transforms import chunks, equal_rows
+from converters.transforms import Rows, chunks, equal_rows
 
 WEIGHTS = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -47,6 +47,7 @@ _WHOLE = re.compile(
     r"(?P<where>(?:\.token_adapter)?\.base_layer|\.original_module|\.modules_to_save(?:\.[^.]+)?)?"
     r"\.(?P<end>weight|bias)"
 )
+_FUSED = re.compile(r".+\.experts(?:\.base_layer)*")
 _OTHER_TOWERS = re.compile(
     r"(?:.+\.)?(visual|vision_tower|vision_model|vision_encoder|multi_modal_projector|mm_projector"
     r"|audio_tower|audio_model|embed_vision|embed_audio)\..+"
@@ -56,10 +57,10 @@ _MLX = re.compile(r".+\.lora_[ab]")
 
 @dataclass(frozen=True)
 class StoredPair:
-    """A pair on disk, with what goes with it. For an embedding both factors lie transposed.
+    """A pair on disk. For an embedding both factors lie transposed.
 
-    magnitude: DoRA's, [n_out] ([width] of an embedding). bias: of B, [n_out]. singular: AdaLoRA's
-    lora_E [r, 1]. start: "pissa" or "olora" if the pair began as a part of the base weight.
+    singular: AdaLoRA's lora_E [r, 1]. experts: how many lie in one pair (`target_parameters` on
+    fused experts: a [E * r, n_in], b [n_out, r * E]); 0 for a plain pair.
     """
 
     name: str
@@ -67,38 +68,40 @@ class StoredPair:
     b: StoredRows
     scale: float
     embedding: bool
-    magnitude: StoredRows | None = None
-    bias: StoredRows | None = None
     singular: StoredRows | None = None
-    start: str = ""
+    experts: int = 0
 
     @property
     def rank(self) -> int:
-        """The rank the tensors have."""
-        return self.a.shape[0] if self.a.shape else 0
+        """The rank the tensors have, of one expert."""
+        return self.a.shape[0] // max(1, self.experts)
 
     @property
-    def weight_shape(self) -> tuple[int, int]:
-        """[n_out, n_in] of the weight the pair belongs to ([vocabulary, width] of an embedding)."""
+    def weight_shape(self) -> tuple[int, ...]:
+        """[n_out, n_in] of the weight the pair belongs to ([vocabulary, width] of an embedding).
+
+        Of fused experts [E, n_out, n_in].
+        """
         if self.embedding:
             return self.a.shape[1], self.b.shape[0]
-        return self.b.shape[0], self.a.shape[1]
+        stack = (self.experts,) if self.experts else ()
+        return (*stack, self.b.shape[0], self.a.shape[1])
 
     def load(self) -> LoraPair:
-        """Read both factors: a [r, n_in], b [n_out, r], float32."""
+        """Read both factors: a [r, n_in], b [n_out, r], float32; of experts with a leading axis.
+
+        The order of fused experts is PEFT's (lora/layer.py, ParamWrapper.get_delta_factors):
+        expert after expert in A's rows, rank after rank in B's columns.
+        """
         a, b = self.a.all(), self.b.all()
         if self.embedding:
             return LoraPair(self.name, b.T, a.T, self.scale)
+        if self.experts:
+            a = a.reshape(self.experts, self.rank, -1)
+            b = b.reshape(len(b), self.rank, self.experts).transpose(2, 0, 1)
+            return LoraPair(self.name, a, b, self.scale)
         if self.singular is not None:
             a = a * self.singular.all()
-        return LoraPair(self.name, a, b, self.scale)
-
-    def outline(self) -> LoraPair:
-        """Zeros in the shapes that `load` and residual.plain_pair give; reads nothing."""
-        n_out, n_in = self.weight_shape
-        rank = self.rank * (2 if self.start else 1)
-        zero = np.zeros((), np.float32)
-        a, b = np.broadcast_to(zero, (rank, n_in)), np.broadcast_to(zero, (n_out, rank))
         return LoraPair(self.name, a, b, self.scale)
 
 
@@ -111,21 +114,33 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class Adapter:
-    """What the folder holds: pairs and tokens by module, whole tensors by tensor name.
+class Bias:
+    """The bias of B [n_out], and the scale it shares with the pair."""
 
-    trained: copies that replace a module (modules_to_save). own: parameters of the base itself,
-    saved because they changed (biases, resized embeddings) or stand beside a pair; a tied end
-    shares these and not the copies. problems: lines that no route can mend. notes: what was left
-    out because the caller said so.
+    rows: StoredRows
+    scale: float
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What the folder holds: pairs and what goes with them by module, whole tensors by name.
+
+    problems: lines that no route can mend. start: "pissa" or "olora" if the pairs began as parts
+    of the base's weights. magnitudes: DoRA's, [n_out] ([width] of an embedding). trained: copies
+    that replace a module (modules_to_save). own: parameters of the base itself, saved because
+    they changed (biases, resized embeddings) or stand beside a pair; a tied end shares these and
+    not the copies. notes: what was left out because the caller said so.
     """
 
-    pairs: dict[str, StoredPair]
+    pairs: Mapping[str, PairSource]
     alpha: float
     problems: tuple[str, ...]
-    trained: dict[str, StoredRows] = field(default_factory=dict)
-    own: dict[str, StoredRows] = field(default_factory=dict)
-    tokens: dict[str, Tokens] = field(default_factory=dict)
+    start: str = ""
+    magnitudes: Mapping[str, Rows] = field(default_factory=dict)
+    biases: Mapping[str, Bias] = field(default_factory=dict)
+    trained: Mapping[str, Rows] = field(default_factory=dict)
+    own: Mapping[str, Rows] = field(default_factory=dict)
+    tokens: Mapping[str, Tokens] = field(default_factory=dict)
     replication: tuple[tuple[int, int], ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -147,27 +162,33 @@ def read_adapter(folder: Path, *, text_only: bool = False) -> Adapter:
     found = _Found(tuple(config.get("modules_to_save") or ()))
     _sort_keys(found, open_file(folder / WEIGHTS), text_only=text_only)
     problems += [*_config_without_tensors(config, found), *grouped(found.leftovers)]
-    pairs = {}
+    pairs, magnitudes, biases = {}, {}, {}
     for module, parts in sorted(found.parts.items()):
         problem = _pair_problem(module, parts, config)
         if problem:
             problems.append(problem)
-        else:
-            pairs[module] = _pair(module, parts, config)
+            continue
+        pair = pairs[module] = _pair(module, parts, config)
+        if "lora_magnitude_vector" in parts:
+            magnitudes[module] = parts["lora_magnitude_vector"]
+        if "lora_B.bias" in parts:
+            biases[module] = Bias(parts["lora_B.bias"], pair.scale)
     tokens = {}
     for module, rows in found.tokens.items():
         tokens[module] = Tokens(tuple(token_indices(config, module)), rows)
     if not (found.parts or found.trained or found.own or tokens):
         problems.append(f"{WEIGHTS} holds no LoRA pair")
-    replication = tuple((int(a), int(b)) for a, b in config.get("layer_replication") or ())
     return Adapter(
         pairs,
         float(config.get("lora_alpha", 8)),
         tuple(problems),
+        start_of(config),
+        magnitudes,
+        biases,
         found.trained,
         found.own,
         tokens,
-        replication,
+        tuple((int(a), int(b)) for a, b in config.get("layer_replication") or ()),
         tuple(found.notes),
     )
 
@@ -224,7 +245,7 @@ def _sort_keys(found: _Found, tensors: Mapping[str, StoredRows], *, text_only: b
                 name,
             )
         else:
-            _sort_key(found, name.replace("language_model.", ""), rows)
+            _sort_key(found, name, rows)
     for part, names in left_out.items():
         found.notes.append(f"{len(names)} trained tensors of {part} are left out (--text-only)")
 
@@ -303,16 +324,16 @@ def _pair_problem(module: str, parts: Mapping[str, StoredRows], config: Config) 
     a, b = parts[kind + "A"].shape, parts[kind + "B"].shape
     if len(a) != 2 or len(b) != 2 or 0 in a or 0 in b or a[0] != b[1]:
         return f"{module}: A {list(a)} and B {list(b)} are not a low-rank pair"
-    n_out = b[0]
     for part, shape in (
-        ("lora_magnitude_vector", (n_out,)),
-        ("lora_B.bias", (n_out,)),
+        ("lora_magnitude_vector", b[:1]),
+        ("lora_B.bias", b[:1]),
         ("lora_E", (a[0], 1)),
     ):
         if part in parts and parts[part].shape != shape:
             return f"{module}: {part} is {list(parts[part].shape)}, expected {list(shape)}"
     rank, _ = rank_and_scale(module, config)
-    if kind_of(config) == "LORA" and rank != a[0]:
+    fits = a[0] % rank == 0 if _FUSED.fullmatch(module) else a[0] == rank
+    if kind_of(config) == "LORA" and not fits:
         return f"{module}: the tensors have rank {a[0]}, adapter_config.json says {rank}"
     return ""
 
@@ -321,30 +342,16 @@ def _pair(module: str, parts: Mapping[str, StoredRows], config: Config) -> Store
     embedding = "lora_embedding_A" in parts
     kind = "lora_embedding_" if embedding else "lora_"
     a, b = parts[kind + "A"], parts[kind + "B"]
-    _, scale = rank_and_scale(module, config)
+    rank, scale = rank_and_scale(module, config)
     if kind_of(config) == "ADALORA":
         scale = adalora_scale(a.shape[0], config)
-    return StoredPair(
-        module,
-        a,
-        b,
-        scale,
-        embedding,
-        magnitude=parts.get("lora_magnitude_vector"),
-        bias=parts.get("lora_B.bias"),
-        singular=parts.get("lora_E"),
-        start="" if embedding else start_of(config),
-    )
+    experts = a.shape[0] // rank if _FUSED.fullmatch(module) else 0
+    return StoredPair(module, a, b, scale, embedding, parts.get("lora_E"), experts)
 
 
-def require_finite(adapter: Adapter) -> None:
+def require_finite(folder: Path) -> None:
     """ConvertError if a tensor of the adapter holds NaN or infinity; reads all of them once."""
-    stored = [*adapter.trained.values(), *adapter.own.values()]
-    stored += [tokens.rows for tokens in adapter.tokens.values()]
-    for pair in adapter.pairs.values():
-        parts = (pair.a, pair.b, pair.magnitude, pair.bias, pair.singular)
-        stored += [part for part in parts if part is not None]
-    lines = [rows.name for rows in stored if not _finite(rows)]
+    lines = [rows.name for rows in open_file(folder / WEIGHTS).values() if not _finite(rows)]
     if lines:
         raise ConvertError(
             "the adapter holds NaN or infinity",

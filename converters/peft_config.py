@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from converters.errors import ConvertError
+from converters.errors import ConvertError, Unsupported
 from converters.hf_folder import Config
 
 REBUILT_INITS = ("pissa", "olora")  # deterministic in the base weight: residual.py repeats them
@@ -160,7 +160,31 @@ def start_of(config: Config) -> str:
 
 
 def rank_and_scale(module: str, config: Config) -> tuple[int, float]:
-    """Rank and scale PEFT gives a module: r, and alpha / r or alpha / sqrt(r)."""
+    """Rank and scale PEFT gives a module: r, and alpha / r or alpha / sqrt(r).
+
+    The patterns are matched with the name of the parameter where one was targeted. Of fused
+    experts the file does not say which parameter is meant, so they must all have the same.
+    """
+    found = {_rank_and_scale(name, config) for name in _pattern_names(module, config)}
+    if len(found) > 1:
+        raise Unsupported(
+            "rank_pattern or alpha_pattern tell the parameters of one module apart",
+            module,
+            "the file does not say which of its pairs belongs to which parameter",
+        )
+    return found.pop()
+
+
+def _pattern_names(module: str, config: Config) -> list[str]:
+    """Names PEFT matches patterns with: tuners_utils.py `_inject_parameters`, `current_key`."""
+    while module.endswith(".base_layer"):
+        module = module.removesuffix(".base_layer")
+    targets = [str(target).rpartition(".") for target in config.get("target_parameters") or []]
+    names = [f"{module}.{name}" for where, _, name in targets if f".{module}".endswith(f".{where}")]
+    return names or [module]
+
+
+def _rank_and_scale(module: str, config: Config) -> tuple[int, float]:
     rank = int(_by_pattern(config.get("rank_pattern"), module, config.get("r", 8)))
     alpha = float(_by_pattern(config.get("alpha_pattern"), module, config.get("lora_alpha", 8)))
     if rank < 1:

@@ -19,7 +19,7 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
 from converters.errors import ConvertError
 from converters.metadata import KV
 from converters.quants.layout import decode
-from converters.transforms import F32
+from converters.transforms import F32, n_rows, row_shape
 from converters.writer import ALIGNMENT, MAGIC, SCALARS
 
 Bytes = npt.NDArray[np.uint8]
@@ -55,12 +55,12 @@ class StoredRows:
 
     def read(self, start: int, stop: int) -> F32:
         """Rows start..stop, dequantized."""
-        per_row = self.info.n_bytes // max(1, self.shape[0])
+        per_row = self.info.n_bytes // max(1, n_rows(self.shape))
         with self.path.open("rb") as file:
             raw = np.fromfile(
                 file, np.uint8, (stop - start) * per_row, offset=self.info.offset + start * per_row
             )
-        return decode(raw, self.info.type).reshape(stop - start, *self.shape[1:])
+        return decode(raw, self.info.type).reshape(stop - start, *row_shape(self.shape))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.errors import ConvertError, Unsupported
-from converters.transforms import F32
+from converters.transforms import F32, n_rows, row_shape
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -39,14 +39,14 @@ class StoredRows:
     offset: int
 
     def read(self, start: int, stop: int) -> F32:
-        """Rows start..stop as float32: [stop - start, ...]."""
-        width = math.prod(self.shape[1:])
-        raw = self._raw(start * width, (stop - start) * width)
-        return _to_float32(raw, self.dtype).reshape(-1, *self.shape[1:])
+        """Rows start..stop as float32; a row is one vector along the last axis."""
+        row = row_shape(self.shape)
+        raw = self._raw(start * math.prod(row), (stop - start) * math.prod(row))
+        return _to_float32(raw, self.dtype).reshape(-1, *row)
 
     def all(self) -> F32:
         """The whole tensor as float32; for small tensors (adapters, norms)."""
-        return self.read(0, self.shape[0]) if self.shape else self.read(0, 1)
+        return self.read(0, n_rows(self.shape)).reshape(self.shape or (1,))
 
     def _raw(self, first: int, count: int) -> npt.NDArray[np.uint8]:
         size = _item_size(self)

@@ -19,24 +19,27 @@ from converters.archs import Architecture
 from converters.dora import DoraRows
 from converters.errors import DoesNotFit, Unsupported
 from converters.hf_folder import Config
-from converters.lora import LoraPair
+from converters.lora import LoraPair, PairSource
 from converters.merge import AddedRows, MergedRows, ReplacedRows
 from converters.names import nearest
 from converters.peft_adapter import (
     Adapter,
-    StoredPair,
+    Bias,
     Tokens,
     grouped,
     numberless,
 )
 from converters.residual import plain_pair
-from converters.safetensors_file import StoredRows
 from converters.transforms import ArrayRows, Rows, equal_rows
 
 EMBEDDING = "model.embed_tokens.weight"
 OUTPUT = "lm_head.weight"
 MakeRows = Callable[[], Rows]
-_BIAS_SETTINGS = ("attention_bias", "mlp_bias")  # transformers' names for biases on the linears
+_BIAS_SETTINGS = (
+    "attention_bias",
+    "mlp_bias",
+    "qkv_bias",
+)  # transformers' names for biases on the linears
 _ONE_PER_LAYER = ("layer_types", "no_rope_layers")
 
 
@@ -70,9 +73,9 @@ class Trained:
 
 
 def trained_model(
-    adapter: Adapter, arch: Architecture, config: Config, base: Mapping[str, StoredRows]
+    adapter: Adapter, arch: Architecture, config: Config, base: Mapping[str, Rows]
 ) -> Trained:
-    """Apply the adapter to the base's weights (whole: check.require_whole has passed).
+    """Apply a gathered adapter to the base's canonical, whole weights (check.require_whole).
 
     Raises Unsupported for what no GGUF of this family can hold, DoesNotFit for another base.
     """
@@ -83,8 +86,8 @@ def trained_model(
         build.rows[OUTPUT] = build.rows[EMBEDDING]
     build.put_whole(tied=tied)
     build.put_tokens(tied=tied)
-    for pair in adapter.pairs.values():
-        build.put_pair(pair)
+    for module, pair in adapter.pairs.items():
+        build.put_pair(module, pair)
     if tied:
         build.settle_output()
     vocabulary = build.settle_vocabulary()
@@ -101,12 +104,12 @@ class _Build:
         adapter: Adapter,
         arch: Architecture,
         config: Config,
-        base: Mapping[str, StoredRows],
+        base: Mapping[str, Rows],
     ) -> None:
         self.adapter, self.arch, self.base = adapter, arch, base
         self.config = dict(config)
         self.rows: dict[str, MakeRows] = {
-            name: partial(_stored, base[name]) for name in arch.shapes(config)
+            name: partial(_itself, base[name]) for name in arch.shapes(config)
         }
         self.unsupported = list(adapter.problems)
         self.misfits: dict[str, list[str]] = {}
@@ -153,7 +156,7 @@ class _Build:
             if stored.shape != shape and not same:
                 self.misfit(f"saved as {list(stored.shape)}, the base has {list(shape)}", name)
             else:
-                self.rows[name] = partial(_stored, stored)
+                self.rows[name] = partial(_itself, stored)
 
     def put_tokens(self, *, tied: bool) -> None:
         """trainable_token_indices: rows replaced; a tied output layer follows the embedding."""
@@ -171,18 +174,20 @@ class _Build:
             else:
                 self.rows[name] = partial(_replaced, self.rows[name], tokens)
 
-    def put_pair(self, pair: StoredPair) -> None:
+    def put_pair(self, module: str, pair: PairSource) -> None:
         """A low-rank update, with DoRA's magnitudes and the bias of B where there are any."""
-        name = f"{pair.name}.weight"
+        name = f"{module}.weight"
         problem = self._pair_misfit(pair, name)
         if problem:
-            self.misfit(problem, pair.name)
+            self.misfit(problem, module)
             return
-        self.rows[name] = partial(_merged, self.rows[name], pair)
-        if pair.bias is not None:
-            self._put_bias(pair, pair.bias)
+        start = "" if pair.embedding else self.adapter.start
+        magnitude = self.adapter.magnitudes.get(module)
+        self.rows[name] = partial(_merged, self.rows[name], pair, start, magnitude)
+        if module in self.adapter.biases:
+            self._put_bias(module, self.adapter.biases[module])
 
-    def _pair_misfit(self, pair: StoredPair, name: str) -> str:
+    def _pair_misfit(self, pair: PairSource, name: str) -> str:
         if name not in self.rows:
             return self._unknown(name)
         shape = self.rows[name]().shape
@@ -192,16 +197,15 @@ class _Build:
             return "embedding factors on a module that is no embedding, or the reverse"
         return ""
 
-    def _put_bias(self, pair: StoredPair, bias: StoredRows) -> None:
+    def _put_bias(self, module: str, bias: Bias) -> None:
         """lora_bias. A family with optional biases gets them switched on, zero elsewhere."""
-        name = f"{pair.name}.bias"
+        name = f"{module}.bias"
         if name not in self.rows:
             widened = self.config | dict.fromkeys(_BIAS_SETTINGS, True)
             if name not in self.arch.shapes(widened):
-                self.misfit_bias(pair.name)
+                self.misfit_bias(module)
                 return
-        old = self.rows.get(name)
-        self.rows[name] = partial(_added, old, bias, pair.scale)
+        self.rows[name] = partial(_added, self.rows.get(name), bias)
 
     def misfit_bias(self, module: str) -> None:
         """A bias the runtime has no place for."""
@@ -327,7 +331,7 @@ def _tokens_problem(tokens: Tokens, shape: tuple[int, ...]) -> str:
     return ""
 
 
-def _stored(rows: StoredRows) -> Rows:
+def _itself(rows: Rows) -> Rows:
     return rows
 
 
@@ -335,17 +339,15 @@ def _replaced(source: MakeRows, tokens: Tokens) -> Rows:
     return ReplacedRows(source(), np.array(tokens.indices, np.intp), tokens.rows)
 
 
-def _added(source: MakeRows | None, bias: StoredRows, scale: float) -> Rows:
-    return AddedRows(source() if source else None, bias, scale)
+def _added(source: MakeRows | None, bias: Bias) -> Rows:
+    return AddedRows(source() if source else None, bias.rows, bias.scale)
 
 
-def _merged(source: MakeRows, pair: StoredPair) -> Rows:
-    rows: Rows = MergedRows(source(), partial(plain, pair, source))
-    if pair.magnitude is None:
-        return rows
-    return DoraRows(rows, pair.magnitude, pair.embedding)
+def _merged(source: MakeRows, pair: PairSource, start: str, magnitude: Rows | None) -> Rows:
+    rows: Rows = MergedRows(source(), partial(plain, pair, start, source))
+    return rows if magnitude is None else DoraRows(rows, magnitude, pair.embedding)
 
 
-def plain(pair: StoredPair, base: MakeRows) -> LoraPair:
+def plain(pair: PairSource, start: str, base: MakeRows) -> LoraPair:
     """The pair as an update of the untouched base weight."""
-    return plain_pair(pair.load(), pair.start, base()) if pair.start else pair.load()
+    return plain_pair(pair.load(), start, base()) if start else pair.load()
