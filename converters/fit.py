@@ -80,6 +80,9 @@ def require_fit(
         problem = _misfit(pair, f"{module}.weight", shapes, tied=tied)
         if problem:
             misfits.setdefault(problem, []).append(module)
+    for name in (*adapter.own, *adapter.trained):
+        if name not in shapes and not (tied and name == OUTPUT):
+            misfits.setdefault(unknown_module(name, shapes), []).append(name)
     merge = list(_merge_only(adapter, weights, tied=tied))
     lines = [*adapter.problems, *merge, *grouped(misfits)]
     if adapter.problems:

@@ -13,6 +13,7 @@ from converters.archs import Architecture
 from converters.hf_folder import Config
 from converters.lora import PairSource
 from converters.peft_adapter import Adapter, StoredPair
+from converters.peft_config import strip_base_layer
 from converters.transforms import Rows
 
 
@@ -66,9 +67,7 @@ def _named_parameters(
     out: dict[str, PairSource] = {}
     for name, pair in pairs.items():
         if isinstance(pair, StoredPair) and pair.experts:
-            module = name
-            while module.endswith(".base_layer"):
-                module = module.removesuffix(".base_layer")
+            module = strip_base_layer(name)
             down = f"{module}.down_proj"
             is_down = shapes.get(f"{down}.weight") == pair.weight_shape
             name = down if is_down else f"{module}.gate_up_proj"

@@ -28,6 +28,7 @@ from converters.peft_config import (
     rank_and_scale,
     require_numbers,
     start_of,
+    strip_base_layer,
     token_indices,
 )
 from converters.safetensors_file import StoredRows, open_file
@@ -311,6 +312,11 @@ def _config_without_tensors(config: Config, found: _Found) -> Iterator[str]:
     for module in config.get("modules_to_save") or []:
         if not any(f".{module}." in name for name in names):
             yield f"modules_to_save lists {module}, and the file does not hold it"
+    modules = [f".{strip_base_layer(name)}." for name in found.parts]
+    for target in config.get("target_parameters") or []:
+        where = str(target).rpartition(".")[0]
+        if not any(name.endswith(f".{where}.") for name in modules):
+            yield f"target_parameters lists {target}, and the file has no pair on it"
     if config.get("trainable_token_indices") and not found.tokens:
         yield "trainable_token_indices is set, and the file has no token rows"
 

@@ -175,10 +175,16 @@ def rank_and_scale(module: str, config: Config) -> tuple[int, float]:
     return found.pop()
 
 
-def _pattern_names(module: str, config: Config) -> list[str]:
-    """Names PEFT matches patterns with: tuners_utils.py `_inject_parameters`, `current_key`."""
+def strip_base_layer(module: str) -> str:
+    """The module itself; PEFT appends .base_layer for each wrapper around it but the last."""
     while module.endswith(".base_layer"):
         module = module.removesuffix(".base_layer")
+    return module
+
+
+def _pattern_names(module: str, config: Config) -> list[str]:
+    """Names PEFT matches patterns with: tuners_utils.py `_inject_parameters`, `current_key`."""
+    module = strip_base_layer(module)
     targets = [str(target).rpartition(".") for target in config.get("target_parameters") or []]
     names = [f"{module}.{name}" for where, _, name in targets if f".{module}".endswith(f".{where}")]
     return names or [module]
