@@ -14,7 +14,7 @@ from converters.archs import Architecture
 from converters.errors import ConvertError
 from converters.hf_folder import Config
 from converters.names import gguf_name, name_map, nearest
-from converters.reader import GgufFile, read_gguf
+from converters.reader import GgufFile, TensorInfo, read_gguf
 from converters.transforms import F32, Rows, equal_rows
 
 _OUTPUT = "lm_head"
@@ -93,8 +93,14 @@ def _adapter_lines(file: GgufFile) -> Iterator[str]:
             yield f"{name}: not a LoRA tensor"
         elif partner is None:
             yield f"{name}: {other} is missing"
-        elif part == "lora_a" and base != "token_embd.weight" and info.shape[0] != partner.shape[1]:
+        elif part == "lora_a" and base != "token_embd.weight" and not _multiply(info, partner):
             yield f"{base}: A {list(info.shape)} and B {list(partner.shape)} do not multiply"
+
+
+def _multiply(a: TensorInfo, b: TensorInfo) -> bool:
+    """a: [r, n_in], b: [n_out, r], both with a leading axis for stacked experts."""
+    same_stack = len(a.shape) > 1 and a.shape[:-2] == b.shape[:-2]
+    return same_stack and a.shape[-2] == b.shape[-1]
 
 
 def architecture_of(file: GgufFile) -> Architecture:

@@ -36,7 +36,7 @@ DEFAULTS: Mapping[str, Config] = {
     "glm4": {"head_dim": 128, "attention_bias": True, "rms_norm_eps": 1.5625e-07},
     "ministral3": {"head_dim": 128, "num_key_value_heads": 8, "rms_norm_eps": 1e-5},
     "mistral": {"num_key_value_heads": 8},
-    "mixtral": {"num_key_value_heads": 8, "num_local_experts": 8, "num_experts_per_tok": 2},
+    "mixtral": {"num_key_value_heads": 8, "num_experts": 8, "num_experts_per_tok": 2},
     "phi3": {"rms_norm_eps": 1e-5, "original_max_position_embeddings": 4096},
     "qwen2_moe": {
         "num_experts": 60,
@@ -77,5 +77,7 @@ def complete(config: Mapping[str, Any]) -> Config:
     if "architectures" in config:
         flat["architectures"] = config["architectures"]
     flat.pop("text_config", None)
+    if "num_local_experts" in flat:  # transformers 5 saves num_experts under Mixtral's name
+        flat.setdefault("num_experts", flat["num_local_experts"])
     kind = flat.get("model_type")
     return {**DEFAULTS.get(kind if isinstance(kind, str) else "", {}), **flat}

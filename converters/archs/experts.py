@@ -31,25 +31,24 @@ _Any = TypeVar("_Any")
 class Experts(Decoder):
     """A decoder whose feed-forward part is a router and its experts."""
 
-    COUNT: ClassVar[str] = "num_experts"
     INNER: ClassVar[str] = "moe_intermediate_size"
 
     def required(self) -> tuple[str, ...]:
         """Also the numbers of experts."""
-        return (*super().required(), self.COUNT, self.INNER, "num_experts_per_tok")
+        return (*super().required(), "num_experts", self.INNER, "num_experts_per_tok")
 
     def fields(self) -> tuple[Field, ...]:
         """expert_count and expert_used_count stand before the head's length."""
         plain = super().fields()
         counts = (
-            Field("expert_count", self.COUNT),
+            Field("expert_count", "num_experts"),
             Field("expert_used_count", "num_experts_per_tok"),
         )
         return (*plain[:8], *counts, *plain[8:])
 
     def mlp(self, config: Config) -> dict[str, Shape]:
         """The router and three stacks."""
-        n, inner, width = config[self.COUNT], config[self.INNER], config["hidden_size"]
+        n, inner, width = config["num_experts"], config[self.INNER], config["hidden_size"]
         return {
             "mlp.gate": (n, width),
             "mlp.experts.gate_proj": (n, inner, width),
@@ -79,7 +78,7 @@ class Experts(Decoder):
                 out[name] = rows
         for module, parts in stacks.items():
             shapes = {rows.shape for rows in parts.values()}
-            if sorted(parts) == list(range(config[self.COUNT])) and len(shapes) == 1:
+            if sorted(parts) == list(range(config["num_experts"])) and len(shapes) == 1:
                 out[module + ".weight"] = StackedRows(_in_order(parts))
             else:
                 where, _, projection = module.rpartition(".")
@@ -94,7 +93,7 @@ class Experts(Decoder):
         stacks: dict[str, dict[int, PairSource]] = {}
         for name, pair in super().gather_pairs(config, pairs).items():
             one, fused = _single(name), _FUSED.fullmatch(name)
-            if one and one[1] < config[self.COUNT]:
+            if one and one[1] < config["num_experts"]:
                 stacks.setdefault(one[0], {})[one[1]] = pair
             elif fused and len(pair.weight_shape) == 3:
                 half = pair.weight_shape[1] // 2
@@ -104,7 +103,7 @@ class Experts(Decoder):
             else:
                 out[name] = pair
         for module, parts in stacks.items():
-            out[module] = StackedPair(module, parts, config[self.COUNT])
+            out[module] = StackedPair(module, parts, config["num_experts"])
         return out
 
     def undo(self, config: Config, name: str, rows: Rows) -> Rows:

@@ -15,7 +15,6 @@ class Mixtral(Experts, Llama):
 
     HF_CLASS = "MixtralForCausalLM"
     MODEL_TYPE = "mixtral"
-    COUNT = "num_local_experts"
     INNER = "intermediate_size"
 
     def biased(self, config: Config) -> tuple[str, ...]:

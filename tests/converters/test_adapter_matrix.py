@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import PROMPTS, quiet
+from conftest import PROMPTS
 
 import converters
 from converters.errors import NeedsMerge
 
+PROMPTS = ([5], [11, 200, 3, 77, 150, 42, 99], [i * 37 % 300 for i in range(40)])
 TOLERANCE = 1e-5
 TIED = {"tie_word_embeddings": True}
 BIASED = {"attention_bias": True, "mlp_bias": True}
@@ -164,7 +165,7 @@ MERGED = {
 
 @pytest.fixture(scope="session")
 def tune(
-    make_base: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+    make_base: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory, judge: Any
 ) -> Callable[[Row], tuple[Path, Path]]:
     """tune(row) -> base folder, adapter folder with random trained values."""
 
@@ -174,7 +175,7 @@ def tune(
 
         base, folder = make_base(**row.base), tmp_path_factory.mktemp("adapter")
         settings = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"} | row.config
-        with quiet():
+        with judge.quiet():
             torch.manual_seed(1)
             config = getattr(peft, row.kind)(**settings)
             tuned = peft.get_peft_model(_resized(base, row.new_tokens), config)
@@ -224,12 +225,12 @@ def _prompts(row: Row) -> list[list[int]]:
     return [*PROMPTS, [5, 327, 11, 320]] if row.new_tokens else [*PROMPTS]
 
 
-def _expected(base: Path, adapter: Path | None, row: Row) -> np.ndarray:
+def _expected(judge: Any, base: Path, adapter: Path | None, row: Row) -> np.ndarray:
     """Log-probabilities of peft on the saved folder: [prompts, vocabulary]."""
     import peft
     import torch
 
-    with quiet(), torch.no_grad():
+    with judge.quiet(), torch.no_grad():
         model = _resized(base, row.new_tokens)
         if adapter:
             model = peft.PeftModel.from_pretrained(model, adapter)
@@ -253,8 +254,8 @@ def _runtime(judge: Any, row: Row, n_vocab: int, model: Path, adapter: Path | No
 def test_row(kind, tune, judge, tmp_path, record_property):
     row = (EXACT | MERGED)[kind]
     base, adapter = tune(row)
-    expected = _expected(base, adapter, row)
-    without = _expected(base, None, Row())
+    expected = _expected(judge, base, adapter, row)
+    without = _expected(judge, base, None, Row())
     assert _largest_difference(without, expected[: len(without), : without.shape[1]]) > 0.05
     n_vocab = expected.shape[1]
 
