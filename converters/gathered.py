@@ -19,8 +19,8 @@ from converters.transforms import Rows
 
 def gathered(adapter: Adapter, arch: Architecture, config: Config) -> Adapter:
     """The same adapter under canonical names. What has no place is a problem, never dropped."""
-    shapes = arch.shapes(config)
-    pairs = arch.gather_pairs(config, _named_parameters(adapter.pairs, shapes))
+    named = _named_parameters(adapter.pairs, arch.shapes(config))
+    pairs = arch.gather_pairs(config, named)
 
     def renamed(module: str, rows: Rows) -> str:
         """Canonical name of a module; itself where the family leaves it out."""
@@ -59,18 +59,32 @@ def _problems(
 def _named_parameters(
     pairs: Mapping[str, PairSource], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, PairSource]:
-    """Pairs on fused experts under the name of their parameter.
+    """Pairs on fused experts under the name of their parameter; unchanged where none fits.
 
-    PEFT wraps the module once per parameter, so the file says `experts` and `experts.base_layer`
-    and not which parameter is meant (tuners_utils.py, `_inject_parameters`); the shape does.
+    PEFT wraps the module once per parameter, so the file says `experts` and `experts.base_layer`.
     """
     out: dict[str, PairSource] = {}
     for name, pair in pairs.items():
-        if isinstance(pair, StoredPair) and pair.experts:
-            module = strip_base_layer(name)
-            down = f"{module}.down_proj"
-            is_down = shapes.get(f"{down}.weight") == pair.weight_shape
-            name = down if is_down else f"{module}.gate_up_proj"
-            pair = replace(pair, name=name)
-        out[name] = pair
+        fitting = _of_parameter(pair, shapes) if isinstance(pair, StoredPair) else pair
+        out[name if fitting is pair else fitting.name] = fitting
     return out
+
+
+def _of_parameter(pair: StoredPair, shapes: Mapping[str, tuple[int, ...]]) -> StoredPair:
+    module = strip_base_layer(pair.name)
+    for name, rank, scale in pair.parameters:
+        n, n_out, n_in = _parameter_shape(module, name, shapes)
+        if pair.a.shape == (n * rank, n_in) and pair.b.shape == (n_out, rank * n):
+            return replace(pair, name=f"{module}.{name}", scale=scale, experts=n)
+    return pair
+
+
+def _parameter_shape(
+    module: str, name: str, shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[int, ...]:
+    """[E, n_out, n_in] of the fused parameter; gate_up_proj is gate and up on one another."""
+    fused = name == "gate_up_proj"
+    found = shapes.get(f"{module}.{'gate_proj' if fused else name}.weight", ())
+    if len(found) != 3:
+        return 0, 0, 0
+    return found[0], found[1] * (2 if fused else 1), found[2]

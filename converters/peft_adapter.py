@@ -25,6 +25,7 @@ from converters.peft_config import (
     adalora_scale,
     config_problems,
     kind_of,
+    parameters_of,
     rank_and_scale,
     require_numbers,
     start_of,
@@ -61,7 +62,9 @@ class StoredPair:
     """A pair on disk. For an embedding both factors lie transposed.
 
     singular: AdaLoRA's lora_E [r, 1]. experts: how many lie in one pair (`target_parameters` on
-    fused experts: a [E * r, n_in], b [n_out, r * E]); 0 for a plain pair.
+    fused experts: a [E * r, n_in], b [n_out, r * E]); 0 for a plain pair. parameters: which of its
+    module's parameters it may belong to, as (name, rank, scale): the file does not say, the base's
+    shapes do (gathered.py).
     """
 
     name: str
@@ -71,6 +74,7 @@ class StoredPair:
     embedding: bool
     singular: StoredRows | None = None
     experts: int = 0
+    parameters: tuple[tuple[str, int, float], ...] = ()
 
     @property
     def rank(self) -> int:
@@ -312,11 +316,11 @@ def _config_without_tensors(config: Config, found: _Found) -> Iterator[str]:
     for module in config.get("modules_to_save") or []:
         if not any(f".{module}." in name for name in names):
             yield f"modules_to_save lists {module}, and the file does not hold it"
-    modules = [f".{strip_base_layer(name)}." for name in found.parts]
     for target in config.get("target_parameters") or []:
-        where = str(target).rpartition(".")[0]
-        if not any(name.endswith(f".{where}.") for name in modules):
-            yield f"target_parameters lists {target}, and the file has no pair on it"
+        where, _, name = str(target).rpartition(".")
+        end = f".{where}" if where else ".experts"
+        if not any(f".{strip_base_layer(module)}".endswith(end) for module in found.parts):
+            yield f"target_parameters lists {target}, and the file has no pair on {name}"
     if config.get("trainable_token_indices") and not found.tokens:
         yield "trainable_token_indices is set, and the file has no token rows"
 
@@ -337,9 +341,10 @@ def _pair_problem(module: str, parts: Mapping[str, StoredRows], config: Config) 
     ):
         if part in parts and parts[part].shape != shape:
             return f"{module}: {part} is {list(parts[part].shape)}, expected {list(shape)}"
+    if _FUSED.fullmatch(module):
+        return ""
     rank, _ = rank_and_scale(module, config)
-    fits = a[0] % rank == 0 if _FUSED.fullmatch(module) else a[0] == rank
-    if kind_of(config) == "LORA" and not fits:
+    if kind_of(config) == "LORA" and rank != a[0]:
         return f"{module}: the tensors have rank {a[0]}, adapter_config.json says {rank}"
     return ""
 
@@ -348,11 +353,13 @@ def _pair(module: str, parts: Mapping[str, StoredRows], config: Config) -> Store
     embedding = "lora_embedding_A" in parts
     kind = "lora_embedding_" if embedding else "lora_"
     a, b = parts[kind + "A"], parts[kind + "B"]
-    rank, scale = rank_and_scale(module, config)
+    if _FUSED.fullmatch(module):
+        parameters = parameters_of(strip_base_layer(module), config)
+        return StoredPair(module, a, b, 1.0, embedding=False, parameters=parameters)
+    _, scale = rank_and_scale(module, config)
     if kind_of(config) == "ADALORA":
         scale = adalora_scale(a.shape[0], config)
-    experts = a.shape[0] // rank if _FUSED.fullmatch(module) else 0
-    return StoredPair(module, a, b, scale, embedding, parts.get("lora_E"), experts)
+    return StoredPair(module, a, b, scale, embedding, parts.get("lora_E"))
 
 
 def require_finite(folder: Path) -> None:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from converters.errors import ConvertError, Unsupported
+from converters.errors import ConvertError
 from converters.hf_folder import Config
 
 REBUILT_INITS = ("pissa", "olora")  # deterministic in the base weight: residual.py repeats them
@@ -162,17 +162,27 @@ def start_of(config: Config) -> str:
 def rank_and_scale(module: str, config: Config) -> tuple[int, float]:
     """Rank and scale PEFT gives a module: r, and alpha / r or alpha / sqrt(r).
 
-    The patterns are matched with the name of the parameter where one was targeted. Of fused
-    experts the file does not say which parameter is meant, so they must all have the same.
+    A module that was targeted as a parameter is matched under the parameter's name.
     """
-    found = {_rank_and_scale(name, config) for name in _pattern_names(module, config)}
-    if len(found) > 1:
-        raise Unsupported(
-            "rank_pattern or alpha_pattern tell the parameters of one module apart",
-            module,
-            "the file does not say which of its pairs belongs to which parameter",
-        )
-    return found.pop()
+    targets = config.get("target_parameters") or []
+    name = f"{module}.weight"
+    if any(f".{name}".endswith(f".{target}") for target in targets):
+        return _rank_and_scale(name, config)
+    return _rank_and_scale(module, config)
+
+
+def parameters_of(module: str, config: Config) -> tuple[tuple[str, int, float], ...]:
+    """(parameter, rank, scale) of those of a module that target_parameters lists.
+
+    PEFT matches the end of the name (tuners_utils.py, `_inject_parameters`); for transformers 5 it
+    writes the bare `gate_up_proj` and `down_proj` itself, with a doubled rank for the first.
+    """
+    out = []
+    for target in config.get("target_parameters") or []:
+        where, _, name = str(target).rpartition(".")
+        if not where or f".{module}".endswith(f".{where}"):
+            out.append((name, *_rank_and_scale(f"{module}.{name}", config)))
+    return tuple(out)
 
 
 def strip_base_layer(module: str) -> str:
@@ -180,14 +190,6 @@ def strip_base_layer(module: str) -> str:
     while module.endswith(".base_layer"):
         module = module.removesuffix(".base_layer")
     return module
-
-
-def _pattern_names(module: str, config: Config) -> list[str]:
-    """Names PEFT matches patterns with: tuners_utils.py `_inject_parameters`, `current_key`."""
-    module = strip_base_layer(module)
-    targets = [str(target).rpartition(".") for target in config.get("target_parameters") or []]
-    names = [f"{module}.{name}" for where, _, name in targets if f".{module}".endswith(f".{where}")]
-    return names or [module]
 
 
 def _rank_and_scale(module: str, config: Config) -> tuple[int, float]:

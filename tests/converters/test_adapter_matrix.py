@@ -8,6 +8,8 @@ llama.cpp on F32 files: the largest difference of the 30 likeliest next tokens' 
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +17,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import PROMPTS
 
 import converters
-from converters.errors import NeedsMerge
+from converters.errors import ConvertError, NeedsMerge, Unsupported
 
 PROMPTS = ([5], [11, 200, 3, 77, 150, 42, 99], [i * 37 % 300 for i in range(40)])
 TOLERANCE = 1e-5
@@ -42,8 +43,21 @@ class Row:
     kind: str = "LoraConfig"
     note: str = ""
     bound: float = TOLERANCE
+    model: str = "LlamaForCausalLM"
 
 
+MOE = {
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+    "norm_topk_prob": True,
+    "head_dim": 32,
+}
+QWEN_MOE: dict[str, Any] = {"model": "Qwen3MoeForCausalLM", "base": MOE}
+MIXTRAL: dict[str, Any] = {
+    "model": "MixtralForCausalLM",
+    "base": {"num_local_experts": 4, "num_experts_per_tok": 2},
+}
 EXACT = {
     "plain": Row(),
     "plain, tied": Row(base=TIED),
@@ -71,6 +85,27 @@ EXACT = {
         {"init_r": 4, "target_r": 2, "total_step": 9, "target_modules": ["q_proj", "up_proj"]},
         kind="AdaLoraConfig",
     ),
+    "qwen2": Row(model="Qwen2ForCausalLM"),
+    "moe router": Row({"target_modules": ["q_proj", "gate"]}, **QWEN_MOE),
+    "fused experts": Row(
+        QV | {"target_parameters": ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]},
+        **QWEN_MOE,
+    ),
+    "fused experts, one parameter": Row(
+        QV | {"target_parameters": ["mlp.experts.down_proj"]}, **QWEN_MOE
+    ),
+    "fused experts, patterns, rslora": Row(
+        QV
+        | {
+            "target_parameters": ["experts.gate_up_proj", "experts.down_proj"],
+            "rank_pattern": {"down_proj": 3},
+            "alpha_pattern": {"gate_up_proj": 5},
+            "use_rslora": True,
+        },
+        **QWEN_MOE,
+    ),
+    "all linears of a moe": Row(**QWEN_MOE),
+    "all linears of mixtral": Row(**MIXTRAL),
 }
 MERGED = {
     "dora": Row({"use_dora": True}, beside="DoRA"),
@@ -160,6 +195,39 @@ MERGED = {
         beside="more layers",
         note="4 layers out of 2",
     ),
+    "dora, qwen2": Row({"use_dora": True}, beside="DoRA", model="Qwen2ForCausalLM"),
+    "bias=all, qwen2": Row(QV | {"bias": "all"}, beside="biases", model="Qwen2ForCausalLM"),
+    "lora_bias, qwen2": Row(QV | {"lora_bias": True}, beside="bias on", model="Qwen2ForCausalLM"),
+    "whole embed_tokens, tied qwen2": Row(
+        QV | {"modules_to_save": ["embed_tokens"]},
+        base=TIED,
+        beside="saved whole",
+        model="Qwen2ForCausalLM",
+    ),
+    "whole router and norms": Row(
+        QV | {"modules_to_save": ["gate", "norm"]},
+        beside="saved whole",
+        **QWEN_MOE,
+    ),
+}
+REFUSED = {
+    "loha": (Row({"r": 4, "target_modules": ["q_proj"]}, kind="LoHaConfig"), "peft_type=LOHA"),
+    "lokr": (Row({"r": 4, "target_modules": ["q_proj"]}, kind="LoKrConfig"), "peft_type=LOKR"),
+    "vera": (Row({"r": 4, "target_modules": ["q_proj"]}, kind="VeraConfig"), "peft_type=VERA"),
+    "ia3": (
+        Row({"target_modules": ["k_proj"], "feedforward_modules": []}, kind="IA3Config"),
+        "peft_type=IA3",
+    ),
+    "alora": (Row(QV | {"alora_invocation_tokens": [5]}), "aLoRA is active only after"),
+    "pissa_niter": (Row(QV | {"init_lora_weights": "pissa_niter_4"}), "cannot be repeated"),
+    "lora_bias, no place for it": (
+        Row({"target_modules": ["o_proj"], "lora_bias": True}, model="Qwen2ForCausalLM"),
+        "reads none there",
+    ),
+    "new tokens, one end saved": (
+        Row({"target_modules": ["embed_tokens"]}, new_tokens=8),
+        "only one end was saved",
+    ),
 }
 
 
@@ -168,13 +236,27 @@ def tune(
     make_base: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory, judge: Any
 ) -> Callable[[Row], tuple[Path, Path]]:
     """tune(row) -> base folder, adapter folder with random trained values."""
+    made: dict[str, Path] = {}
+
+    def tiny(row: Row) -> Path:
+        if row.model == "LlamaForCausalLM":
+            return make_base(**row.base)
+        key = f"{row.model} {row.base}"
+        if key not in made:
+            made[key] = tmp_path_factory.mktemp("base")
+            with judge.quiet():
+                _save_tiny(row, made[key])
+            for file in make_base().glob("tokenizer*"):
+                shutil.copy(file, made[key])
+        return made[key]
 
     def make(row: Row) -> tuple[Path, Path]:
         import peft
         import torch
 
-        base, folder = make_base(**row.base), tmp_path_factory.mktemp("adapter")
-        settings = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"} | row.config
+        base, folder = tiny(row), tmp_path_factory.mktemp("adapter")
+        plain = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
+        settings = (plain if "Lora" in row.kind else {}) | row.config
         with judge.quiet():
             torch.manual_seed(1)
             config = getattr(peft, row.kind)(**settings)
@@ -189,6 +271,35 @@ def tune(
         return base, folder
 
     return make
+
+
+def _save_tiny(row: Row, folder: Path) -> None:
+    import torch
+    import transformers
+
+    cls = getattr(transformers, row.model)
+    settings = {
+        "vocab_size": 320,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 256,
+        "tie_word_embeddings": False,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 2,
+    }
+    torch.manual_seed(0)
+    model = cls(cls.config_class(**(settings | row.base)))
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "norm" in name:
+                weight.uniform_(0.5, 1.5)
+            else:
+                weight.normal_(0, 0.1)
+    model.save_pretrained(folder)
 
 
 def _shake(name: str, weight: Any) -> None:
@@ -280,3 +391,65 @@ def test_row(kind, tune, judge, tmp_path, record_property):
     ours = _runtime(judge, row, n_vocab, tmp_path / "m.gguf", None)
     record_property("model", _largest_difference(ours, expected))
     assert _largest_difference(ours, expected) <= row.bound
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("kind", REFUSED)
+def test_row_that_no_route_takes(kind, tune, tmp_path):
+    row, needle = REFUSED[kind]
+    base, adapter = tune(row)
+    with pytest.raises(Unsupported) as beside:
+        converters.write_adapter(adapter, base, tmp_path / "x" / "a.gguf")
+    with pytest.raises(Unsupported, match=needle) as merged:
+        converters.write_model(base, tmp_path / "x" / "m.gguf", adapter=adapter)
+    assert isinstance(beside.value, NeedsMerge) or needle in str(beside.value)
+    assert not isinstance(merged.value, NeedsMerge)
+    assert merged.value.fix
+    assert not (tmp_path / "x").exists()
+
+
+def test_new_tokens_without_their_texts(tune, tmp_path):
+    base, adapter = tune(MERGED["new tokens, untrained"])
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copy(adapter / name, bare)
+    with pytest.raises(ConvertError, match="their texts are not known") as caught:
+        converters.write_model(base, tmp_path / "m.gguf", adapter=bare)
+    assert "save_pretrained" in caught.value.fix
+    assert not (tmp_path / "m.gguf").exists()
+
+
+def test_new_tokens_are_in_the_file(tune, tmp_path):
+    base, adapter = tune(MERGED["new tokens, both ends whole"])
+    converters.write_model(base, tmp_path / "m.gguf", adapter=adapter)
+    values = converters.read_gguf(tmp_path / "m.gguf").values
+    assert values["tokenizer.ggml.tokens"][320:] == [f"<new{i}>" for i in range(8)]
+    assert values["llama.vocab_size"] == 328
+
+
+@pytest.mark.oracle
+def test_pissa_converted_by_peft_is_plain_lora(make_base, judge, tmp_path):
+    """peft's own conversion on saving: the file says true and has twice the rank."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    base = make_base()
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj"], init_lora_weights="pissa")
+    with judge.quiet():
+        tuned = get_peft_model(judge.tuned(base), config)
+        tuned.save_pretrained(tmp_path / "start")
+        with torch.no_grad():
+            for name, weight in tuned.named_parameters():
+                if "lora_" in name:
+                    weight.add_(torch.randn_like(weight) * 0.1)
+        expected = judge.logprobs(tuned.eval())
+        adapter = tmp_path / "converted"
+        tuned.save_pretrained(
+            adapter, path_initial_model_for_weight_conversion=str(tmp_path / "start")
+        )
+    assert json.loads((adapter / "adapter_config.json").read_text())["r"] == 8
+    converters.write_model(base, tmp_path / "base.gguf", outtype="F32")
+    converters.write_adapter(adapter, base, tmp_path / "a.gguf", outtype="F32")
+    ours = judge.runtime(tmp_path / "base.gguf", tmp_path / "a.gguf").after_prompts()
+    assert _largest_difference(ours, expected) <= FLOAT32_START
