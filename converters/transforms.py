@@ -77,10 +77,17 @@ class PermutedRows:
         return self.source.shape
 
     def read(self, start: int, stop: int) -> F32:
-        """Rows start..stop of the permuted tensor; reads the span of source rows they come from."""
+        """Rows start..stop of the permuted tensor.
+
+        Reads the span of source rows they come from where that is short (within a head), else run
+        after run of neighbouring rows, so that memory stays bounded by the range.
+        """
         wanted = self.order[start:stop]
         low, high = int(wanted.min()), int(wanted.max()) + 1
-        return self.source.read(low, high)[wanted - low]
+        if high - low <= 4 * len(wanted):
+            return self.source.read(low, high)[wanted - low]
+        runs = np.split(wanted, np.flatnonzero(np.diff(wanted) != 1) + 1)
+        return np.concatenate([self.source.read(int(r[0]), int(r[-1]) + 1) for r in runs])
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from converters.archs.gemma2 import GEMMA2
+from converters.archs.gemma3 import GEMMA3
+from converters.archs.glm4 import GLM4
+from converters.archs.granite import GRANITE
 from converters.archs.llama import LLAMA
+from converters.archs.mistral3 import MISTRAL3
 from converters.archs.mixtral import MIXTRAL
+from converters.archs.phi3 import PHI3
 from converters.archs.qwen2 import QWEN2
 from converters.archs.qwen2moe import QWEN2MOE
 from converters.archs.qwen3 import QWEN3
 from converters.archs.qwen3moe import QWEN3MOE
+from converters.archs.qwen35 import QWEN35
+from converters.archs.smollm3 import SMOLLM3
 from converters.errors import Unsupported
 from converters.hf_config import Config
 from converters.lora import LoraPair, PairSource
@@ -81,13 +89,24 @@ class Architecture(Protocol):
 
 
 TABLE: dict[str, Architecture] = {
+    "Gemma2ForCausalLM": GEMMA2,
+    "Gemma3ForCausalLM": GEMMA3,
+    "Gemma3ForConditionalGeneration": GEMMA3,
+    "Glm4ForCausalLM": GLM4,
+    "GraniteForCausalLM": GRANITE,
     "LlamaForCausalLM": LLAMA,
+    "Ministral3ForCausalLM": MISTRAL3,
+    "Mistral3ForConditionalGeneration": MISTRAL3,
     "MistralForCausalLM": LLAMA,
     "MixtralForCausalLM": MIXTRAL,
+    "Phi3ForCausalLM": PHI3,
     "Qwen2ForCausalLM": QWEN2,
     "Qwen2MoeForCausalLM": QWEN2MOE,
     "Qwen3ForCausalLM": QWEN3,
     "Qwen3MoeForCausalLM": QWEN3MOE,
+    "Qwen3_5ForCausalLM": QWEN35,
+    "Qwen3_5ForConditionalGeneration": QWEN35,
+    "SmolLM3ForCausalLM": SMOLLM3,
 }
 BY_GGUF_NAME: dict[str, Architecture] = {
     arch.NAME: arch for arch in TABLE.values() if arch is not MIXTRAL

@@ -67,6 +67,7 @@ class Decoder:
     HEAD_NORMS: ClassVar[tuple[str, ...]] = ()
     NORM_SHIFT: ClassVar[float] = 0.0
     HEADS_FILL_WIDTH: ClassVar[bool] = False
+    WHOLE_HEADS: ClassVar[bool] = True
     LEFT_OUT: ClassVar[tuple[str, ...]] = ()
 
     # -- settings ---------------------------------------------------------------------------
@@ -127,7 +128,7 @@ class Decoder:
         _, scaling = self.rope(config)
         yield from ropes.scaling_problems(scaling, self.ROPE_TYPES)
         yield from ropes.yarn_problems(scaling)
-        if self.rotary_dim(config) == self.head_dim(config) and ropes.rotary_factor(config) != 1:
+        if self.WHOLE_HEADS and ropes.rotary_factor(config) != 1:
             yield (
                 f"partial_rotary_factor={ropes.rotary_factor(config)}: "
                 "the runtime rotates whole heads"
@@ -281,12 +282,7 @@ class Decoder:
                 self._positive(field, None)
         config.setdefault("num_key_value_heads", config["num_attention_heads"])
         if "head_dim" not in config:
-            heads = config["hidden_size"] // config["num_attention_heads"]
-            dim = values.get(f"{self.NAME}.rope.dimension_count", heads)
-            whole = self.rotary_dim({**config, "head_dim": heads}) == heads
-            config["head_dim"] = self._positive(
-                Field("rope.dimension_count", ""), dim if whole else heads
-            )
+            config["head_dim"] = config["hidden_size"] // config["num_attention_heads"]
 
     def put_rope(
         self, config: Config, values: Mapping[str, object], tensors: Mapping[str, F32]
@@ -341,7 +337,7 @@ class Decoder:
 
     def transform(self, config: Config, name: str, rows: Rows) -> list[tuple[str, Rows]]:
         """Rows and columns permuted, norms shifted."""
-        module = name.rpartition(".")[0]
+        module = _module(name)
         order, columns = self.row_order(config, module), self.column_order(config, module)
         if order is not None:
             rows = PermutedRows(rows, order)
@@ -358,7 +354,7 @@ class Decoder:
 
     def undo(self, config: Config, name: str, rows: Rows) -> Rows:
         """Rows and columns back in checkpoint order."""
-        module = name.rpartition(".")[0]
+        module = _module(name)
         order, columns = self.row_order(config, module), self.column_order(config, module)
         if order is not None:
             rows = PermutedRows(rows, inverse_order(order))
@@ -371,11 +367,22 @@ class Decoder:
         return {}
 
 
+VISION = (
+    "vision_tower.",
+    "multi_modal_projector.",
+    "model.vision_tower.",
+    "model.multi_modal_projector.",
+)
 _TEXT_PREFIXES = (
     ("model.language_model.", "model."),
     ("language_model.model.", "model."),
     ("language_model.lm_head.", "lm_head."),
 )
+
+
+def _module(name: str) -> str:
+    """`...q_proj.weight` -> `...q_proj`; a bare parameter is its own module."""
+    return name.removesuffix(".weight").removesuffix(".bias")
 
 
 def _shifted(rows: Rows, shift: float) -> Rows:

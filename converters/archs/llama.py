@@ -7,6 +7,7 @@ tensor rope_freqs.weight.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from converters.archs import rope as ropes
 from converters.archs.decoder import Decoder, Field
@@ -24,9 +25,12 @@ class Llama(Decoder):
     NAME = "llama"
     HF_CLASS = "LlamaForCausalLM"
     MODEL_TYPE = "llama"
-    EXTRA = (ropes.ROPE_FREQS,)
-    ROPE_TYPES = ("default", "linear", "yarn", "llama3")
-    FIELDS = (Field("vocab_size", "vocab_size"), Field("rope.dimension_count", "head_dim"))
+    EXTRA: ClassVar[tuple[str, ...]] = (ropes.ROPE_FREQS,)
+    ROPE_TYPES: ClassVar[tuple[str, ...]] = ("default", "linear", "yarn", "llama3")
+    FIELDS: ClassVar[tuple[Field, ...]] = (
+        Field("vocab_size", "vocab_size"),
+        Field("rope.dimension_count", "head_dim"),
+    )
 
     def biased(self, config: Config) -> tuple[str, ...]:
         """All linears of a part, if the config says so."""
