@@ -14,6 +14,8 @@ from converters.model_file import write_model
 from converters.reader import read_gguf
 from converters.written import Written
 
+_TEXT_ONLY = "leave out the adapter's vision and audio parts"
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 done, 1 refused or failed. The result goes to stdout."""
@@ -37,19 +39,23 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--outtype", default="Q8_0", help="F32, F16, BF16 or Q8_0")
     model.add_argument("--name", default="", help="general.name")
     model.add_argument("--pre", help="name of the pre-tokenizer, if it is not recognised")
+    model.add_argument("--text-only", action="store_true", help=_TEXT_ONLY)
     model.set_defaults(run=_model)
 
     adapter = commands.add_parser("adapter", help="PEFT folder -> LoRA GGUF")
     adapter.add_argument("adapter", type=Path)
     adapter.add_argument("base", type=Path, help="folder with the base's config.json")
     adapter.add_argument("out", type=Path)
-    adapter.add_argument("--outtype", default="F16", help="F32, F16 or BF16")
+    adapter.add_argument("--outtype", default="F16", help="F32, F16, BF16 or Q8_0")
     adapter.add_argument("--name", default="", help="general.name")
+    adapter.add_argument("--text-only", action="store_true", help=_TEXT_ONLY)
     adapter.set_defaults(run=_adapter)
 
     check = commands.add_parser("check", help="is a GGUF file whole; does an adapter fit its base")
     check.add_argument("path", type=Path, help="GGUF file, or PEFT folder together with --base")
     check.add_argument("--base", type=Path)
+    check.add_argument("--merged", action="store_true", help="as a part of a model file")
+    check.add_argument("--text-only", action="store_true", help=_TEXT_ONLY)
     check.set_defaults(run=_check)
 
     dump = commands.add_parser("dump", help="metadata and tensors of a GGUF file")
@@ -67,6 +73,7 @@ def _model(options: argparse.Namespace) -> None:
             outtype=options.outtype,
             name=options.name,
             pre=options.pre,
+            text_only=options.text_only,
         )
     )
 
@@ -79,6 +86,7 @@ def _adapter(options: argparse.Namespace) -> None:
             options.out,
             outtype=options.outtype,
             name=options.name,
+            text_only=options.text_only,
         )
     )
 
@@ -93,7 +101,9 @@ def _check(options: argparse.Namespace) -> None:
     if options.base is None:
         check_gguf(options.path)
     else:
-        check_adapter(options.path, options.base)
+        check_adapter(
+            options.path, options.base, merged=options.merged, text_only=options.text_only
+        )
     print("ok")
 
 

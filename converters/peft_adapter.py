@@ -25,6 +25,8 @@ from converters.peft_config import (
     adalora_scale,
     config_problems,
     kind_of,
+    layer_ranges,
+    names_in,
     parameters_of,
     rank_and_scale,
     require_numbers,
@@ -164,11 +166,13 @@ def read_adapter(folder: Path, *, text_only: bool = False) -> Adapter:
     problems = list(config_problems(config))
     if kind_of(config) not in KINDS:
         return Adapter({}, 0.0, tuple(problems))
-    found = _Found(tuple(config.get("modules_to_save") or ()))
+    found = _Found(tuple(names_in(config, "modules_to_save")))
     _sort_keys(found, open_file(folder / WEIGHTS), text_only=text_only)
     problems += [*_config_without_tensors(config, found), *grouped(found.leftovers)]
     pairs, magnitudes, biases = {}, {}, {}
     for module, parts in sorted(found.parts.items()):
+        if kind_of(config) == "ADALORA" and _pruned_away(parts):
+            continue
         problem = _pair_problem(module, parts, config)
         if problem:
             problems.append(problem)
@@ -193,7 +197,7 @@ def read_adapter(folder: Path, *, text_only: bool = False) -> Adapter:
         found.trained,
         found.own,
         tokens,
-        tuple((int(a), int(b)) for a, b in config.get("layer_replication") or ()),
+        layer_ranges(config),
         tuple(found.notes),
     )
 
@@ -313,11 +317,11 @@ def _config_without_tensors(config: Config, found: _Found) -> Iterator[str]:
     if config.get("lora_bias") and "lora_B.bias" not in any_part:
         yield "lora_bias=True, and the file has no bias of B"
     names = [f".{name}." for name in (*found.trained, *found.parts)]
-    for module in config.get("modules_to_save") or []:
+    for module in found.modules_to_save:
         if not any(f".{module}." in name for name in names):
             yield f"modules_to_save lists {module}, and the file does not hold it"
-    for target in config.get("target_parameters") or []:
-        where, _, name = str(target).rpartition(".")
+    for target in names_in(config, "target_parameters"):
+        where, _, name = target.rpartition(".")
         end = f".{where}" if where else ".experts"
         if not any(f".{strip_base_layer(module)}".endswith(end) for module in found.parts):
             yield f"target_parameters lists {target}, and the file has no pair on {name}"
@@ -343,10 +347,16 @@ def _pair_problem(module: str, parts: Mapping[str, StoredRows], config: Config) 
             return f"{module}: {part} is {list(parts[part].shape)}, expected {list(shape)}"
     if _FUSED.fullmatch(module):
         return ""
-    rank, _ = rank_and_scale(module, config)
-    if kind_of(config) == "LORA" and rank != a[0]:
+    rank = a[0] if kind_of(config) == "ADALORA" else rank_and_scale(module, config)[0]
+    if rank != a[0]:
         return f"{module}: the tensors have rank {a[0]}, adapter_config.json says {rank}"
     return ""
+
+
+def _pruned_away(parts: Mapping[str, StoredRows]) -> bool:
+    """AdaLoRA may leave a module no direction at all: A [0, n_in], B [n_out, 0]."""
+    a, b = (parts[part].shape if part in parts else () for part in ("lora_A", "lora_B"))
+    return len(a) == 2 and len(b) == 2 and a[0] == b[1] == 0
 
 
 def _pair(module: str, parts: Mapping[str, StoredRows], config: Config) -> StoredPair:
@@ -356,10 +366,9 @@ def _pair(module: str, parts: Mapping[str, StoredRows], config: Config) -> Store
     if _FUSED.fullmatch(module):
         parameters = parameters_of(strip_base_layer(module), config)
         return StoredPair(module, a, b, 1.0, embedding=False, parameters=parameters)
-    _, scale = rank_and_scale(module, config)
     if kind_of(config) == "ADALORA":
-        scale = adalora_scale(a.shape[0], config)
-    return StoredPair(module, a, b, scale, embedding, parts.get("lora_E"))
+        return StoredPair(module, a, b, adalora_scale(config), embedding, parts["lora_E"])
+    return StoredPair(module, a, b, rank_and_scale(module, config)[1], embedding)
 
 
 def require_finite(folder: Path) -> None:

@@ -10,6 +10,7 @@ Sources: peft/tuners/lora/config.py and layer.py (`update_layer`, `*_init`), tun
 from __future__ import annotations
 
 import math
+import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -113,12 +114,8 @@ def kind_of(config: Config) -> str:
 
 def require_numbers(config: Config) -> None:
     """ConvertError unless rank and alpha are numbers."""
-    if not _is_number(config.get("r", 8)) or not _is_number(config.get("lora_alpha", 8)):
-        raise ConvertError(
-            "adapter_config.json has no usable rank and alpha",
-            "",
-            f"r={config.get('r')!r}, lora_alpha={config.get('lora_alpha')!r}",
-        )
+    for key in ("r", "lora_alpha"):
+        _number(config, key, 8)
 
 
 def _is_number(value: object) -> bool:
@@ -164,7 +161,7 @@ def rank_and_scale(module: str, config: Config) -> tuple[int, float]:
 
     A module that was targeted as a parameter is matched under the parameter's name.
     """
-    targets = config.get("target_parameters") or []
+    targets = names_in(config, "target_parameters")
     name = f"{module}.weight"
     if any(f".{name}".endswith(f".{target}") for target in targets):
         return _rank_and_scale(name, config)
@@ -178,8 +175,8 @@ def parameters_of(module: str, config: Config) -> tuple[tuple[str, int, float], 
     writes the bare `gate_up_proj` and `down_proj` itself, with a doubled rank for the first.
     """
     out = []
-    for target in config.get("target_parameters") or []:
-        where, _, name = str(target).rpartition(".")
+    for target in names_in(config, "target_parameters"):
+        where, _, name = target.rpartition(".")
         if not where or f".{module}".endswith(f".{where}"):
             out.append((name, *_rank_and_scale(f"{module}.{name}", config)))
     return tuple(out)
@@ -193,17 +190,60 @@ def strip_base_layer(module: str) -> str:
 
 
 def _rank_and_scale(module: str, config: Config) -> tuple[int, float]:
-    rank = int(_by_pattern(config.get("rank_pattern"), module, config.get("r", 8)))
-    alpha = float(_by_pattern(config.get("alpha_pattern"), module, config.get("lora_alpha", 8)))
+    values = []
+    for key, patterns in (("r", "rank_pattern"), ("lora_alpha", "alpha_pattern")):
+        value = _by_pattern(config.get(patterns), module, config.get(key, 8))
+        if not _is_number(value) or not math.isfinite(value):
+            raise ConvertError(
+                f"adapter_config.json has no usable {key}", module, f"{key}={short(value)}"
+            )
+        values.append(value)
+    rank, alpha = int(values[0]), float(values[1])
     if rank < 1:
-        raise ConvertError("adapter_config.json has a rank below 1", module, f"rank {rank}")
+        raise ConvertError("adapter_config.json has no usable r", module, f"r={rank}")
     return rank, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
-def adalora_scale(rank: int, config: Config) -> float:
-    """Scale of an AdaLoRA module that kept `rank` directions: adalora/layer.py, SVDLinear."""
-    alpha = float(config.get("lora_alpha", 8))
-    return (alpha if alpha > 0 else float(rank)) / (rank + _ADALORA_RANKNUM_EPSILON)
+def adalora_scale(config: Config) -> float:
+    """Scale of AdaLoRA's modules: by the rank they began with, whatever is left of it.
+
+    adalora/layer.py, SVDLinear.forward: scaling / (ranknum + 1e-5); pruning keeps ranknum.
+    """
+    rank = _number(config, "init_r", 12)
+    alpha = _number(config, "lora_alpha", 8)
+    return (alpha if alpha > 0 else rank) / (rank + _ADALORA_RANKNUM_EPSILON)
+
+
+def _number(config: Config, key: str, default: float) -> float:
+    value = config.get(key, default)
+    if not _is_number(value):
+        raise ConvertError(f"adapter_config.json has no usable {key}", "", f"{key}={value!r}")
+    return float(value)
+
+
+def names_in(config: Config, key: str) -> list[str]:
+    """A setting that is a list of names; PEFT takes a single name too."""
+    value = config.get(key) or []
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ConvertError(
+            f"adapter_config.json has a {key} that is no list of names", "", short(value)
+        )
+    return value
+
+
+def layer_ranges(config: Config) -> tuple[tuple[int, int], ...]:
+    """layer_replication as (start, stop) pairs."""
+    found = config.get("layer_replication") or []
+    try:
+        return tuple((operator.index(start), operator.index(stop)) for start, stop in found)
+    except (TypeError, ValueError) as error:
+        raise ConvertError(
+            "adapter_config.json has a layer_replication that is no list of ranges",
+            "",
+            short(found),
+        ) from error
 
 
 def token_indices(config: Config, module: str) -> list[int]:
@@ -212,11 +252,20 @@ def token_indices(config: Config, module: str) -> list[int]:
     if isinstance(found, Mapping):
         names = [name for name in found if module == name or module.endswith("." + name)]
         found = found[names[0]] if names else []
-    return [int(index) for index in found]
+    try:
+        return [operator.index(index) for index in found]
+    except TypeError as error:
+        raise ConvertError(
+            "adapter_config.json has trainable_token_indices that are no numbers", "", short(found)
+        ) from error
 
 
 def _by_pattern(patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:
     """The first pattern that matches the end of the name, at a dot: peft.utils.get_pattern_key."""
+    if patterns is not None and not isinstance(patterns, dict):
+        raise ConvertError(
+            "adapter_config.json has a pattern table that is none", module, short(patterns)
+        )
     for pattern, value in (patterns or {}).items():
         try:
             found = re.match(rf"(.*\.)?({pattern})$", module)

@@ -91,8 +91,8 @@ def trained_model(
     if tied:
         build.settle_output()
     vocabulary = build.settle_vocabulary()
-    build.require_fit()
     build.settle_biases()
+    build.require_fit()
     return Trained(build.config, Weights(build.rows), vocabulary, (*adapter.notes, *build.notes))
 
 
@@ -224,11 +224,6 @@ class _Build:
             del self.rows[OUTPUT]
             return
         self.config["tie_word_embeddings"] = False
-        if OUTPUT not in self.arch.shapes(self.config):
-            self.unsupported.append(
-                f"{OUTPUT}: training made it differ from the embedding, and for this architecture "
-                "the runtime always uses the embedding"
-            )
         self.notes.append(
             "the base uses one tensor as embedding and output layer; training made them differ, "
             "so the file holds both"
@@ -262,7 +257,10 @@ class _Build:
             self.notes.append(f"{setting}: the adapter gives the model biases")
 
     def require_fit(self) -> None:
-        """Raise everything that was found, at once."""
+        """Raise everything that was found, at once; also what the runtime would not honour."""
+        self.unsupported += self.arch.problems(self.config)
+        odd = self.rows.keys() ^ self.arch.shapes(self.config).keys()
+        self.unsupported += [f"{name}: not a part of this architecture" for name in sorted(odd)]
         lines = [*self.unsupported, *grouped(self.misfits)]
         if self.unsupported:
             raise cannot_be_exported(lines)

@@ -20,6 +20,7 @@ import pytest
 
 import converters
 from converters.errors import ConvertError, NeedsMerge, Unsupported
+from converters.peft_adapter import read_adapter
 
 PROMPTS = ([5], [11, 200, 3, 77, 150, 42, 99], [i * 37 % 300 for i in range(40)])
 TOLERANCE = 1e-5
@@ -426,6 +427,35 @@ def test_new_tokens_are_in_the_file(tune, tmp_path):
     values = converters.read_gguf(tmp_path / "m.gguf").values
     assert values["tokenizer.ggml.tokens"][320:] == [f"<new{i}>" for i in range(8)]
     assert values["llama.vocab_size"] == 328
+
+
+@pytest.mark.oracle
+def test_adalora_after_its_pruning(make_base, judge, tmp_path):
+    """Pruned modules keep the scale of their first rank, and the file has fewer directions."""
+    import torch
+    from peft import AdaLoraConfig, get_peft_model
+
+    base = make_base()
+    schedule = {"init_r": 4, "target_r": 2, "total_step": 6, "tinit": 1, "tfinal": 1, "deltaT": 1}
+    config = AdaLoraConfig(target_modules=["q_proj", "up_proj"], lora_alpha=9, **schedule)
+    with judge.quiet():
+        tuned = get_peft_model(judge.tuned(base), config)
+        optimizer = torch.optim.Adam([p for p in tuned.parameters() if p.requires_grad], lr=0.1)
+        ids = torch.tensor([PROMPTS[2]])
+        for step in range(1, 7):
+            tuned(ids, labels=ids).loss.backward()
+            optimizer.step()
+            tuned.base_model.update_and_allocate(step)
+            optimizer.zero_grad()
+        tuned.save_pretrained(tmp_path / "adapter")
+    ranks = {pair.rank for pair in read_adapter(tmp_path / "adapter").pairs.values()}
+    assert min(ranks) < 4
+    expected = judge.hf(base, tmp_path / "adapter")
+    assert np.abs(expected - judge.hf(base)).max() > 0.05
+    converters.write_model(base, tmp_path / "base.gguf", outtype="F32")
+    converters.write_adapter(tmp_path / "adapter", base, tmp_path / "a.gguf", outtype="F32")
+    ours = judge.runtime(tmp_path / "base.gguf", tmp_path / "a.gguf").after_prompts()
+    assert _largest_difference(ours, expected) <= TOLERANCE
 
 
 @pytest.mark.oracle

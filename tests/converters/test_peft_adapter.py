@@ -233,7 +233,22 @@ def test_rank_that_contradicts_the_config(base, adapter):
         converters.check_adapter(adapter, base)
 
 
-@pytest.mark.parametrize("values", [{"r": None}, {"lora_alpha": "8"}, {"rank_pattern": {"(": 2}}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"r": None},
+        {"r": 0},
+        {"lora_alpha": "8"},
+        {"lora_alpha": float("nan")},
+        {"rank_pattern": {"(": 2}},
+        {"rank_pattern": [1]},
+        {"rank_pattern": {"q_proj": [True]}},
+        {"modules_to_save": 7},
+        {"target_parameters": [7]},
+        {"layer_replication": [[0]]},
+        {"layer_replication": 3},
+    ],
+)
 def test_configs_that_make_no_sense(values, base, adapter):
     edit_config(adapter, **values)
     with pytest.raises(ConvertError, match=r"adapter_config\.json has"):
