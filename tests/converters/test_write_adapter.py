@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 
 import gguf
 import numpy as np
@@ -102,3 +104,16 @@ def test_unknown_output_types_are_refused(base, make_adapter, tmp_path):
     with pytest.raises(ConvertError, match="F16, F32, BF16, Q8_0"):
         converters.write_adapter(make_adapter(base), base, tmp_path / "a.gguf", outtype="Q4_K")
     assert not list(tmp_path.iterdir())
+
+
+def test_nothing_heavy_is_imported(base, make_adapter, tmp_path):
+    """The process stays under a second of CPU; each of these alone would take longer."""
+    adapter = make_adapter(base)
+    program = (
+        "import sys; from converters.__main__ import main; code = main(sys.argv[1:]); "
+        "heavy = {'torch', 'transformers', 'peft', 'numba', 'tokenizers'} & set(sys.modules); "
+        "sys.exit(code or str(heavy) if heavy else code)"
+    )
+    arguments = ["adapter", str(adapter), str(base), str(tmp_path / "a.gguf")]
+    subprocess.run([sys.executable, "-c", program, *arguments], check=True, capture_output=True)
+    assert (tmp_path / "a.gguf").is_file()
