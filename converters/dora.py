@@ -45,5 +45,6 @@ class DoraRows:
             rows *= self._column_factors
             return rows
         norms = np.sqrt(np.square(rows).sum(axis=1))
-        rows *= (self.magnitude.read(start, stop) / norms)[:, None]
+        with np.errstate(divide="ignore", invalid="ignore"):  # a row of zeros: refused when encoded
+            rows *= (self.magnitude.read(start, stop) / norms)[:, None]
         return rows

@@ -167,6 +167,12 @@ MERGED = {
     "new tokens, pairs on both ends": Row(
         {"target_modules": ["embed_tokens", "lm_head"]}, new_tokens=8, beside="resized"
     ),
+    "new tokens, pairs on the embedding, tied": Row(
+        {"target_modules": ["embed_tokens", "q_proj"]},
+        base=TIED,
+        new_tokens=8,
+        beside="resized",
+    ),
     "token rows": Row(QV | {"trainable_token_indices": [5, 200, 11]}, beside="token rows"),
     "token rows, tied": Row(
         QV | {"trainable_token_indices": [5, 200, 11]}, base=TIED, beside="token rows"
