@@ -24,7 +24,7 @@ from ft2ollama.files import (
 )
 from ft2ollama.runs import Run
 
-QUANTS = {"model": ("Q8_0", "F16", "BF16", "F32"), "adapter": ("F16", "F32", "BF16", "Q8_0")}
+QUANTS = {"model": ("Q8_0", "F16", "BF16", "F32"), "adapter": ("F16", "F32", "BF16")}
 
 
 @dataclass(frozen=True)
