@@ -1,4 +1,4 @@
-"""GGUF -> folder for the families without a test of their own: bits and predictions are the same."""
+"""GGUF -> folder for the families without a test of their own: same bits, same predictions."""
 
 from __future__ import annotations
 
