@@ -129,7 +129,8 @@ def of_gguf(values: Mapping[str, object]) -> Architecture:
 
 def find(config: Config) -> Architecture:
     """The family of a config.json; refuses what the runtime would get wrong."""
-    names = [str(name) for name in config.get("architectures") or []]
+    listed = config.get("architectures")
+    names = [str(name) for name in listed] if isinstance(listed, list) else []
     found = next((TABLE[name] for name in names if name in TABLE), None)
     if found is None:
         raise Unsupported(

@@ -16,6 +16,7 @@ import numpy as np
 
 from converters.archs import rope as ropes
 from converters.archs.rope import Scaling, decimal
+from converters.archs.settings import setting_problems
 from converters.errors import ConvertError
 from converters.hf_config import Config
 from converters.lora import LoraPair, PairSource
@@ -104,8 +105,8 @@ class Decoder:
 
     def problems(self, config: Config) -> list[str]:
         """Settings llama.cpp's graph of this family does not have."""
-        missing = [f"config.json has no {key}" for key in self.required() if not config.get(key)]
-        return missing or list(self._problems(config))
+        unusable = list(setting_problems(config, self.required()))
+        return unusable or list(self._problems(config))
 
     def _problems(self, config: Config) -> Iterator[str]:
         if config.get("quantization_config"):
@@ -116,8 +117,8 @@ class Decoder:
                 yield f"{fixed.setting}={value}: {fixed.why}"
         yield from self.rope_problems(config)
         heads, dim = config["num_attention_heads"], self.head_dim(config)
-        if dim % 2:
-            yield f"head_dim={dim} is odd"
+        if dim % 2 or dim < 2 or self.rotary_dim(config) not in range(2, dim + 1, 2):
+            yield f"head_dim={dim}, of which {self.rotary_dim(config)} rotate: not even numbers"
         if heads % self.n_head_kv(config):
             yield f"num_attention_heads={heads} is no multiple of {self.n_head_kv(config)}"
         if self.HEADS_FILL_WIDTH and heads * dim != config["hidden_size"]:
@@ -138,7 +139,7 @@ class Decoder:
         """What is left out or honoured in part."""
         out = []
         window = config.get("sliding_window") if self.ignores_window(config) else None
-        if window and window < config.get("max_position_embeddings", 2048):
+        if window and window < (config.get("max_position_embeddings") or 2048):
             out.append(
                 f"the runtime does not apply sliding_window={window}: longer prompts see more"
             )
@@ -226,9 +227,9 @@ class Decoder:
         """The config with the values that `fields` names spelled out."""
         theta, _ = self.rope(config)
         return {
-            "max_position_embeddings": 2048,
-            "rms_norm_eps": 1e-6,
             **config,
+            "max_position_embeddings": config.get("max_position_embeddings") or 2048,
+            "rms_norm_eps": config.get("rms_norm_eps") or 1e-6,
             "num_key_value_heads": self.n_head_kv(config),
             "rope_theta": theta,
             "head_dim": self.head_dim(config),
@@ -255,12 +256,16 @@ class Decoder:
         config.update(self.CONSTANTS)
         for field in self.fields():
             value = values.get(f"{self.NAME}.{field.key}")
-            if field.make is f32 and isinstance(value, (int, float)):
+            if field.make is f32 and value is not None:
                 config[field.setting] = decimal(value)
             elif field.make is u32 and value is not None:
                 config[field.setting] = self._positive(field, value)
         self._fill(config, values)
         self.put_rope(config, values, tensors)
+        required = [key for key in self.required() if key != "vocab_size"]  # the embedding's rows
+        unusable = list(setting_problems(config, tuple(required)))
+        if unusable:
+            raise ConvertError("the file's metadata is not usable", "", "\n".join(unusable))
         return config
 
     def _positive(self, field: Field, value: object) -> int:

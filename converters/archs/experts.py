@@ -12,7 +12,7 @@ Sources: transformers conversion_mapping.py ("mixtral", "qwen2_moe"); llama.cpp 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -36,6 +36,12 @@ class Experts(Decoder):
     def required(self) -> tuple[str, ...]:
         """Also the numbers of experts."""
         return (*super().required(), "num_experts", self.INNER, "num_experts_per_tok")
+
+    def _problems(self, config: Config) -> Iterator[str]:
+        yield from super()._problems(config)
+        used, there = config["num_experts_per_tok"], config["num_experts"]
+        if used > there:
+            yield f"num_experts_per_tok={used}, and there are {there}"
 
     def fields(self) -> tuple[Field, ...]:
         """expert_count and expert_used_count stand before the head's length."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from converters.archs.decoder import Decoder, Field, Fixed
+from converters.archs.settings import per_layer
 from converters.hf_config import Config
 from converters.metadata import KV, booleans, f32
 from converters.transforms import F32
@@ -100,8 +101,9 @@ class Gemma2(Decoder):
     ) -> None:
         """Also the pattern and the attention's scale."""
         pattern = values.get(f"{self.NAME}.{_PATTERN}")
-        if isinstance(pattern, list):
-            config["layer_types"] = [_LOCAL if local else "full_attention" for local in pattern]
+        layers = per_layer(config, pattern)
+        if layers:
+            config["layer_types"] = [_LOCAL if local else "full_attention" for local in layers]
         else:
             period = pattern if isinstance(pattern, int) and pattern > 0 else self.PERIOD
             config["layer_types"] = self.layer_types({**config, "sliding_window_pattern": period})

@@ -14,6 +14,7 @@ import numpy as np
 from converters.archs import rope as ropes
 from converters.archs.decoder import Decoder, Field, Shape
 from converters.archs.rope import Scaling, decimal
+from converters.errors import ConvertError
 from converters.hf_config import Config
 from converters.metadata import KV, f32, u32
 from converters.transforms import F32
@@ -57,7 +58,7 @@ class Phi3(Decoder):
                 if n != wanted:
                     yield f"{key} has {n} entries, not {wanted}"
             if _original(config) < 2:
-                yield "original_max_position_embeddings is missing"
+                yield f"original_max_position_embeddings={_original(config)} is too short"
 
     def notes(self, config: Config) -> list[str]:
         """Which factors apply is decided by the context length, not by the length of the text."""
@@ -109,9 +110,13 @@ class Phi3(Decoder):
         """Also the rotated part and the original length."""
         rotary = config.pop("rotary_dim", config["head_dim"])
         config["sliding_window"] = config.get("sliding_window") or None
-        config["original_max_position_embeddings"] = values.get(
-            f"{self.NAME}.{_SCALING}original_context_length", config["max_position_embeddings"]
-        )
+        longest = config["max_position_embeddings"]
+        original = values.get(f"{self.NAME}.{_SCALING}original_context_length", longest)
+        if not isinstance(original, int) or not 1 < original <= longest:
+            raise ConvertError(
+                "the original context length is not usable", "", f"{original!r} of {longest}"
+            )
+        config["original_max_position_embeddings"] = original
         config["partial_rotary_factor"] = rotary / config["head_dim"]
         super().put_rope(config, values, tensors)
         config["rope_parameters"]["partial_rotary_factor"] = config["partial_rotary_factor"]
@@ -137,14 +142,15 @@ def _original(config: Config) -> int:
     """The top level wins, as in transformers' standardize_rope_params."""
     key = "original_max_position_embeddings"
     inner = ropes.rope(config)[1].get(key)
-    return int(config.get(key) or inner or config.get("max_position_embeddings", 0))
+    return int(config.get(key) or inner or config.get("max_position_embeddings") or 0)
 
 
 def _attention_factor(config: Config) -> float:
     """transformers modeling_rope_utils._compute_longrope_parameters."""
     _, scaling = ropes.rope(config)
     original = _original(config)
-    factor = scaling.get("factor") or config.get("max_position_embeddings", original) / original
+    longest = config.get("max_position_embeddings") or original
+    factor = scaling.get("factor") or longest / original
     return math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from converters.archs import rope as ropes
 from converters.archs.decoder import Decoder, Field, Fixed, Shape
+from converters.archs.settings import per_layer
 from converters.errors import Unsupported
 from converters.hf_config import Config
 from converters.metadata import KV, booleans, i32s, u32
@@ -177,9 +178,11 @@ class Qwen35(Decoder):
         """Also the layers' kinds and the rotated part."""
         inner, heads = config.pop("linear_inner", 0), config.get("linear_num_value_heads") or 1
         config["linear_value_head_dim"] = inner // heads
-        recurrent = values.get(f"{self.NAME}.{_RECURRENT}")
-        if isinstance(recurrent, list):
+        recurrent = per_layer(config, values.get(f"{self.NAME}.{_RECURRENT}"))
+        if recurrent:
             config["layer_types"] = [_LINEAR if one else "full_attention" for one in recurrent]
+        else:
+            config["full_attention_interval"] = values.get(f"{self.NAME}.full_attention_interval")
         part = config.pop("rotary_dim", config["head_dim"] // 4) / config["head_dim"]
         super().put_rope(config, values, tensors)
         config["rope_parameters"]["partial_rotary_factor"] = part

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from converters.errors import Unsupported
+from converters.errors import ConvertError, Unsupported
 from converters.hf_config import Config
 from converters.metadata import KV, f32, string, u32
 from converters.transforms import F32
@@ -154,4 +154,6 @@ def known_llama3(freqs: F32, theta: float, dim: int) -> Scaling:
 
 def decimal(value: object) -> float:
     """The shortest decimal of a float32: 1e-05 stays 1e-05."""
-    return float(str(np.float32(float(str(value)))))
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating)):
+        raise ConvertError("the file's metadata has a number that is none", "", repr(value)[:60])
+    return float(str(np.float32(value)))

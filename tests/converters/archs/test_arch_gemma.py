@@ -89,34 +89,6 @@ def test_round_trip(kind, make_tiny, judge, tmp_path):
         assert again[key] == first[key], key
 
 
-def test_text_part_of_gemma3(
-    judge, add_tokenizer, randomized, small_settings, difference, tmp_path
-):
-    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
-
-    vision = {
-        "model_type": "siglip_vision_model",
-        "hidden_size": 32,
-        "intermediate_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "image_size": 28,
-        "patch_size": 14,
-    }
-    text = {**small_settings, **TIED, "num_hidden_layers": 6}
-    with judge.quiet():
-        config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4)
-        model = randomized(Gemma3ForConditionalGeneration(config), 0.0).eval()
-        model.save_pretrained(tmp_path)
-    add_tokenizer(tmp_path)
-    written = converters.write_model(tmp_path, tmp_path / "m.gguf", outtype="F32")
-    assert any("vision" in note for note in written.notes)
-    ours = judge.runtime(tmp_path / "m.gguf").after_prompts()
-    assert difference(ours, judge.logprobs(model)) <= PLAIN
-    with judge.quiet():
-        assert difference(ours, judge.logprobs(with_table(model))) <= TABLE
-
-
 @pytest.mark.parametrize(
     ("name", "settings", "expected"),
     [
