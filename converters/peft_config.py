@@ -24,8 +24,18 @@ _CHANGED_INITS = ("corda", "loftq", "lora_ga", "pissa_niter")
 _ADALORA_RANKNUM_EPSILON = 1e-5
 
 
+_HARMLESS_INITS = ("gaussian", "eva", "orthogonal", "mica")  # of A and B alone: the base stays
+_LARGEST = 1e9
+
+
 def _unrepeatable(value: object) -> bool:
     return isinstance(value, str) and value.lower().startswith(_CHANGED_INITS)
+
+
+def _unknown_init(value: object) -> bool:
+    known = (*_HARMLESS_INITS, *REBUILT_INITS)
+    text = value.lower() if isinstance(value, str) else value
+    return not (value is None or isinstance(value, bool) or text in known or _unrepeatable(value))
 
 
 _REFUSED: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
@@ -36,6 +46,11 @@ _REFUSED: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "this initialisation changed the base weights in a way that cannot be repeated from the "
         "base alone; save the adapter with path_initial_model_for_weight_conversion to get plain "
         "LoRA",
+    ),
+    (
+        "init_lora_weights",
+        _unknown_init,
+        "not an initialisation this version knows; it may have changed the base weights",
     ),
     ("use_qalora", bool, "QALoRA pools the inputs of A"),
     ("use_bdlora", bool, "block-diagonal LoRA is not mapped"),
@@ -119,7 +134,9 @@ def require_numbers(config: Config) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """A finite one of a size that a rank or an alpha can have."""
+    numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return numeric and abs(float(str(value))) <= _LARGEST
 
 
 def config_problems(config: Config) -> Iterator[str]:
@@ -151,8 +168,8 @@ def short(value: object) -> str:
 
 def start_of(config: Config) -> str:
     """ "pissa" or "olora" if the pairs began as a part of the base weight, else ""."""
-    value = config.get("init_lora_weights")
-    name = value.lower() if isinstance(value, str) else ""
+    value = config.get("init_lora_weights")  # AdaLoRA has no such start, whatever it says there
+    name = value.lower() if isinstance(value, str) and kind_of(config) == "LORA" else ""
     return name if name in REBUILT_INITS else ""
 
 
@@ -193,7 +210,7 @@ def _rank_and_scale(module: str, config: Config) -> tuple[int, float]:
     values = []
     for key, patterns in (("r", "rank_pattern"), ("lora_alpha", "alpha_pattern")):
         value = _by_pattern(config.get(patterns), module, config.get(key, 8))
-        if not _is_number(value) or not math.isfinite(value):
+        if not _is_number(value):
             raise ConvertError(
                 f"adapter_config.json has no usable {key}", module, f"{key}={short(value)}"
             )
@@ -209,7 +226,7 @@ def adalora_scale(config: Config) -> float:
 
     adalora/layer.py, SVDLinear.forward: scaling / (ranknum + 1e-5); pruning keeps ranknum.
     """
-    rank = _number(config, "init_r", 12)
+    rank = max(1.0, _number(config, "init_r", 12))
     alpha = _number(config, "lora_alpha", 8)
     return (alpha if alpha > 0 else rank) / (rank + _ADALORA_RANKNUM_EPSILON)
 

@@ -322,7 +322,7 @@ def replicated(config: Config, order: list[int]) -> Config:
 
 
 def _tokens_problem(tokens: Tokens, shape: tuple[int, ...]) -> str:
-    if tokens.rows.shape != (len(tokens.indices), shape[1]):
+    if len(shape) != 2 or tokens.rows.shape != (len(tokens.indices), shape[-1]):
         return f"token rows {list(tokens.rows.shape)} for {len(tokens.indices)} indices"
     if any(not 0 <= index < shape[0] for index in tokens.indices):
         return f"token indices up to {max(tokens.indices)}, the base has {shape[0]} rows"

@@ -105,7 +105,7 @@ REFUSED_SETTINGS = {
     "alora_invocation_tokens": [5],
     "a_setting_of_next_year": {"x": 1},
 }
-INITS = ["pissa_niter_4", "corda", "loftq", "lora_ga"]
+INITS = ["pissa_niter_4", "corda", "loftq", "lora_ga", "next_year", 7]
 
 
 def refused_both_ways(adapter, base, tmp_path, kind=ConvertError):
@@ -240,6 +240,8 @@ def test_rank_that_contradicts_the_config(base, adapter):
         {"r": 0},
         {"lora_alpha": "8"},
         {"lora_alpha": float("nan")},
+        {"lora_alpha": 1e300},
+        {"alpha_pattern": {"q_proj": 2**70}},
         {"rank_pattern": {"(": 2}},
         {"rank_pattern": [1]},
         {"rank_pattern": {"q_proj": [True]}},
