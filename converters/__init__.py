@@ -13,8 +13,9 @@ numpy, gguf (constants, tensor names, dequantizers) and sentencepiece.
 """
 
 from converters.adapter_file import write_adapter
-from converters.check import check_adapter, check_gguf
-from converters.errors import ConvertError, DoesNotFit, Unsupported
+from converters.check import check_gguf
+from converters.errors import ConvertError, DoesNotFit, NeedsMerge, Unsupported
+from converters.fit import check_adapter
 from converters.model_file import write_model
 from converters.quantize_file import quantize
 from converters.reader import GgufFile, read_gguf
@@ -29,6 +30,7 @@ __all__ = [
     "ConvertError",
     "DoesNotFit",
     "GgufFile",
+    "NeedsMerge",
     "Progress",
     "Unsupported",
     "Written",

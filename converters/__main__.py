@@ -18,6 +18,8 @@ from converters.quants.types import FILE_TYPES
 from converters.reader import read_gguf
 from converters.written import Written
 
+_TEXT_ONLY = "leave out the adapter's vision and audio parts"
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 done, 1 refused or failed, 130 Ctrl-C. The result goes to stdout."""
@@ -45,14 +47,16 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--name", default="", help="general.name")
     model.add_argument("--pre", help="name of the pre-tokenizer, if it is not recognised")
     model.add_argument("--threads", type=int, help="default: all CPUs")
+    model.add_argument("--text-only", action="store_true", help=_TEXT_ONLY)
     model.set_defaults(run=_model)
 
     adapter = commands.add_parser("adapter", help="PEFT folder -> LoRA GGUF")
     adapter.add_argument("adapter", type=Path)
     adapter.add_argument("base", type=Path, help="folder with the base's config.json")
     adapter.add_argument("out", type=Path)
-    adapter.add_argument("--outtype", default="F16", help="F32, F16 or BF16")
+    adapter.add_argument("--outtype", default="F16", help="F32, F16, BF16 or Q8_0")
     adapter.add_argument("--name", default="", help="general.name")
+    adapter.add_argument("--text-only", action="store_true", help=_TEXT_ONLY)
     adapter.set_defaults(run=_adapter)
 
     again = commands.add_parser("quantize", help="model GGUF -> the same model in another type")
@@ -68,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--base", type=Path, help="what an adapter is for: GGUF file or folder")
     check.add_argument("--quick", action="store_true", help="do not look for NaN in the tensors")
     check.add_argument("--json", action="store_true", help="one object on stdout")
+    check.add_argument("--merged", action="store_true", help="as a part of a model file")
+    check.add_argument("--text-only", action="store_true", help=_TEXT_ONLY)
     check.set_defaults(run=_check)
 
     dump = commands.add_parser("dump", help="metadata and tensors of a GGUF file")
@@ -88,6 +94,7 @@ def _model(options: argparse.Namespace) -> None:
             pre=options.pre,
             threads=options.threads,
             say=_say,
+            text_only=options.text_only,
         )
     )
 
@@ -100,6 +107,7 @@ def _adapter(options: argparse.Namespace) -> None:
             options.out,
             outtype=options.outtype,
             name=options.name,
+            text_only=options.text_only,
         )
     )
 
@@ -129,7 +137,13 @@ def _report(written: Written) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     try:
-        summary = check_file(options.path, options.base, values=not options.quick)
+        summary = check_file(
+            options.path,
+            options.base,
+            values=not options.quick,
+            merged=options.merged,
+            text_only=options.text_only,
+        )
     except ConvertError as error:
         if options.json:
             problems = error.why.splitlines() or [error.what]

@@ -1,7 +1,7 @@
-"""Two checks that read headers: does an adapter fit a base, is a GGUF file whole.
+"""Two checks that read headers: is a base what its config says, is a GGUF file whole.
 
 Each collects every problem before it raises, because the user mends them in one go. Weights are
-read only to compare embeddings that were saved twice.
+read only to compare embeddings that were saved twice. Adapters are checked in fit.py.
 """
 
 from __future__ import annotations
@@ -9,114 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import numpy as np
-
 from converters import archs
 from converters.archs import Architecture
-from converters.errors import ConvertError, DoesNotFit, Unsupported, foreign
-from converters.hf_folder import Config, read_config
+from converters.errors import ConvertError, foreign
+from converters.hf_folder import Config
 from converters.names import gguf_name, name_map, nearest
-from converters.peft_adapter import Adapter, StoredPair, grouped, numberless, read_adapter
-from converters.reader import GgufFile, read_gguf
-from converters.safetensors_file import StoredRows, has_weights, open_folder
-from converters.transforms import F32, Rows, chunks
+from converters.reader import GgufFile, TensorInfo, read_gguf
+from converters.transforms import F32, Rows, equal_rows
 
 _OUTPUT = "lm_head"
 _EMBEDDING = "model.embed_tokens"
 
 
-@foreign("the adapter or model folder")
-def check_adapter(adapter: Path, base: Path) -> None:
-    """Raise unless every tensor and setting of the adapter can be applied to this base."""
-    config = read_config(base)
-    require_fit(read_adapter(adapter), archs.find(config), config, stored_weights(base))
-
-
-def stored_weights(base: Path) -> dict[str, StoredRows]:
-    """The base's weights, or nothing if the folder holds only a config."""
-    return open_folder(base) if has_weights(base) else {}
-
-
-def require_fit(
-    adapter: Adapter, arch: Architecture, config: Config, weights: Mapping[str, StoredRows]
-) -> None:
-    """Unsupported if we cannot represent the adapter, DoesNotFit if it is for another base."""
-    shapes = {
-        name: weights[name].shape if name in weights else shape
-        for name, shape in arch.shapes(config).items()
-    }
-    tied = arch.is_tied(config)
-    unsupported = [*adapter.problems, *_tied_problems(adapter, tied=tied)]
-    misfits: dict[str, list[str]] = {}
-    for pair in adapter.pairs.values():
-        problem = _misfit(pair, shapes, tied=tied)
-        if problem:
-            misfits.setdefault(problem, []).append(pair.name)
-    lines = [*unsupported, *grouped(misfits), *_copy_problems(adapter, weights)]
-    if not lines:
-        return
-    kind = Unsupported if len(lines) > len(list(grouped(misfits))) else DoesNotFit
-    raise kind(
-        "this adapter cannot be exported"
-        if kind is Unsupported
-        else "this adapter does not fit this base model",
-        "",
-        "\n".join(lines),
-        "train with plain LoRA on linear layers (use_dora: false, bias: none, no modules_to_save)"
-        if kind is Unsupported
-        else "give the base model the adapter was trained on",
-    )
-
-
-def _tied_problems(adapter: Adapter, *, tied: bool) -> Iterator[str]:
-    for module in (_OUTPUT, _EMBEDDING):
-        if tied and module in adapter.pairs:
-            yield (
-                f"{module}: the base uses one tensor as embedding and as output layer, "
-                "and the adapter changes only one of the two"
-            )
-
-
-def _misfit(pair: StoredPair, shapes: Mapping[str, tuple[int, ...]], *, tied: bool) -> str:
-    name = pair.name + ".weight"
-    if tied and pair.name in (_OUTPUT, _EMBEDDING):
-        return ""  # reported as tied already
-    if name not in shapes:
-        return _unknown_module(pair.name, shapes)
-    if pair.weight_shape != shapes[name]:
-        return (
-            f"adapter is for a weight {list(pair.weight_shape)}, the base has {list(shapes[name])}"
-        )
-    if pair.embedding != (pair.name == _EMBEDDING):
-        return "embedding factors on a module that is no embedding, or the reverse"
-    return ""
-
-
-def _unknown_module(name: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
-    known = {numberless(other.removesuffix(".weight")) for other in shapes}
-    if numberless(name) in known:
-        return "the base has no such layer"
-    return f"the base has no such module{nearest(numberless(name), known)}"
-
-
-def _copy_problems(adapter: Adapter, weights: Mapping[str, StoredRows]) -> Iterator[str]:
-    """PEFT saves the embeddings beside LoRA on them; harmless while they are the base's own."""
-    for module, copy in adapter.copies.items():
-        original = weights.get(module + ".weight") or weights.get(_EMBEDDING + ".weight")
-        if original is None:
-            yield (
-                f"{module}: saved whole, and without the base's weights it cannot be compared; "
-                "give the whole base folder, or save the adapter with save_embedding_layers=False"
-            )
-        elif copy.shape != original.shape:
-            yield f"{module}: resized from {list(original.shape)} to {list(copy.shape)}"
-        elif not _equal(copy, original):
-            yield f"{module}: saved whole and different from the base, so it was trained"
-
-
-def require_whole(
-    arch: Architecture, config: Config, weights: Mapping[str, StoredRows]
-) -> list[str]:
+def require_whole(arch: Architecture, config: Config, weights: Mapping[str, Rows]) -> list[str]:
     """The base's tensor names in use; raises if tensors are missing, misshaped or unknown."""
     expected = arch.shapes(config)
     lines = [f"{name}: missing" for name in expected if name not in weights]
@@ -132,16 +37,12 @@ def require_whole(
     return list(expected)
 
 
-def _tied_output_problem(output: Rows, weights: Mapping[str, StoredRows]) -> list[str]:
+def _tied_output_problem(output: Rows, weights: Mapping[str, Rows]) -> list[str]:
     """A saved copy of a tied output layer is redundant; a different one contradicts the config."""
     embedding = weights.get(_EMBEDDING + ".weight")
-    if embedding is not None and _equal(output, embedding):
+    if embedding is not None and equal_rows(output, embedding):
         return []
     return [f"{_OUTPUT}.weight: differs from the embedding, and config.json says they are tied"]
-
-
-def _equal(one: Rows, other: Rows) -> bool:
-    return one.shape == other.shape and all(map(np.array_equal, chunks(one), chunks(other)))
 
 
 @foreign("the file's metadata")
@@ -193,20 +94,19 @@ def _adapter_lines(file: GgufFile) -> Iterator[str]:
             yield f"{name}: not a LoRA tensor"
         elif partner is None:
             yield f"{name}: {other} is missing"
-        elif part == "lora_a" and base != "token_embd.weight" and info.shape[0] != partner.shape[1]:
+        elif part == "lora_a" and base != "token_embd.weight" and not _multiply(info, partner):
             yield f"{base}: A {list(info.shape)} and B {list(partner.shape)} do not multiply"
+
+
+def _multiply(a: TensorInfo, b: TensorInfo) -> bool:
+    """a: [r, n_in], b: [n_out, r], both with a leading axis for stacked experts."""
+    same_stack = len(a.shape) > 1 and a.shape[:-2] == b.shape[:-2]
+    return same_stack and a.shape[-2] == b.shape[-1]
 
 
 def architecture_of(file: GgufFile) -> Architecture:
     """The family module of a GGUF file."""
-    name = str(file.values.get("general.architecture"))
-    if name not in archs.BY_GGUF_NAME:
-        raise Unsupported(
-            f"GGUF architecture {name!r} is not supported",
-            "",
-            f"supported: {', '.join(sorted(archs.BY_GGUF_NAME))}",
-        )
-    return archs.BY_GGUF_NAME[name]
+    return archs.of_gguf(file.values)
 
 
 def config_of(file: GgufFile, extra: Mapping[str, F32]) -> Config:
@@ -221,7 +121,7 @@ def config_of(file: GgufFile, extra: Mapping[str, F32]) -> Config:
         raise ConvertError(f"{file.path.name} has no such tensor", "token_embd.weight")
     config["vocab_size"] = embedding.shape[0]
     config["tie_word_embeddings"] = "output.weight" not in file.tensors
-    config["attention_bias"] = "blk.0.attn_q.bias" in file.tensors
+    config["attention_bias"] = config["qkv_bias"] = "blk.0.attn_q.bias" in file.tensors
     config["mlp_bias"] = "blk.0.ffn_up.bias" in file.tensors
     return config
 

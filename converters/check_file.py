@@ -15,9 +15,10 @@ from pathlib import Path
 from gguf.constants import LlamaFileType
 
 from converters import archs
-from converters.check import architecture_of, check_adapter, check_gguf, config_of
+from converters.check import architecture_of, check_gguf, config_of
 from converters.check_data import layout_problems, type_problems, value_problems
 from converters.errors import ConvertError, DoesNotFit, foreign
+from converters.fit import check_adapter
 from converters.hf_folder import read_config
 from converters.names import gguf_name, name_map, nearest
 from converters.reader import GgufFile, read_gguf
@@ -40,16 +41,23 @@ class Summary:
 
 
 @foreign("the file's metadata")
-def check_file(
-    path: Path, base: Path | None = None, *, values: bool = True, threads: int | None = None
+def check_file(  # noqa: PLR0913 - one option per thing a caller may decide
+    path: Path,
+    base: Path | None = None,
+    *,
+    values: bool = True,
+    threads: int | None = None,
+    merged: bool = False,
+    text_only: bool = False,
 ) -> Summary | None:
     """Check a GGUF file, with `base` also whether that adapter fits; ConvertError if not.
 
-    path may also be a PEFT folder, with its base; there is no summary of that. values=False leaves
-    out reading all tensors for NaN and infinity.
+    path may also be a PEFT folder, with its base; there is no summary of that, and `merged` and
+    `text_only` are those of check_adapter. values=False leaves out reading all tensors for NaN and
+    infinity.
     """
     if path.is_dir():
-        _check_folder(path, base)
+        _check_folder(path, base, merged=merged, text_only=text_only)
         return None
     file = read_gguf(path)
     kind = str(file.values.get("general.type", "model"))
@@ -68,7 +76,9 @@ def check_file(
     return _summary(file, kind)
 
 
-def _check_folder(adapter: Path, base: Path | None) -> None:
+def _check_folder(
+    adapter: Path, base: Path | None, *, merged: bool, text_only: bool
+) -> None:
     if base is None:
         raise ConvertError(
             f"{adapter.name} is a folder",
@@ -76,7 +86,7 @@ def _check_folder(adapter: Path, base: Path | None) -> None:
             "a PEFT folder is checked against its base model",
             "--base FOLDER",
         )
-    check_adapter(adapter, base)
+    check_adapter(adapter, base, merged=merged, text_only=text_only)
 
 
 def _structure(file: GgufFile) -> list[str]:

@@ -35,6 +35,10 @@ class Unsupported(ConvertError):
     """The input is sound, but this package cannot represent it in the format asked for."""
 
 
+class NeedsMerge(Unsupported):
+    """The adapter is sound, but only a merged model can say what it trained."""
+
+
 class DoesNotFit(ConvertError):
     """The adapter was not trained on this base: modules or shapes do not match."""
 

@@ -16,18 +16,21 @@ from gguf.constants import GGMLQuantizationType
 
 from converters import archs, metadata
 from converters.archs import Architecture
-from converters.check import require_fit, require_whole
+from converters.check import require_whole
 from converters.errors import foreign
+from converters.gathered import gathered
 from converters.hf_folder import Config, read_config
 from converters.jobs import Job, announce_compiling, encoded
-from converters.merge import MergedRows
 from converters.model_facts import facts_of
 from converters.names import gguf_name, name_map
-from converters.peft_adapter import StoredPair, read_adapter
+from converters.peft_adapter import NO_ADAPTER, read_adapter, require_finite
 from converters.quants.fallbacks import fallbacks
 from converters.quants.mix import Plan, Shapes, plan
 from converters.quants.types import file_type
-from converters.safetensors_file import StoredRows, open_folder
+from converters.safetensors_file import open_folder
+from converters.trained import Trained, trained_model
+from converters.trained_vocab import NOTE as TOKENIZER_NOTE
+from converters.trained_vocab import tokenizer_folder
 from converters.transforms import F32, ArrayRows, Rows
 from converters.vocab import read_vocabulary
 from converters.writer import Progress, Tensor, write
@@ -50,29 +53,39 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
     progress: Progress | None = None,
     threads: int | None = None,
     say: Callable[[str], None] | None = None,
+    text_only: bool = False,
 ) -> Written:
     """Write `out` as a model GGUF of a file type in quants.types (F16, Q8_0, Q4_K_M, ...).
 
-    adapter: PEFT folder to merge. chat_template, pre and add_bos replace what the folder says.
-    lineage becomes `ft2ollama.<key>` metadata. progress(done, total) counts bytes of the output
-    file, on the calling thread. threads: default all CPUs; the bytes do not depend on it. say: told, before
-    it happens, what takes long for once (kernels being compiled).
+    adapter: PEFT folder to merge; text_only leaves out its vision and audio parts. chat_template,
+    pre and add_bos replace what the folder says. lineage becomes `ft2ollama.<key>` metadata.
+    progress(done, total) counts bytes of the output file, on the calling thread. threads: default
+    all CPUs; the bytes do not depend on it. say: told, before it happens, what takes long for once
+    (kernels being compiled).
     """
     wanted = file_type(outtype)
     with foreign("the model folder"):
         config = read_config(base)
         arch = archs.find(config)
-        weights = open_folder(base)
-        pairs = _fitting_pairs(adapter, arch, config, weights)
-        source = _Source(arch, config, weights, pairs)
+        weights = arch.gather(config, open_folder(base))
+        require_whole(arch, config, weights)
+        trained = _trained(adapter, arch, config, weights, text_only=text_only)
+        config = trained.config
+        folder = tokenizer_folder(adapter, base, trained.vocabulary)
+        vocabulary = read_vocabulary(
+            base,
+            config,
+            pre=pre,
+            chat_template=chat_template,
+            add_bos=add_bos,
+            tokenizer_folder=folder,
+        )
+        source = _Source(arch, config, trained.weights)
         shapes = source.shapes()
         opening = metadata.general(arch.NAME, "model", name)
         own = arch.pairs(config)
         facts = facts_of({pair.key: pair.value for pair in (*opening, *own)})
         tensors = source.tensors(plan(wanted.name, shapes, facts))
-        vocabulary = read_vocabulary(
-            base, config, pre=pre, chat_template=chat_template, add_bos=add_bos
-        )
         keys = [
             *opening,
             metadata.string("general.size_label", metadata.size_label(_parameters(shapes))),
@@ -83,33 +96,41 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
         ]
         metadata.require_text(keys)
         loud = fallbacks(wanted.name, shapes, facts).sentence
-        notes = (*arch.notes(config), *vocabulary.notes(), *([loud] if loud else []))
+        notes = (
+            *trained.notes,
+            *([TOKENIZER_NOTE] if folder != base else []),
+            *arch.notes(config),
+            *vocabulary.notes(),
+            *([loud] if loud else []),
+        )
     announce_compiling((tensor.type for tensor in tensors), say)
     digest, size = write(out, keys, tensors, progress, threads)
     return Written(out, digest, size, len(tensors), wanted.name, arch.NAME, notes)
 
 
-def _fitting_pairs(
+def _trained(
     adapter: Path | None,
     arch: Architecture,
     config: Config,
-    weights: Mapping[str, StoredRows],
-) -> dict[str, StoredPair]:
+    weights: Mapping[str, Rows],
+    *,
+    text_only: bool,
+) -> Trained:
     if adapter is None:
-        return {}
-    read = read_adapter(adapter)
-    require_fit(read, arch, config, weights)
-    return read.pairs
+        return trained_model(NO_ADAPTER, arch, config, weights)
+    read = gathered(read_adapter(adapter, text_only=text_only), arch, config)
+    trained = trained_model(read, arch, config, weights)
+    require_finite(adapter)
+    return trained
 
 
 @dataclass(frozen=True)
 class _Source:
-    """The base's weights with the adapter's pairs, seen as GGUF tensors."""
+    """The trained weights, seen as GGUF tensors."""
 
     arch: Architecture
     config: Config
-    weights: Mapping[str, StoredRows]
-    pairs: Mapping[str, StoredPair]
+    weights: Mapping[str, Rows]
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """GGUF name -> shape of every tensor of the output file."""
@@ -126,7 +147,7 @@ class _Source:
     def _made(self) -> dict[str, tuple[tuple[int, ...], _Jobs]]:
         names = name_map(self.arch.NAME, self.config["num_hidden_layers"])
         made: dict[str, tuple[tuple[int, ...], _Jobs]] = {}
-        for hf_name in require_whole(self.arch, self.config, self.weights):
+        for hf_name in self.weights:
             for part, rows in self._parts(hf_name).items():
                 name = gguf_name(names, part)
                 assert name is not None, part  # the family's shapes list only mapped names
@@ -136,11 +157,7 @@ class _Source:
         return made
 
     def _parts(self, hf_name: str) -> dict[str, Rows]:
-        rows: Rows = self.weights[hf_name]
-        pair = self.pairs.get(hf_name.removesuffix(".weight"))
-        if pair is not None and hf_name.endswith(".weight"):
-            rows = MergedRows(rows, pair.load)
-        return dict(self.arch.transform(self.config, hf_name, rows))
+        return dict(self.arch.transform(self.config, hf_name, self.weights[hf_name]))
 
     def _encoded(self, hf_name: str, part: str, kind: GGMLQuantizationType) -> Iterator[Job]:
         """Builds the rows anew, so that a loaded pair lives only while its jobs do."""

@@ -86,14 +86,17 @@ def read_vocabulary(
     pre: str | None = None,
     chat_template: str | None = None,
     add_bos: bool | None = None,
+    tokenizer_folder: Path | None = None,
 ) -> Vocabulary:
     """The tokenizer of a model folder; pre, chat_template and add_bos replace what it says.
 
+    tokenizer_folder: where the tokenizer's own files are, if not in `base`.
     ConvertError (or Unsupported, DoesNotFit) if a file is broken, llama.cpp has no such tokenizer,
     or there are more tokens than config["vocab_size"], the rows of the embedding.
     """
-    settings = read_optional_json(base / "tokenizer_config.json")
     generation = read_optional_json(base / "generation_config.json")
+    base = tokenizer_folder or base
+    settings = read_optional_json(base / "tokenizer_config.json")
     templates = read_chat_templates(base, settings)
     default = templates.pop("default", "")
     if chat_template is not None:

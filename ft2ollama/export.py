@@ -69,7 +69,7 @@ def export(
     if not force and run.is_current(stage_name, inputs):
         known = json.loads(path.with_suffix(".json").read_text("utf-8"))
         return Exported(path, kind, quant, known["sha256"], known["size"], fresh=False)
-    converters.check_adapter(run.adapter, base.folder)
+    converters.check_adapter(run.adapter, base.folder, merged=kind == "model")
     with run.lock(), run.stage(stage_name, inputs) as stage:
         written = _write(run, base, kind, quant, path, inputs, progress)
         remember_sha256(path, written.sha256)

@@ -49,7 +49,7 @@ FILE_TYPES = {
 }
 ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
 PLAIN_TYPES = ("F32", "F16", "BF16", "Q8_0")  # one type for all tensors that are not kept in F32
-ADAPTER_TYPES = ("F32", "F16", "BF16")  # a Q8_0 row would need a rank divisible by 32
+ADAPTER_TYPES = ("F16", "F32", "BF16", "Q8_0")
 
 
 def file_type(name: str, allowed: tuple[str, ...] = tuple(FILE_TYPES)) -> FileType:

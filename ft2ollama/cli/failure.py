@@ -95,4 +95,5 @@ def _convert_error(error: BaseException) -> UserError | None:
     kind: type[UserError] = UsageError if usage else JobError
     if isinstance(error.__cause__, OSError) or "disk" in error.what.lower():
         kind = MachineError
-    return kind(what, error.why, error.fix)
+    merge = isinstance(error, converters.NeedsMerge)
+    return kind(what, error.why, "ft2ollama export --as model" if merge else error.fix)

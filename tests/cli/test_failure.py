@@ -48,3 +48,10 @@ def test_kinds(error: BaseException, code: ExitCode, what: str) -> None:
     assert told.code == code
     assert what in told.what
     assert told.fix
+
+
+def test_an_adapter_that_needs_merging_names_our_option() -> None:
+    told = as_user_error(converters.NeedsMerge("DoRA", "", "why", "python -m converters model"))
+    assert isinstance(told, UserError)
+    assert told.fix == "ft2ollama export --as model"
+    assert told.code == ExitCode.USAGE
