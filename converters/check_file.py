@@ -76,9 +76,7 @@ def check_file(  # noqa: PLR0913 - one option per thing a caller may decide
     return _summary(file, kind)
 
 
-def _check_folder(
-    adapter: Path, base: Path | None, *, merged: bool, text_only: bool
-) -> None:
+def _check_folder(adapter: Path, base: Path | None, *, merged: bool, text_only: bool) -> None:
     if base is None:
         raise ConvertError(
             f"{adapter.name} is a folder",
