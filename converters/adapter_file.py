@@ -27,7 +27,7 @@ from converters.peft_adapter import Adapter, read_adapter, require_finite
 from converters.quants.mix import tensor_type
 from converters.quants.quantize import encode
 from converters.quants.types import ADAPTER_TYPES, FileType, file_type
-from converters.trained import plain
+from converters.trained import plain, start_of_pair
 from converters.transforms import F32, Rows
 from converters.writer import Bytes, Progress, Tensor, write
 from converters.written import Written
@@ -116,7 +116,7 @@ class _Pairs:
     def _outline(self, module: str, stored: PairSource) -> LoraPair:
         """Zeros in the shapes that `_load` will give; reads nothing."""
         *stack, n_out, n_in = stored.weight_shape
-        rank = stored.rank * (2 if self._start(stored) else 1)
+        rank = stored.rank * (2 if start_of_pair(self.adapter, module, stored) else 1)
         zero = np.zeros((), np.float32)
         a, b = (
             np.broadcast_to(zero, (*stack, rank, n_in)),
@@ -124,13 +124,11 @@ class _Pairs:
         )
         return LoraPair(module, a, b, 1.0)
 
-    def _start(self, stored: PairSource) -> str:
-        return "" if stored.embedding else self.adapter.start
-
     def _load(self, module: str) -> list[LoraPair]:
         """What becomes of one pair: the plain form, the family's transform, the file's scale."""
         stored = self.adapter.pairs[module]
-        pair = plain(stored, self._start(stored), lambda: self.weights[module + ".weight"])
+        start = start_of_pair(self.adapter, module, stored)
+        pair = plain(stored, start, lambda: self.weights[f"{module}.weight"])
         parts = self.arch.transform_lora(self.config, replace(pair, name=module))
         return [part.fold(file_scale(self.adapter.alpha, part.rank)) for part in parts]
 

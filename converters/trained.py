@@ -84,6 +84,7 @@ def trained_model(
     tied = arch.is_tied(config)
     if tied:
         build.rows[OUTPUT] = build.rows[EMBEDDING]
+    build.unsupported += _start_problems(adapter, tied=tied)
     build.put_whole(tied=tied)
     build.put_tokens(tied=tied)
     for module, pair in adapter.pairs.items():
@@ -106,7 +107,7 @@ class _Build:
         config: Config,
         base: Mapping[str, Rows],
     ) -> None:
-        self.adapter, self.arch, self.base = adapter, arch, base
+        self.adapter, self.arch = adapter, arch
         self.config = dict(config)
         self.rows: dict[str, MakeRows] = {
             name: partial(_itself, base[name]) for name in arch.shapes(config)
@@ -181,7 +182,7 @@ class _Build:
         if problem:
             self.misfit(problem, module)
             return
-        start = "" if pair.embedding else self.adapter.start
+        start = start_of_pair(self.adapter, module, pair)
         magnitude = self.adapter.magnitudes.get(module)
         self.rows[name] = partial(_merged, self.rows[name], pair, start, magnitude)
         if module in self.adapter.biases:
@@ -321,6 +322,18 @@ def replicated(config: Config, order: list[int]) -> Config:
     return out
 
 
+def _start_problems(adapter: Adapter, *, tied: bool) -> Iterator[str]:
+    """PiSSA and OLoRA change the base's weight in place, and with it all that share the weight."""
+    if adapter.start and adapter.replication:
+        yield f"init_lora_weights={adapter.start}: copied layers share weights (layer_replication)"
+    lone = OUTPUT.removesuffix(".weight") in adapter.pairs and OUTPUT not in adapter.own
+    if adapter.start and tied and lone:
+        yield (
+            f"init_lora_weights={adapter.start} on a tied output layer changed the embedding too; "
+            "save the adapter with save_embedding_layers=True"
+        )
+
+
 def _tokens_problem(tokens: Tokens, shape: tuple[int, ...]) -> str:
     if len(shape) != 2 or tokens.rows.shape != (len(tokens.indices), shape[-1]):
         return f"token rows {list(tokens.rows.shape)} for {len(tokens.indices)} indices"
@@ -344,6 +357,11 @@ def _added(source: MakeRows | None, bias: Bias) -> Rows:
 def _merged(source: MakeRows, pair: PairSource, start: str, magnitude: Rows | None) -> Rows:
     rows: Rows = MergedRows(source(), partial(plain, pair, start, source))
     return rows if magnitude is None else DoraRows(rows, magnitude, pair.embedding)
+
+
+def start_of_pair(adapter: Adapter, module: str, pair: PairSource) -> str:
+    """The start to undo: none on embeddings, nor where the weight was saved as it was left."""
+    return "" if pair.embedding or f"{module}.weight" in adapter.own else adapter.start
 
 
 def plain(pair: PairSource, start: str, base: MakeRows) -> LoraPair:

@@ -121,6 +121,17 @@ MERGED = {
     "dora and pissa": Row(
         QV | {"use_dora": True, "init_lora_weights": "pissa"}, beside="DoRA", bound=FLOAT32_START
     ),
+    "pissa on lm_head": Row(
+        {"target_modules": ["lm_head", "q_proj"], "init_lora_weights": "pissa"},
+        beside="saved whole",
+        bound=FLOAT32_START,
+    ),
+    "olora on lm_head, tied": Row(
+        {"target_modules": ["lm_head", "q_proj"], "init_lora_weights": "olora"},
+        base=TIED,
+        beside="as embedding and as output",
+        bound=FLOAT32_START,
+    ),
     "lora_bias": Row(QV | {"lora_bias": True}, base=BIASED, beside="bias on B"),
     "lora_bias where the base has none": Row(
         {"lora_bias": True, "target_modules": ["k_proj", "up_proj"]},
@@ -230,6 +241,18 @@ REFUSED = {
     "lora_bias, no place for it": (
         Row({"target_modules": ["o_proj"], "lora_bias": True}, model="Qwen2ForCausalLM"),
         "reads none there",
+    ),
+    "olora on lm_head, tied, not saved": (
+        Row(
+            {"target_modules": ["lm_head", "q_proj"], "init_lora_weights": "olora"},
+            base=TIED,
+            save={"save_embedding_layers": False},
+        ),
+        "changed the embedding too",
+    ),
+    "olora and copied layers": (
+        Row(QV | {"init_lora_weights": "olora", "layer_replication": [[0, 2], [1, 2]]}),
+        "copied layers share weights",
     ),
     "new tokens, one end saved": (
         Row({"target_modules": ["embed_tokens"]}, new_tokens=8),
