@@ -45,7 +45,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Fixed:
-    """A setting the runtime has no key for. allowed: the values it behaves like; first: default."""
+    """A setting the runtime has no key for. allowed: the values under which it does the same."""
 
     setting: str
     allowed: tuple[object, ...]

@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping
 from converters.archs import rope as ropes
 from converters.archs.decoder import VISION, Field, Fixed
 from converters.archs.gemma2 import NO_BIAS, ONE_WAY, Gemma2
-from converters.archs.rope import Scaling
+from converters.archs.rope import Scaling, decimal
 from converters.hf_config import Config
 from converters.metadata import f32
 from converters.transforms import F32
 
+_OLLAMA = ("rope.global.freq_base", "rope.local.freq_base")  # convert/convert_gemma3.go
 _THETA, _LOCAL_THETA = 1_000_000.0, 10_000.0  # configuration_gemma3.py, default_theta
 
 
@@ -70,12 +71,19 @@ class Gemma3(Gemma2):
     def put_rope(
         self, config: Config, values: Mapping[str, object], tensors: Mapping[str, F32]
     ) -> None:
-        """In the old spelling and in the nested one."""
-        config.setdefault("rope_local_base_freq", _LOCAL_THETA)
+        """In the old spelling and in the nested one. Ollama's own files have other keys."""
+        theta = values.get(f"{self.NAME}.rope.freq_base", values.get(f"{self.NAME}.{_OLLAMA[0]}"))
+        local = values.get(f"{self.NAME}.{_OLLAMA[1]}", _LOCAL_THETA)
+        config["rope_theta"] = decimal(theta)  # the runtime's default is not the model's
+        config.setdefault("rope_local_base_freq", decimal(local))
         super().put_rope(config, values, tensors)
-        local = {"rope_type": "default", "rope_theta": config["rope_local_base_freq"]}
-        full = config["rope_parameters"]
-        config["rope_parameters"] = {"full_attention": full, "sliding_attention": local}
+        config["rope_parameters"] = {
+            "full_attention": config["rope_parameters"],
+            "sliding_attention": {
+                "rope_type": "default",
+                "rope_theta": config["rope_local_base_freq"],
+            },
+        }
 
 
 GEMMA3 = Gemma3()

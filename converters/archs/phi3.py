@@ -112,10 +112,8 @@ class Phi3(Decoder):
         config["sliding_window"] = config.get("sliding_window") or None
         longest = config["max_position_embeddings"]
         original = values.get(f"{self.NAME}.{_SCALING}original_context_length", longest)
-        if not isinstance(original, int) or not 1 < original <= longest:
-            raise ConvertError(
-                "the original context length is not usable", "", f"{original!r} of {longest}"
-            )
+        if not isinstance(original, int) or original <= 1:
+            raise ConvertError("the original context length is not usable", "", repr(original))
         config["original_max_position_embeddings"] = original
         config["partial_rotary_factor"] = rotary / config["head_dim"]
         super().put_rope(config, values, tensors)

@@ -19,6 +19,7 @@ from converters.metadata import KV, f32, string, u32
 from converters.transforms import F32
 
 ROPE_FREQS = "rope_freqs.weight"
+_ORIGINAL = "original_max_position_embeddings"
 Scaling = dict[str, Any]
 
 _NEEDS: dict[str, tuple[str, ...]] = {
@@ -44,12 +45,17 @@ _YARN_FIXED = {
 
 
 def rope(config: Config) -> tuple[float, Scaling]:
-    """(theta, scaling) from either place: transformers 5 `rope_parameters`, or the two old keys."""
+    """(theta, scaling) from either place: transformers 5 `rope_parameters`, or the two old keys.
+
+    An original length at the top level wins (transformers, standardize_rope_params).
+    """
     scaling: Scaling = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
     theta = scaling.get("rope_theta") or config.get("rope_theta") or 10000.0
     scaling.setdefault("rope_type", scaling.get("type", "default"))
     if scaling["rope_type"] == "su":  # the first name of longrope
         scaling["rope_type"] = "longrope"
+    if scaling["rope_type"] in ("yarn", "llama3", "longrope") and config.get(_ORIGINAL):
+        scaling[_ORIGINAL] = config[_ORIGINAL]
     return float(theta), scaling
 
 

@@ -14,7 +14,7 @@ import pytest
 
 import converters
 from converters import archs
-from converters.errors import Unsupported
+from converters.errors import ConvertError, Unsupported
 
 pytestmark = pytest.mark.oracle
 TABLE, PLAIN = 3e-4, 2e-3
@@ -106,3 +106,16 @@ def test_what_the_runtime_would_ignore_is_refused(name, settings, expected, smal
     with pytest.raises(Unsupported) as caught:
         archs.find(small_config(name, **settings))
     assert expected in caught.value.why
+
+
+def test_thetas_of_a_file_that_ollama_wrote(small_config):
+    """It has its own two keys; without either, the theta would be a guess of a hundredth."""
+    config = small_config("Gemma3ForCausalLM", **TIED)
+    arch = archs.find(config)
+    values = {pair.key: pair.value for pair in arch.pairs(config)}
+    del values["gemma3.rope.freq_base"], values["gemma3.rope.freq_base_swa"]
+    with pytest.raises(ConvertError):
+        arch.config_of(values, {})
+    values |= {"gemma3.rope.global.freq_base": 5e5, "gemma3.rope.local.freq_base": 2e4}
+    back = arch.config_of(values, {})
+    assert (back["rope_theta"], back["rope_local_base_freq"]) == (5e5, 2e4)
