@@ -41,7 +41,7 @@ class Summary:
 
 
 @foreign("the file's metadata")
-def check_file(  # noqa: PLR0913 - one option per thing a caller may decide
+def check_file(
     path: Path,
     base: Path | None = None,
     *,

@@ -14,7 +14,7 @@ from pathlib import Path
 from converters import archs
 from converters.archs import Architecture
 from converters.check import require_whole
-from converters.errors import NeedsMerge
+from converters.errors import NeedsMerge, foreign
 from converters.gathered import gathered
 from converters.hf_folder import Config, read_config
 from converters.lora import PairSource
@@ -38,6 +38,7 @@ from converters.trained import (
 from converters.transforms import Rows, equal_rows
 
 
+@foreign("the adapter or model folder")
 def check_adapter(
     adapter: Path, base: Path, *, merged: bool = False, text_only: bool = False
 ) -> None:
