@@ -121,7 +121,12 @@ def _write(
     if kind == "adapter":
         return converters.write_adapter(run.adapter, base.folder, path, **common)
     return converters.write_model(
-        base.folder, path, adapter=run.adapter, chat_template=template["jinja"], **common
+        base.folder,
+        path,
+        adapter=run.adapter,
+        chat_template=template["jinja"],
+        add_bos=template.get("begins_with_bos"),
+        **common,
     )
 
 

@@ -116,7 +116,7 @@ def model_template(wanted: str | None, folder: Path) -> ChatTemplate:
     jinja = settings.get("chat_template")
     if isinstance(jinja, list):  # [{name, template}], the old form of several templates
         jinja = next((item["template"] for item in jinja if item["name"] == "default"), None)
-    if jinja is None and (folder / "chat_template.jinja").is_file():
+    if (folder / "chat_template.jinja").is_file():  # transformers 5 takes this one if both exist
         jinja = (folder / "chat_template.jinja").read_text("utf-8")
     special = {
         name: token["content"] if isinstance(token, dict) else token
@@ -124,6 +124,14 @@ def model_template(wanted: str | None, folder: Path) -> ChatTemplate:
         if name.endswith("_token") and isinstance(token, (str, dict))
     }
     return choose_template(wanted, jinja, special)
+
+
+def begins_with_bos(folder: Path, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]]) -> bool:
+    """Does the rendered text itself begin with the BOS token? Then the server has to add it."""
+    token = _tokenizer_config(folder).get("bos_token")
+    text = token["content"] if isinstance(token, dict) else token
+    bos = tokenizer.id(text) if text else None
+    return bos is not None and all(ids and ids[0] == bos for ids in prompts)
 
 
 def check_stop_tokens(template: ChatTemplate, tokenizer: Tokenizer) -> None:
