@@ -1,0 +1,136 @@
+"""Lane kernel of error feedback: one row per lane. What it computes: feedback.round_numpy.
+
+Each lane subtracts in the order of the columns, so the result does not depend on how rows are cut
+into calls. Errors of GROUP columns are applied to the later columns in one pass: a value is loaded
+and stored once for all of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from converters.quants.kernel_cache import kernel
+
+LANES = 64  # a tile of 256 columns is 64 KiB
+GROUP = 8  # divides the width of every column block
+WIDTH = 256  # the widest column block
+
+_ZERO = np.float32(0)
+
+
+@kernel
+def _round_uniform(x: Any, step: Any, offset: Any, top: Any, error: Any, level: Any) -> None:
+    """x, step, offset, error, level: [LANES]."""
+    for k in range(LANES):
+        d = step[k]
+        v = (x[k] - offset[k]) / d if d != _ZERO else _ZERO
+        v = v if v > _ZERO else _ZERO
+        v = v if v < top else top
+        q = np.rint(v)
+        level[k] = q
+        error[k] = x[k] - (d * q + offset[k])
+
+
+@kernel
+def _round_code(x: Any, step: Any, mids: Any, values: Any, error: Any, level: Any) -> None:
+    """As above for a codebook. mids: [n - 1] thresholds; values: [n]."""
+    for k in range(LANES):
+        level[k] = _ZERO
+        error[k] = values[0]
+    for t in range(len(mids)):
+        mid, rise = mids[t], values[t + 1] - values[t]
+        for k in range(LANES):
+            d = step[k]
+            above = (x[k] / d if d != _ZERO else _ZERO) >= mid
+            level[k] += np.float32(1) if above else _ZERO
+            error[k] += rise if above else _ZERO
+    for k in range(LANES):
+        error[k] = x[k] - step[k] * error[k]
+
+
+@kernel
+def _load(source: Any, row: Any, column: Any, width: Any, tile: Any) -> Any:
+    """Transpose rows from `row` on into the tile; returns how many there are."""
+    lanes = min(LANES, source.shape[0] - row)
+    for k in range(lanes):
+        for i in range(width):
+            tile[i, k] = source[row + k, column + i]
+    for k in range(lanes, LANES):
+        for i in range(width):
+            tile[i, k] = _ZERO
+    return lanes
+
+
+@kernel
+def _spread(x: Any, error: Any, factor: Any, first: Any, width: Any) -> None:
+    """Subtract the errors of the columns first..first + GROUP from all columns after them."""
+    for j in range(first + GROUP, width):
+        f0, f1, f2, f3 = (
+            factor[first, j],
+            factor[first + 1, j],
+            factor[first + 2, j],
+            factor[first + 3, j],
+        )
+        f4, f5, f6, f7 = (
+            factor[first + 4, j],
+            factor[first + 5, j],
+            factor[first + 6, j],
+            factor[first + 7, j],
+        )
+        for k in range(LANES):
+            v = x[j, k]
+            v -= error[0, k] * f0
+            v -= error[1, k] * f1
+            v -= error[2, k] * f2
+            v -= error[3, k] * f3
+            v -= error[4, k] * f4
+            v -= error[5, k] * f5
+            v -= error[6, k] * f6
+            v -= error[7, k] * f7
+            x[j, k] = v
+
+
+@kernel
+def feedback(
+    source: Any,
+    column: Any,
+    factor: Any,
+    step: Any,
+    offset: Any,
+    top: Any,
+    mids: Any,
+    values: Any,
+    out: Any,
+) -> None:
+    """Levels of the columns column..column + len(factor) of `source` [n, n_cols], into `out`.
+
+    step, offset: [n, n_cols / size of a sub-block]. mids is empty for uniform levels 0..top.
+    """
+    width = factor.shape[0]
+    size = source.shape[1] // step.shape[1]
+    x = np.empty((WIDTH, LANES), np.float32)
+    d = np.empty((WIDTH, LANES), np.float32)
+    m = np.empty((WIDTH, LANES), np.float32)
+    levels = np.empty((WIDTH, LANES), np.float32)
+    error = np.empty((GROUP, LANES), np.float32)
+    for row in range(0, source.shape[0], LANES):
+        lanes = _load(source, row, column, width, x)
+        _load(step, row, column // size, width // size, d)
+        _load(offset, row, column // size, width // size, m)
+        for first in range(0, width, GROUP):
+            for c in range(GROUP):
+                i = first + c
+                if len(mids):
+                    _round_code(x[i], d[i // size], mids, values, error[c], levels[i])
+                else:
+                    _round_uniform(x[i], d[i // size], m[i // size], top, error[c], levels[i])
+                for j in range(i + 1, first + GROUP):
+                    f = factor[i, j]
+                    for k in range(LANES):
+                        x[j, k] -= error[c, k] * f
+            _spread(x, error, factor, first, width)
+        for k in range(lanes):
+            for i in range(width):
+                out[row + k, column + i] = np.uint8(levels[i, k])
