@@ -25,10 +25,11 @@ from gguf.constants import GGMLQuantizationType
 
 from converters.quants.quantize import encode
 from converters.quants.search import seconds_to_compile
-from converters.transforms import CHUNK_ELEMENTS, Rows, n_rows, row_shape
+from converters.transforms import CHUNK_ELEMENTS, F32, Rows, n_rows, row_shape
 
 Bytes = npt.NDArray[np.uint8]
 Job = Callable[[], Bytes]
+Encoder = Callable[[F32, GGMLQuantizationType, str], Bytes]
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -45,10 +46,18 @@ def available_threads() -> int:
     return max(1, min(usable or 1, _MOST_THREADS))
 
 
-def encoded(rows: Rows, kind: GGMLQuantizationType, name: str) -> Iterator[Job]:
-    """The whole tensor as jobs that make its encoded bytes, in order."""
+def encoded(
+    rows: Rows, kind: GGMLQuantizationType, name: str, encoder: Encoder | None = None
+) -> Iterator[Job]:
+    """The whole tensor as jobs that make its encoded bytes, in order.
+
+    encoder: in place of `encode`; it gets a whole chunk, because rows are the lanes of its kernel.
+    """
     for start, stop in _ranges(rows, 0, n_rows(rows.shape), CHUNK_ELEMENTS):
-        yield partial(_encode, rows, start, stop, kind, name)
+        if encoder:
+            yield partial(_encode_chunk, rows, start, stop, kind, name, encoder)
+        else:
+            yield partial(_encode, rows, start, stop, kind, name)
 
 
 def _encode(rows: Rows, start: int, stop: int, kind: GGMLQuantizationType, name: str) -> Bytes:
@@ -56,6 +65,12 @@ def _encode(rows: Rows, start: int, stop: int, kind: GGMLQuantizationType, name:
         encode(rows.read(low, high), kind, name) for low, high in _ranges(rows, start, stop, _PIECE)
     ]
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+
+def _encode_chunk(  # noqa: PLR0917
+    rows: Rows, start: int, stop: int, kind: GGMLQuantizationType, name: str, encoder: Encoder
+) -> Bytes:
+    return encoder(rows.read(start, stop), kind, name)
 
 
 def _ranges(rows: Rows, start: int, stop: int, elements: int) -> Iterator[tuple[int, int]]:

@@ -19,7 +19,8 @@ from converters.archs import Architecture
 from converters.check import require_fit, require_whole
 from converters.errors import foreign
 from converters.hf_folder import Config, read_config
-from converters.jobs import Job, announce_compiling, encoded
+from converters.calibrated import Candidate, choose, open_calibration
+from converters.jobs import Encoder, Job, announce_compiling, encoded
 from converters.merge import MergedRows
 from converters.model_facts import facts_of
 from converters.names import gguf_name, name_map
@@ -28,12 +29,10 @@ from converters.quants.fallbacks import fallbacks
 from converters.quants.mix import Plan, Shapes, plan
 from converters.quants.types import file_type
 from converters.safetensors_file import StoredRows, open_folder
-from converters.transforms import F32, ArrayRows, Rows
+from converters.transforms import ArrayRows, Rows
 from converters.vocab import read_vocabulary
 from converters.writer import Progress, Tensor, write
 from converters.written import Written
-
-_Jobs = Callable[[GGMLQuantizationType], Iterator[Job]]
 
 
 def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
@@ -49,13 +48,16 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
     progress: Progress | None = None,
     threads: int | None = None,
     say: Callable[[str], None] | None = None,
+    calibration: Path | None = None,
+    mode: str = "auto",
 ) -> Written:
     """Write `out` as a model GGUF of a file type in quants.types (F16, Q8_0, Q4_K_M, ...).
 
     adapter: PEFT folder to merge. chat_template and pre replace what the folder says. lineage
     becomes `ft2ollama.<key>` metadata. progress(done, total) counts bytes of the output file, on
     the calling thread. threads: default all CPUs; the bytes do not depend on it. say: told, before
-    it happens, what takes long for once (kernels being compiled).
+    it happens, what takes long for once (kernels being compiled). calibration: statistics of the
+    layers' inputs or an imatrix, see importance; mode: what to do with it, see calibrated.
     """
     wanted = file_type(outtype)
     with foreign("the model folder"):
@@ -68,7 +70,10 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
         opening = metadata.general(arch.NAME, "model", name)
         own = arch.pairs(config)
         facts = facts_of({pair.key: pair.value for pair in (*opening, *own)})
-        tensors = source.tensors(plan(wanted.name, shapes, facts))
+        known = open_calibration(
+            calibration, mode, arch.NAME, config["num_hidden_layers"]
+        )
+        kinds = plan(wanted.name, shapes, facts, with_importance=not known.is_exact)
         vocabulary = read_vocabulary(base, config, pre=pre, chat_template=chat_template)
         keys = [
             *opening,
@@ -81,9 +86,21 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
         metadata.require_text(keys)
         loud = fallbacks(wanted.name, shapes, facts).sentence
         notes = (*arch.notes(config), *vocabulary.notes(), *([loud] if loud else []))
-    announce_compiling((tensor.type for tensor in tensors), say)
+    announce_compiling(kinds.values(), say)
+    choice = choose(known, source.candidates(kinds), threads)
+    tensors = source.tensors(kinds, choice.encoders)
     digest, size = write(out, keys, tensors, progress, threads)
-    return Written(out, digest, size, len(tensors), wanted.name, arch.NAME, notes)
+    return Written(
+        out,
+        digest,
+        size,
+        len(tensors),
+        wanted.name,
+        arch.NAME,
+        notes,
+        mode=choice.mode,
+        report=choice.report,
+    )
 
 
 def _fitting_pairs(
@@ -112,25 +129,39 @@ class _Source:
         """GGUF name -> shape of every tensor of the output file."""
         return {name: shape for name, (shape, _) in self._made.items()}
 
-    def tensors(self, kinds: Plan) -> list[Tensor]:
-        """Every tensor of the output file. kinds: GGUF name -> type."""
+    def tensors(self, kinds: Plan, encoders: Mapping[str, Encoder]) -> list[Tensor]:
+        """Every tensor of the output file. kinds: GGUF name -> type; encoders: where not exact.
+
+        The rows are opened when their turn comes, so that a loaded pair lives only while its jobs
+        do.
+        """
         return [
-            Tensor(name, shape, kinds[name], partial(jobs, kinds[name]))
-            for name, (shape, jobs) in self._made.items()
+            Tensor(
+                name, shape, kinds[name], partial(_jobs, rows, kinds[name], name, encoders.get(name))
+            )
+            for name, (shape, rows) in self._made.items()
         ]
 
+    def candidates(self, kinds: Plan) -> Iterator[Candidate]:
+        """What may be calibrated."""
+        for name, (shape, rows) in self._made.items():
+            yield Candidate(name, shape, kinds[name], rows)
+
     @cached_property
-    def _made(self) -> dict[str, tuple[tuple[int, ...], _Jobs]]:
+    def _made(self) -> dict[str, tuple[tuple[int, ...], Callable[[], Rows]]]:
         names = name_map(self.arch.NAME, self.config["num_hidden_layers"])
-        made: dict[str, tuple[tuple[int, ...], _Jobs]] = {}
+        made: dict[str, tuple[tuple[int, ...], Callable[[], Rows]]] = {}
         for hf_name in require_whole(self.arch, self.config, self.weights):
             for part, rows in self._parts(hf_name).items():
                 name = gguf_name(names, part)
                 assert name is not None, part  # the family's shapes list only mapped names
-                made[name] = (rows.shape, partial(self._encoded, hf_name, part))
+                made[name] = (rows.shape, partial(self._part, hf_name, part))
         for name, array in self.arch.extra_tensors(self.config).items():
-            made[name] = (array.shape, partial(_encoded_array, array, name))
+            made[name] = (array.shape, partial(ArrayRows, array))
         return made
+
+    def _part(self, hf_name: str, part: str) -> Rows:
+        return self._parts(hf_name)[part]
 
     def _parts(self, hf_name: str) -> dict[str, Rows]:
         rows: Rows = self.weights[hf_name]
@@ -139,13 +170,11 @@ class _Source:
             rows = MergedRows(rows, pair.load)
         return dict(self.arch.transform(self.config, hf_name, rows))
 
-    def _encoded(self, hf_name: str, part: str, kind: GGMLQuantizationType) -> Iterator[Job]:
-        """Builds the rows anew, so that a loaded pair lives only while its jobs do."""
-        return encoded(self._parts(hf_name)[part], kind, part)
 
-
-def _encoded_array(array: F32, name: str, kind: GGMLQuantizationType) -> Iterator[Job]:
-    return encoded(ArrayRows(array), kind, name)
+def _jobs(
+    rows: Callable[[], Rows], kind: GGMLQuantizationType, name: str, encoder: Encoder | None
+) -> Iterator[Job]:
+    return encoded(rows(), kind, name, encoder)
 
 
 def _parameters(shapes: Shapes) -> int:
