@@ -13,24 +13,18 @@ import numpy as np
 from converters.quants import fits, layout
 from converters.quants.layout import Bytes
 from converters.quants.search import Backend
-from converters.quants.weights import weights_of
 from converters.transforms import F32
 
 _BLOCK = 32
-_HALF = np.float32(np.nextafter(np.float32(0.5), np.float32(0)))
+_ZERO = np.float32(0)
 
 
 def q8_0(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
-    """d = max|x| / 127; levels are rounded with halves away from zero. Importance has no effect.
-
-    Adding the largest float below 0.5 and truncating does that exactly (adding 0.5 would turn
-    0.49999997 into 1).
-    """
+    """d = max|x| / 127; importance has no effect."""
     x = rows.reshape(-1, _BLOCK)
-    d = np.abs(x).max(axis=1) / np.float32(127)
-    scaled = x * _reciprocal(d)[:, None]
-    scaled += np.copysign(_HALF, scaled)
-    return layout.q8_0(d, scaled.astype(np.int8))
+    largest: F32 = np.abs(search.peaks(x))
+    d = largest / np.float32(127)
+    return layout.q8_0(d, search.round_away(x, _reciprocal(d)))
 
 
 def q4_0(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
@@ -44,59 +38,54 @@ def q5_0(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
 
 
 def q4_1(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
-    """x ~ d * level + m."""
+    """x ~ d * level + m, 16 levels."""
     return layout.q4_1(*_affine(search, rows, importance, 15))
 
 
 def q5_1(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
-    """x ~ d * level + m."""
+    """x ~ d * level + m, 32 levels."""
     return layout.q5_1(*_affine(search, rows, importance, 31))
 
 
-def _symmetric(search: Backend, rows: F32, importance: F32 | None, n_max: int) -> tuple[F32, Bytes]:
+def iq4_nl(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
+    """x ~ d * one of 16 fixed values."""
     x = rows.reshape(-1, _BLOCK)
-    w = weights_of(rows, importance, rows.shape[1], 1)
-    if w is not None:
+    w = None if importance is None else search.weights(rows, importance, _BLOCK, 2)
+    d = search.codebook(x, None if w is None else w.reshape(x.shape))
+    inverse = np.where(d != 0, np.float32(1) / d, _ZERO)
+    return layout.q4_0(d, search.round_codebook(x, inverse))
+
+
+def _symmetric(search: Backend, rows: F32, importance: F32 | None, n_max: int) -> tuple[F32, Bytes]:
+    """d [n] and levels [n, 32]."""
+    x = rows.reshape(-1, _BLOCK)
+    if importance is not None:
+        w = search.weights(rows, importance, rows.shape[1], 1)
         d, inverse = search.symmetric(x, w.reshape(x.shape), n_max)
         return d, search.round_symmetric(x, np.zeros_like(d), inverse, n_max)
-    first = np.abs(x).argmax(axis=1)
-    d = np.take_along_axis(x, first[:, None], axis=1)[:, 0] / np.float32(-n_max)
-    d = np.where(d != 0, d, np.float32(-0.0))
-    levels = _truncated(x, d, np.float32(n_max) + np.float32(0.5), 2 * n_max - 1)
+    d = search.peaks(x) / np.float32(-n_max)
+    d = np.where(d != 0, d, np.float32(-0.0))  # ggml divides +0 by -n_max
+    low = np.zeros_like(d)
+    inverse = _reciprocal(d)
+    levels = search.truncate(x, low, inverse, n_max + 0.5, 2 * n_max - 1)
+    levels[(inverse == 0) & (d != 0)] = 0
     return d, levels
 
 
 def _affine(
     search: Backend, rows: F32, importance: F32 | None, n_max: int
 ) -> tuple[F32, F32, Bytes]:
+    """d [n], m [n] and levels [n, 32]."""
     x = rows.reshape(-1, _BLOCK)
-    w = weights_of(rows, importance, rows.shape[1], 1)
-    if w is not None:
+    if importance is not None:
+        w = search.weights(rows, importance, rows.shape[1], 1)
         fit = fits.with_importance(n_max)
         found = search.affine(x, w.reshape(x.shape), fit)
-        zero = np.zeros(len(x), np.float32)
+        zero = np.zeros_like(found[0])
         return found[0], found[1], search.round_affine(x, zero, zero, found, fit)
-    low = x.min(axis=1)
-    d = (x.max(axis=1) - low) / np.float32(n_max)
-    levels = _truncated(x - low[:, None], d, np.float32(0.5), n_max)
-    return d, low, levels
-
-
-def iq4_nl(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
-    """x ~ d * one of 16 fixed values."""
-    x = rows.reshape(-1, _BLOCK)
-    w = weights_of(rows, importance, _BLOCK, 2)
-    d = search.codebook(x, None if w is None else w.reshape(x.shape))
-    inverse = np.where(d != 0, np.float32(1) / d, np.float32(0))
-    return layout.q4_0(d, search.round_codebook(x, inverse))
-
-
-def _truncated(x: F32, d: F32, offset: np.float32, n_max: int) -> Bytes:
-    """floor(x / d + offset), at most n_max, for quotients that are not negative."""
-    inverse = _reciprocal(d)
-    levels = np.minimum((x * inverse[:, None] + offset).astype(np.int8), n_max).astype(np.uint8)
-    levels[(inverse == 0) & (d != 0)] = 0
-    return levels
+    low, high = search.extremes(x)
+    d = (high - low) / np.float32(n_max)
+    return d, low, search.truncate(x, low, _reciprocal(d), 0.5, n_max)
 
 
 def _reciprocal(d: F32) -> F32:

@@ -26,15 +26,15 @@ RELATIVE_ERROR = {
     Kind.Q8_0: 0.0053,
     Kind.Q6_K: 0.0177,
     Kind.Q5_K: 0.0361,
-    Kind.Q5_1: 0.0390,
+    Kind.Q5_1: 0.0378,
     Kind.Q5_0: 0.0426,
     Kind.Q4_K: 0.0713,
-    Kind.IQ4_NL: 0.0760,
+    Kind.IQ4_NL: 0.0761,
     Kind.IQ4_XS: 0.0767,
-    Kind.Q4_1: 0.0800,
+    Kind.Q4_1: 0.0782,
     Kind.Q4_0: 0.0858,
-    Kind.Q3_K: 0.1510,
-    Kind.Q2_K: 0.2960,
+    Kind.Q3_K: 0.1508,
+    Kind.Q2_K: 0.2963,
 }
 _SUPER = 256
 _NARROW = ("Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "IQ4_NL")  # blocks of 32

@@ -1,4 +1,4 @@
-"""What a search looks for: the constants of ggml's fits, as both backends and the types use them.
+"""What a search looks for: the constants of ggml's fits, and its rounding; both backends use them.
 
 Source of every number: ggml/src/ggml-quants.c (make_qkx2_quants, make_qkx3_quants, make_qx_quants,
 quantize_row_iq4_nl_impl) and the calls of them.
@@ -9,6 +9,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
+
+from converters.transforms import F32
 
 GIVEN, MAGNITUDE, RMS, SQUARE = range(4)
 """Weights of the elements of a sub-block: given, |x|, rms + |x|, x squared."""
@@ -44,3 +47,12 @@ def with_importance(n_max: int) -> AffineFit:
 
 CODEBOOK = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
 """Values of IQ4_NL and IQ4_XS (kvalues_iq4nl, ggml-common.h)."""
+
+
+_MAGIC = np.float32(12582912.0)  # 1.5 * 2^23: adding it rounds to an integer in the low bits
+
+
+def nearest(v: F32) -> npt.NDArray[np.int32]:
+    """Round half to even; beyond 2^22, infinity and NaN wrong in the way ggml's nearest_int is."""
+    mantissa = (v + _MAGIC).view(np.int32) & np.int32(0x007FFFFF)
+    return mantissa - np.int32(0x00400000)

@@ -4,8 +4,7 @@ numba keeps machine code beside the source if it may write there, and that is wr
 package folder is often read-only, and two users of one installation must not share it. So the code
 goes to NUMBA_CACHE_DIR if that is set, else to `$XDG_CACHE_HOME/ft2ollama/numba` or
 `~/.cache/ft2ollama/numba`. If no folder can be written, every process compiles.
-An empty file per kernel, named by everything its machine code depends on, tells a caller in time
-that the first export will take some seconds longer.
+An empty file per kernel tells a caller in time that the first export takes some seconds longer.
 """
 
 from __future__ import annotations
@@ -15,13 +14,12 @@ import os
 import platform
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numba
 from llvmlite import binding  # type: ignore[import-untyped, unused-ignore]
-
-SECONDS_PER_KERNEL = 2.0  # CPU seconds that numba needs for one of them, roughly
 
 
 def cache_folder() -> Path:
@@ -39,7 +37,7 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     fastmath stays off: it changes one block in fifty. nogil lets a thread pool run rows in
     parallel; parallel=True is slower per CPU second and quarrels with torch's OpenMP.
     """
-    folder = cache_folder()
+    folder = _folder()
     config: Any = numba.config
     before = config.CACHE_DIR
     config.CACHE_DIR = str(folder)  # read once, when the decorator runs
@@ -52,30 +50,34 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     return compiled
 
 
-def is_compiled(name: str, source: str) -> bool:
-    """Whether machine code of this kernel is in the cache already. source: path of its module."""
-    return _marker(name, source).exists()
+def is_compiled(name: str) -> bool:
+    """Whether machine code of this kernel is in the cache already."""
+    return (_folder() / f"{name}.compiled").exists()
 
 
-def mark_compiled(name: str, source: str) -> None:
+def mark_compiled(name: str) -> None:
     """Remember that a kernel has been compiled."""
-    marker = _marker(name, source)
-    if not marker.exists() and _writable(marker.parent):
-        marker.touch()
+    if _writable(_folder()):
+        (_folder() / f"{name}.compiled").touch()
 
 
-def _marker(name: str, source: str) -> Path:
+@cache
+def _folder() -> Path:
+    """A folder of its own for everything that machine code depends on.
+
+    numba checks a kernel's own source file only, and kernels call helpers in other files.
+    """
+    sources = sorted(Path(__file__).parent.glob("lanes*.py"))
     parts = (
-        Path(source).read_bytes(),
-        source,
+        [source.read_bytes() for source in sources],
+        str(sources[0]),
         numba.__version__,
         platform.python_version(),
         sys.implementation.cache_tag,
         binding.get_host_cpu_name(),
         os.environ.get("NUMBA_CPU_NAME", ""),
     )
-    digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-    return cache_folder() / f"{name}-{digest}.compiled"
+    return cache_folder() / hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def _writable(folder: Path) -> bool:

@@ -15,25 +15,24 @@ from converters.transforms import F32
 
 Bytes = npt.NDArray[np.uint8]
 
-_FOUR, _TWO = np.uint8(15), np.uint8(3)  # masks of that many bits
+_SIX, _FOUR, _TWO = np.uint8(63), np.uint8(15), np.uint8(3)  # masks of that many bits
 _S2, _S4, _S6 = np.uint8(2), np.uint8(4), np.uint8(6)  # shifts; a plain 2 would widen the type
 
 F16_LIMIT = 65520.0  # from here on rounding gives infinity
 
 
 class ScaleOverflow(Exception):
-    """A scale that float16 cannot hold. value: its magnitude."""
+    """A number that cannot be stored."""
 
-    def __init__(self, value: float) -> None:
-        super().__init__(value)
-        self.value = value
+    def __init__(self, value: float, limit: float) -> None:
+        super().__init__(f"{value:g} would have to be stored, and the limit is {limit:g}")
 
 
 def half(scales: F32) -> Bytes:
     """Float16, ties to even, subnormals kept: [n] -> [n, 2] bytes."""
     largest = float(np.abs(scales).max(initial=0))
     if not largest < F16_LIMIT:
-        raise ScaleOverflow(largest)
+        raise ScaleOverflow(largest, F16_LIMIT)
     return scales.astype(np.float16).view(np.uint8).reshape(-1, 2)
 
 
@@ -67,35 +66,38 @@ def q5_1(d: F32, low: F32, levels: Bytes) -> Bytes:
     return np.concatenate([half(d), half(low), _fifth_bits(levels), _nibbles(levels)], axis=1)
 
 
-def q2_k(d: F32, d_low: F32, scales: Bytes, lows: Bytes, levels: Bytes) -> Bytes:
-    """16 bytes scale | min << _S4, 64 bytes of 2-bit levels, d, dmin. scales, lows: [n, 16]."""
-    return np.concatenate([scales | lows << _S4, _two_bits(levels), half(d), half(d_low)], axis=1)
+def q2_k(d: F32, d_low: F32, scales: Bytes, levels: Bytes) -> Bytes:
+    """16 bytes scale | min << 4, 64 bytes of 2-bit levels, d, dmin. scales: [n, 16], as packed."""
+    return np.concatenate([scales, _two_bits(levels), half(d), half(d_low)], axis=1)
 
 
 def q3_k(d: F32, scales: Bytes, levels: Bytes) -> Bytes:
     """High bits, 64 bytes of 2-bit levels, 12 bytes of 6-bit scales, d. scales: [n, 16], 0..63."""
-    high = np.packbits((levels > 3).reshape(-1, 8, 32), axis=1, bitorder="little")[:, 0]
     low4 = (scales & _FOUR).reshape(-1, 2, 8)
     high2 = (scales >> _S4).reshape(-1, 4, 4)
     packed = high2[:, 0] | high2[:, 1] << _S2 | high2[:, 2] << _S4 | high2[:, 3] << _S6
     return np.concatenate(
-        [high, _two_bits(levels & _TWO), low4[:, 0] | low4[:, 1] << _S4, packed, half(d)], axis=1
-    )
-
-
-def q4_k(d: F32, d_low: F32, scales: Bytes, lows: Bytes, levels: Bytes) -> Bytes:
-    """d, dmin, 12 bytes of 6-bit scales and mins, nibbles of pairs of sub-blocks."""
-    return np.concatenate(
-        [half(d), half(d_low), _six_bits(scales, lows), _paired_nibbles(levels & _FOUR)], axis=1
-    )
-
-
-def q5_k(d: F32, d_low: F32, scales: Bytes, lows: Bytes, levels: Bytes) -> Bytes:
-    """As Q4_K, with 32 bytes of fifth bits (bit j of byte t = element t of sub-block j)."""
-    high = np.packbits((levels >> _S4).reshape(-1, 8, 32), axis=1, bitorder="little")[:, 0]
-    return np.concatenate(
-        [half(d), half(d_low), _six_bits(scales, lows), high, _paired_nibbles(levels & _FOUR)],
+        [
+            _high_bits(levels >> _S2),
+            _two_bits(levels & _TWO),
+            low4[:, 0] | low4[:, 1] << _S4,
+            packed,
+            half(d),
+        ],
         axis=1,
+    )
+
+
+def q4_k(d: F32, d_low: F32, scales: Bytes, levels: Bytes) -> Bytes:
+    """d, dmin, 12 bytes of `six_bits`, nibbles of pairs of sub-blocks."""
+    return np.concatenate([half(d), half(d_low), scales, _paired_nibbles(levels & _FOUR)], axis=1)
+
+
+def q5_k(d: F32, d_low: F32, scales: Bytes, levels: Bytes) -> Bytes:
+    """As Q4_K, with 32 bytes of fifth bits (bit j of byte t = element t of sub-block j)."""
+    high = _high_bits(levels >> _S4)
+    return np.concatenate(
+        [half(d), half(d_low), scales, high, _paired_nibbles(levels & _FOUR)], axis=1
     )
 
 
@@ -115,6 +117,28 @@ def iq4_xs(d: F32, scales: Bytes, levels: Bytes) -> Bytes:
     low = (scales & _FOUR).reshape(-1, 4, 2)
     nibbles = _nibbles(levels.reshape(-1, 32)).reshape(-1, 128)
     return np.concatenate([half(d), pairs, low[:, :, 0] | low[:, :, 1] << _S4, nibbles], axis=1)
+
+
+def six_bits(scales: Bytes, lows: Bytes) -> Bytes:
+    """8 scales and 8 mins -> 12 bytes: the first four of each whole, the others split 4 + 2.
+
+    Above 63 a number reaches into another's bits, as it does in ggml."""
+    return np.concatenate(
+        [
+            scales[:, :4] | scales[:, 4:] >> _S4 << _S6,
+            lows[:, :4] | lows[:, 4:] >> _S4 << _S6,
+            (scales[:, 4:] & _FOUR) | lows[:, 4:] << _S4,
+        ],
+        axis=1,
+    )
+
+
+def from_six_bits(packed: Bytes) -> tuple[Bytes, Bytes]:
+    """What the runtime reads out of `six_bits`: scales [n, 8], mins [n, 8]."""
+    first, second, split = packed[:, :4], packed[:, 4:8], packed[:, 8:]
+    scales = np.concatenate([first & _SIX, (split & _FOUR) | first >> _S6 << _S4], axis=1)
+    lows = np.concatenate([second & _SIX, split >> _S4 | second >> _S6 << _S4], axis=1)
+    return scales, lows
 
 
 def decode(data: Bytes, kind: GGMLQuantizationType) -> F32:
@@ -145,6 +169,15 @@ def _paired_nibbles(levels: Bytes) -> Bytes:
     return (pairs[:, :, 0] | pairs[:, :, 1] << _S4).reshape(-1, 128)
 
 
+def _high_bits(bits: Bytes) -> Bytes:
+    """Bit j of byte t = element t of the j-th group of 32: 256 bits -> 32 bytes."""
+    groups = bits.reshape(-1, 8, 32)
+    packed: Bytes = groups[:, 0].copy()
+    for j in range(1, 8):
+        packed |= groups[:, j] << np.uint8(j)
+    return packed
+
+
 def _two_bits(levels: Bytes) -> Bytes:
     """Of each 128, four groups of 32 at shifts 0, 2, 4, 6: 256 levels -> 64 bytes."""
     four = levels.reshape(-1, 2, 4, 32)
@@ -152,15 +185,3 @@ def _two_bits(levels: Bytes) -> Bytes:
         four[:, :, 0] | four[:, :, 1] << _S2 | four[:, :, 2] << _S4 | four[:, :, 3] << _S6
     )
     return packed.reshape(-1, 64)
-
-
-def _six_bits(scales: Bytes, lows: Bytes) -> Bytes:
-    """8 scales and 8 mins -> 12 bytes: the first four of each whole, the others split 4 + 2."""
-    return np.concatenate(
-        [
-            scales[:, :4] | scales[:, 4:] >> _S4 << _S6,
-            lows[:, :4] | lows[:, 4:] >> _S4 << _S6,
-            (scales[:, 4:] & _FOUR) | lows[:, 4:] << _S4,
-        ],
-        axis=1,
-    )

@@ -21,15 +21,21 @@ from converters.quants.layout import F16_LIMIT, Bytes, ScaleOverflow
 from converters.quants.search import Backend, backend
 from converters.transforms import F32, Rows, chunks
 
-_BF16_LIMIT = 3.3961775292304957e38  # rounds to infinity from here
-
 
 def encode(values: F32, kind: Kind, name: str = "", *, importance: F32 | None = None) -> Bytes:
     """Encode whole rows; ConvertError with `name` if a value is not finite or does not fit.
 
-    values: [..., n_cols], n_cols a multiple of the block. importance: [n_cols], finite and not
-    negative; Q8_0 and the float types ignore it, as llama-quantize does. out: flat bytes.
+    values: [..., n_cols], n_cols a multiple of the block. importance: [n_cols], or [n_expert,
+    n_cols] for values [n_expert, n_rows, n_cols]; finite and not negative. Q8_0 and the float types
+    ignore it, as llama-quantize does. out: flat bytes.
     """
+    if (
+        importance is not None
+        and (values.ndim, len(importance)) == (3, len(values))
+        and importance.ndim == 2
+    ):
+        experts = zip(values, importance, strict=True)
+        return np.concatenate([encode(rows, kind, name, importance=own) for rows, own in experts])
     _require_finite(values, name)
     rows = np.ascontiguousarray(values, dtype=np.float32)
     rows = rows.reshape(-1, rows.shape[-1]) if rows.ndim > 1 else rows.reshape(1, -1)
@@ -37,14 +43,14 @@ def encode(values: F32, kind: Kind, name: str = "", *, importance: F32 | None = 
     if importance is not None:
         importance = _checked(importance, rows.shape[1], name)
     try:
+        _require_below(rows, _LIMIT[kind])
         with np.errstate(all="ignore"):
             return _ENCODERS[kind](backend(), rows, importance).reshape(-1)
     except ScaleOverflow as error:
         raise ConvertError(
             f"a weight does not fit {kind.name}",
             name,
-            f"largest magnitude {np.abs(rows).max():g}: a number of {error.value:g} would have to "
-            f"be stored, and {kind.name} holds up to {F16_LIMIT:g}",
+            f"largest magnitude {np.abs(rows).max():g}: {error}",
             "--outtype BF16 or F32",
         ) from error
 
@@ -52,9 +58,14 @@ def encode(values: F32, kind: Kind, name: str = "", *, importance: F32 | None = 
 def encoded_chunks(
     rows: Rows, kind: Kind, name: str, *, importance: F32 | None = None
 ) -> Iterator[Bytes]:
-    """The whole tensor as encoded bytes, chunk by chunk."""
+    """The whole tensor as encoded bytes, chunk by chunk. importance: see `encode`."""
+    done = 0
     for chunk in chunks(rows):
-        yield encode(chunk, kind, name, importance=importance)
+        part = importance
+        if importance is not None and importance.ndim == 2:
+            part = importance[done : done + len(chunk)]
+        done += len(chunk)
+        yield encode(chunk, kind, name, importance=part)
 
 
 def _require_finite(values: F32, name: str) -> None:
@@ -102,13 +113,11 @@ def _f32(_: Backend, rows: F32, __: F32 | None) -> Bytes:
 
 
 def _f16(_: Backend, rows: F32, __: F32 | None) -> Bytes:
-    _require_below(rows, F16_LIMIT)
     return rows.astype(np.float16).view(np.uint8)
 
 
 def _bf16(_: Backend, rows: F32, __: F32 | None) -> Bytes:
     """Nearest, ties to even (ggml-impl.h, ggml_compute_fp32_to_bf16)."""
-    _require_below(rows, _BF16_LIMIT)
     bits = rows.view(np.uint32)
     odd = (bits >> np.uint32(16)) & np.uint32(1)
     odd += np.uint32(0x7FFF)
@@ -117,9 +126,10 @@ def _bf16(_: Backend, rows: F32, __: F32 | None) -> Bytes:
 
 
 def _require_below(rows: F32, limit: float) -> None:
-    largest = float(np.abs(rows).max(initial=0))
+    """The searches would overflow far above what the type holds, and could find a scale of 0."""
+    largest = float(max(rows.max(initial=0), -rows.min(initial=0)))
     if largest >= limit:
-        raise ScaleOverflow(largest)
+        raise ScaleOverflow(largest, limit)
 
 
 _ENCODERS: dict[Kind, Callable[[Backend, F32, F32 | None], Bytes]] = {
@@ -138,4 +148,21 @@ _ENCODERS: dict[Kind, Callable[[Backend, F32, F32 | None], Bytes]] = {
     Kind.Q6_K: superblocks.q6_k,
     Kind.IQ4_NL: blocks.iq4_nl,
     Kind.IQ4_XS: superblocks.iq4_xs,
+}
+_LIMIT: dict[Kind, float] = {  # float16's, times the largest level and the largest sub-scale
+    Kind.F32: np.inf,
+    Kind.F16: F16_LIMIT,
+    Kind.BF16: 3.3961775292304957e38,  # rounds to infinity from here
+    Kind.Q8_0: F16_LIMIT * 127,
+    Kind.Q4_0: F16_LIMIT * 8,
+    Kind.Q4_1: F16_LIMIT * 15,
+    Kind.Q5_0: F16_LIMIT * 16,
+    Kind.Q5_1: F16_LIMIT * 31,
+    Kind.Q2_K: F16_LIMIT * 15 * 3,
+    Kind.Q3_K: F16_LIMIT * 32 * 4,
+    Kind.Q4_K: F16_LIMIT * 63 * 15,
+    Kind.Q5_K: F16_LIMIT * 63 * 31,
+    Kind.Q6_K: F16_LIMIT * 128 * 32,
+    Kind.IQ4_NL: F16_LIMIT * 127,
+    Kind.IQ4_XS: F16_LIMIT * 32 * 127,
 }

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Protocol, cast
 
+import numpy as np
+import numpy.typing as npt
 from gguf.constants import GGMLQuantizationType as Kind
 
 from converters.errors import ConvertError
@@ -20,34 +22,38 @@ from converters.quants.layout import Bytes
 from converters.transforms import F32
 
 VARIABLE = "FT2OLLAMA_QUANT_BACKEND"
-_AFFINE = ("_affine", "_round_affine")
-_SYMMETRIC = ("_symmetric", "_round_symmetric")
-_CODEBOOK = ("_codebook", "_round_codebook")
-_KERNELS = {
+_SYMMETRIC = ("symmetric", "round_symmetric")
+_AFFINE = ("affine", "round_affine")
+_CODEBOOK = ("codebook", "round_codebook")
+_KERNELS: dict[Kind, tuple[str, ...]] = {
+    Kind.Q8_0: ("peaks_of", "round_away"),
+    Kind.Q4_0: ("peaks_of", "truncate"),
+    Kind.Q5_0: ("peaks_of", "truncate"),
+    Kind.Q4_1: ("extremes_of", "truncate"),
+    Kind.Q5_1: ("extremes_of", "truncate"),
     Kind.Q2_K: _AFFINE,
     Kind.Q4_K: _AFFINE,
     Kind.Q5_K: _AFFINE,
-    Kind.Q3_K: ("_descend", "_round_symmetric"),
+    Kind.Q3_K: ("descend", "round_symmetric"),
     Kind.Q6_K: _SYMMETRIC,
     Kind.IQ4_NL: _CODEBOOK,
     Kind.IQ4_XS: _CODEBOOK,
 }
-_KERNELS_WITH_IMPORTANCE = _KERNELS | {
-    Kind.Q3_K: _SYMMETRIC,
-    Kind.Q4_0: _SYMMETRIC,
-    Kind.Q5_0: _SYMMETRIC,
-    Kind.Q4_1: _AFFINE,
-    Kind.Q5_1: _AFFINE,
+_KERNELS_WITH_IMPORTANCE: dict[Kind, tuple[str, ...]] = {
+    Kind.Q8_0: _KERNELS[Kind.Q8_0],
+    Kind.Q6_K: _SYMMETRIC,
+    Kind.Q4_0: (*_SYMMETRIC, "weights_of"),
+    Kind.Q5_0: (*_SYMMETRIC, "weights_of"),
+    Kind.Q3_K: (*_SYMMETRIC, "weights_of", "sums_of"),
+    Kind.Q4_1: (*_AFFINE, "weights_of"),
+    Kind.Q5_1: (*_AFFINE, "weights_of"),
+    Kind.Q2_K: (*_AFFINE, "weights_of", "sums_of", "scales_of"),
+    Kind.Q4_K: (*_AFFINE, "weights_of", "sums_of", "scales_of"),
+    Kind.Q5_K: (*_AFFINE, "weights_of", "sums_of", "scales_of"),
+    Kind.IQ4_NL: (*_CODEBOOK, "weights_of"),
+    Kind.IQ4_XS: (*_CODEBOOK, "weights_of"),
 }
-_SECONDS = {  # CPU seconds of compiling, measured
-    "_affine": 4.0,
-    "_symmetric": 2.5,
-    "_descend": 2.5,
-    "_codebook": 2.0,
-    "_round_affine": 0.7,
-    "_round_symmetric": 0.7,
-    "_round_codebook": 0.7,
-}
+_SECONDS = {"affine": 4.0, "symmetric": 2.5, "descend": 3.0, "codebook": 2.5, "scales_of": 2.5}
 
 
 class Backend(Protocol):
@@ -65,6 +71,9 @@ class Backend(Protocol):
     def codebook(self, x: F32, w: F32 | None) -> F32:
         """Scale per sub-block for a fixed codebook."""
 
+    def scales(self, x: F32, w: F32, n_max: int) -> tuple[F32, Bytes]:
+        """Sub-scales as integers times one scale."""
+
     def round_affine(self, x: F32, scale: F32, shift: F32, found: F32, fit: AffineFit) -> Bytes:
         """Levels for scales and shifts as stored."""
 
@@ -73,6 +82,24 @@ class Backend(Protocol):
 
     def round_codebook(self, x: F32, inverse: F32) -> Bytes:
         """Indices into the codebook."""
+
+    def peaks(self, x: F32) -> F32:
+        """Value of largest magnitude per block."""
+
+    def extremes(self, x: F32) -> tuple[F32, F32]:
+        """Smallest and largest value per block."""
+
+    def truncate(self, x: F32, low: F32, inverse: F32, offset: float, n_max: int) -> Bytes:
+        """Levels rounded down."""
+
+    def round_away(self, x: F32, inverse: F32) -> npt.NDArray[np.int8]:
+        """Levels with halves rounded away from zero."""
+
+    def sums(self, x: F32) -> F32:
+        """Sums of rows in C's order."""
+
+    def weights(self, rows: F32, importance: F32, span: int, factor: int) -> F32:
+        """How much each weight counts when its column has an importance."""
 
 
 def backend() -> Backend:
@@ -91,7 +118,7 @@ def seconds_to_compile(kinds: Iterable[Kind], *, with_importance: bool = False) 
         return 0.0
     table = _KERNELS_WITH_IMPORTANCE if with_importance else _KERNELS
     wanted = {kernel for kind in kinds for kernel in table.get(kind, ())}
-    return sum(_SECONDS[kernel] for kernel in wanted if not is_ready(kernel))
+    return sum(_SECONDS.get(kernel, 0.6) for kernel in wanted if not is_ready(kernel))
 
 
 @lru_cache

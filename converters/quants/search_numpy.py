@@ -16,21 +16,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from converters.quants.fits import CODEBOOK, MAGNITUDE, RMS, TINY, AffineFit
+from converters.quants.fits import CODEBOOK, MAGNITUDE, RMS, TINY, AffineFit, nearest
+from converters.quants.subscales import by_least_squares
 from converters.transforms import F32
 
-Levels = npt.NDArray[np.uint8]
+Bytes = npt.NDArray[np.uint8]
 
-_MAGIC = np.float32(12582912.0)  # 1.5 * 2^23: adding it rounds to an integer in the low bits
 _MIDS = np.array([(a + b) / 2 for a, b in pairwise(CODEBOOK)], np.float32)
 _VALUES = np.array(CODEBOOK, np.float32)
 _LANES = 4096  # sub-blocks at a time: the scratch stays in the caches
-
-
-def nearest(v: F32) -> npt.NDArray[np.int32]:
-    """Round half to even; beyond 2^22, infinity and NaN wrong in the way ggml is."""
-    mantissa = (v + _MAGIC).view(np.int32) & np.int32(0x007FFFFF)
-    return mantissa - np.int32(0x00400000)
+_HALF = np.float32(np.nextafter(np.float32(0.5), np.float32(0)))
 
 
 def affine(x: F32, w: F32 | None, fit: AffineFit) -> F32:
@@ -174,7 +169,7 @@ def _keep(sum_xl: F32, sum_l2: F32, scale: F32, best: F32) -> tuple[F32, F32, np
     return np.where(better, new, scale), np.where(better, new * sum_xl, best), better
 
 
-def descend(x: F32, n_max: int) -> tuple[F32, Levels]:
+def descend(x: F32, n_max: int) -> tuple[F32, Bytes]:
     """As `symmetric`, by changing one level after the other: scale [n], levels [n, size] from 0."""
     scales, levels = np.empty(len(x), np.float32), np.empty(x.shape, np.uint8)
     for start in range(0, len(x), _LANES):
@@ -184,7 +179,7 @@ def descend(x: F32, n_max: int) -> tuple[F32, Levels]:
     return scales, levels
 
 
-def _descend(x: F32, n_max: int) -> tuple[F32, Levels]:
+def _descend(x: F32, n_max: int) -> tuple[F32, Bytes]:
     peak = _peak(x)
     inverse = np.float32(-n_max) / peak
     w = x * x
@@ -236,24 +231,73 @@ def _code_sums(x: F32, w: F32, inverse: F32) -> tuple[F32, F32]:
     return sum_xl, sum_l2
 
 
-def round_affine(x: F32, scale: F32, shift: F32, found: F32, fit: AffineFit) -> Levels:
-    """Levels for the scales as stored: [n, size]; where such a scale is 0, those of the search."""
+def scales(x: F32, w: F32, n_max: int) -> tuple[F32, Bytes]:
+    """Sub-scales [n, k] with weights -> one scale [n] and integers [n, k]."""
+    return by_least_squares(x, w, n_max)
+
+
+def round_affine(x: F32, scale: F32, shift: F32, found: F32, fit: AffineFit) -> Bytes:
+    """Bytes for the scales as stored: [n, size]; where such a scale is 0, those of the search."""
     stored = np.clip(nearest((x + shift[:, None]) / scale[:, None]), 0, fit.n_max)
     kept = _affine_levels(found[2][:, None] * (x - found[3][:, None]), fit)
     return np.where((scale != 0)[:, None], stored, kept).astype(np.uint8)
 
 
-def round_symmetric(x: F32, scale: F32, inverse: F32, n_max: int) -> Levels:
-    """Levels plus n_max for the scales as stored: [n, size]; a sub-block of zeros keeps level 0."""
+def round_symmetric(x: F32, scale: F32, inverse: F32, n_max: int) -> Bytes:
+    """Bytes plus n_max for the scales as stored: [n, size]; a sub-block of zeros keeps level 0."""
     stored = np.clip(nearest(x / scale[:, None]), -n_max, n_max - 1) + n_max
     kept = np.clip(nearest(x * inverse[:, None]), -n_max, n_max - 1) + n_max
     kept[inverse == 0] = 0
     return np.where((scale != 0)[:, None], stored, kept).astype(np.uint8)
 
 
-def round_codebook(x: F32, inverse: F32) -> Levels:
+def round_codebook(x: F32, inverse: F32) -> Bytes:
     """Index of the nearest of CODEBOOK: [n, size]."""
     return np.searchsorted(_MIDS, x * inverse[:, None], side="right").astype(np.uint8)
+
+
+def peaks(x: F32) -> F32:
+    """The value of largest magnitude of each block, the first of several: [n]."""
+    return _peak(x.T)
+
+
+def extremes(x: F32) -> tuple[F32, F32]:
+    """Smallest and largest of each block: [n], [n]. A zero has the sign of the block's first."""
+    low, high = x.min(axis=1), x.max(axis=1)
+    first_zero = np.take_along_axis(x, (x == 0).argmax(axis=1)[:, None], axis=1)[:, 0]
+    return np.where(low == 0, first_zero, low), np.where(high == 0, first_zero, high)
+
+
+def truncate(x: F32, low: F32, inverse: F32, offset: float, n_max: int) -> Bytes:
+    """(x - low) * inverse + offset, none negative, rounded down to at most n_max: [n, size]."""
+    v = (x - low[:, None]) * inverse[:, None] + np.float32(offset)
+    return np.minimum(v.astype(np.int32), n_max).astype(np.uint8)
+
+
+def round_away(x: F32, inverse: F32) -> npt.NDArray[np.int8]:
+    """x * inverse, halves away from zero: [n, size].
+
+    Adding the largest float below 0.5 and truncating does that exactly (adding 0.5 would turn
+    0.49999997 into 1).
+    """
+    v = x * inverse[:, None]
+    v += np.copysign(_HALF, v)
+    return v.astype(np.int8)
+
+
+def sums(x: F32) -> F32:
+    """Sums of the rows of x, element after element as C adds them: [n]."""
+    total: F32 = np.add.accumulate(x, axis=1)[:, -1]
+    return total
+
+
+def weights(rows: F32, importance: F32, span: int, factor: int) -> F32:
+    """importance * sqrt(sigma2 + x^2), sigma2 = factor * mean(x^2) over `span` columns."""
+    squares = rows * rows
+    totals = sums(squares.reshape(-1, span)).reshape(len(rows), -1, 1)
+    sigma2 = np.float32(factor) * totals / np.float32(span)
+    spread = np.sqrt(sigma2 + squares.reshape(len(rows), -1, span)).reshape(rows.shape)
+    return np.asarray(importance * spread)
 
 
 def _in_pieces(search: Callable[[F32, Any], F32], x: F32, w: F32 | None) -> F32:

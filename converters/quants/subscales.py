@@ -10,20 +10,18 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from converters.quants.fits import TINY
-from converters.quants.search_numpy import nearest
+from converters.quants.fits import TINY, nearest
 from converters.transforms import F32
 
 Bytes = npt.NDArray[np.uint8]
 
 
 def by_largest(scales: F32, n_max: int) -> tuple[F32, Bytes]:
-    """The largest scale becomes n_max."""
-    largest = scales.max(axis=1, initial=np.float32(0))
+    """The largest scale becomes n_max. A negative scale, which is noise, wraps as in ggml."""
+    largest = np.maximum(scales.max(axis=1), np.float32(0)) + np.float32(0)  # never -0
     top = np.float32(n_max)
     inverse = np.where(largest > 0, top / largest, np.float32(0))
-    integers = nearest(inverse[:, None] * scales).astype(np.uint8)
-    return largest / top, np.minimum(integers, np.uint8(n_max))
+    return largest / top, nearest(inverse[:, None] * scales).astype(np.uint8)
 
 
 def by_least_squares(scales: F32, weights: F32, n_max: int) -> tuple[F32, Bytes]:

@@ -11,12 +11,10 @@ from __future__ import annotations
 import numpy as np
 
 from converters.quants import fits, layout
-from converters.quants.fits import TINY, AffineFit
+from converters.quants.fits import TINY, AffineFit, nearest
 from converters.quants.layout import Bytes
 from converters.quants.search import Backend
-from converters.quants.search_numpy import nearest
-from converters.quants.subscales import by_largest, by_least_squares
-from converters.quants.weights import sums, weights_of
+from converters.quants.subscales import by_largest
 from converters.transforms import F32
 
 _ZERO = np.float32(0)
@@ -25,49 +23,75 @@ _SUPER = 256
 
 def q2_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     """16 sub-blocks of 16, scale and minimum in 4 bits each."""
-    w = weights_of(rows, importance, _SUPER, 1)
+    w = _weights(search, rows, importance, 1)
     fit = fits.Q2_K if w is None else fits.with_importance(3)
-    return layout.q2_k(*_affine(search, rows.reshape(-1, 16), w, fit, 15))
+    found = _Affine(search, rows.reshape(-1, 16), w, fit)
+    d, d_low, scale, low = found.scales(15)
+    packed = scale | low << np.uint8(4)  # a wrapped scale reaches into the minimum, as in ggml
+    levels = found.levels(d, d_low, packed & np.uint8(15), packed >> np.uint8(4))
+    return layout.q2_k(d, d_low, packed, levels)
 
 
 def q4_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     """8 sub-blocks of 32, scale and minimum in 6 bits each."""
-    w = weights_of(rows, importance, _SUPER, 2)
-    fit = fits.Q4_K if w is None else fits.with_importance(15)
-    return layout.q4_k(*_affine(search, rows.reshape(-1, 32), w, fit, 63))
+    w = _weights(search, rows, importance, 2)
+    found = _Affine(
+        search, rows.reshape(-1, 32), w, fits.Q4_K if w is None else fits.with_importance(15)
+    )
+    d, d_low, scale, low = found.scales(63)
+    if w is None:
+        scale, low = np.minimum(scale, np.uint8(63)), np.minimum(low, np.uint8(63))
+    packed = layout.six_bits(scale, low)
+    levels = found.levels(d, d_low, *layout.from_six_bits(packed))
+    return layout.q4_k(d, d_low, packed, levels)
 
 
 def q5_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     """As Q4_K, with a fifth bit."""
-    w = weights_of(rows, importance, _SUPER, 2)
-    fit = fits.Q5_K if w is None else fits.with_importance(31)
-    return layout.q5_k(*_affine(search, rows.reshape(-1, 32), w, fit, 63))
+    w = _weights(search, rows, importance, 2)
+    found = _Affine(
+        search, rows.reshape(-1, 32), w, fits.Q5_K if w is None else fits.with_importance(31)
+    )
+    d, d_low, scale, low = found.scales(63)
+    scale, low = np.minimum(scale, np.uint8(63)), np.minimum(low, np.uint8(63))
+    levels = found.levels(d, d_low, scale, low)
+    return layout.q5_k(d, d_low, layout.six_bits(scale, low), levels)
 
 
-def _affine(
-    search: Backend, x: F32, w: F32 | None, fit: AffineFit, n_max: int
-) -> tuple[F32, F32, Bytes, Bytes, Bytes]:
-    """d, dmin, integer scales and mins [n, k], levels [n, 256]. x: [n * k, 256 / k]."""
-    k = _SUPER // x.shape[1]
-    w = None if w is None else w.reshape(x.shape)
-    found = search.affine(x, w, fit)
-    scales, lows = found[0].reshape(-1, k), -found[1].reshape(-1, k)
-    if w is None:
-        (d, scale), (d_low, low) = by_largest(scales, n_max), by_largest(lows, n_max)
-    else:
-        sum_w = sums(w).reshape(-1, k)
-        d, scale = by_least_squares(scales, sum_w, n_max)
-        d_low, low = by_least_squares(lows, sum_w, n_max)
-    step = (layout.stored(d)[:, None] * scale).reshape(-1)
-    shift = (layout.stored(d_low)[:, None] * low).reshape(-1)
-    levels = search.round_affine(x, step, shift, found, fit)
-    return d, d_low, scale, low, levels.reshape(-1, _SUPER)
+class _Affine:
+    """Scales and minima of sub-blocks x: [n * k, 256 / k], in two steps."""
+
+    def __init__(self, search: Backend, x: F32, w: F32 | None, fit: AffineFit) -> None:
+        self.search = search
+        self.x = x
+        self.w = None if w is None else w.reshape(x.shape)
+        self.fit = fit
+        self.k = _SUPER // x.shape[1]
+        self.found = search.affine(x, self.w, fit)
+
+    def scales(self, n_max: int) -> tuple[F32, F32, Bytes, Bytes]:
+        """d [n], dmin [n], integers for scales and minima [n, k]."""
+        scales, lows = self.found[0].reshape(-1, self.k), -self.found[1].reshape(-1, self.k)
+        if self.w is None:
+            (d, scale), (d_low, low) = by_largest(scales, n_max), by_largest(lows, n_max)
+        else:
+            sum_w = self.search.sums(self.w).reshape(-1, self.k)
+            d, scale = self.search.scales(scales, sum_w, n_max)
+            d_low, low = self.search.scales(lows, sum_w, n_max)
+        return d, d_low, scale, low
+
+    def levels(self, d: F32, d_low: F32, scale: Bytes, low: Bytes) -> Bytes:
+        """Levels [n, 256] for the scales as the runtime reads them back."""
+        step = (layout.stored(d)[:, None] * scale).reshape(-1)
+        shift = (layout.stored(d_low)[:, None] * low).reshape(-1)
+        levels = self.search.round_affine(self.x, step, shift, self.found, self.fit)
+        return levels.reshape(-1, _SUPER)
 
 
 def q3_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     """16 sub-blocks of 16, signed scales in 6 bits."""
     x = rows.reshape(-1, 16)
-    w = weights_of(rows, importance, _SUPER, 2)
+    w = _weights(search, rows, importance, 2)
     if w is None:
         scales, kept = search.descend(x, 4)
         scales = scales.reshape(-1, 16)
@@ -80,7 +104,7 @@ def q3_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
         scales, found = search.symmetric(x, w, 4)
         kept = search.round_symmetric(x, np.zeros_like(found), found, 4)
         scales = scales.reshape(-1, 16)
-        d, outer = search.symmetric(scales, sums(w).reshape(-1, 16), 32)
+        d, outer = search.symmetric(scales, search.sums(w).reshape(-1, 16), 32)
         packed = search.round_symmetric(scales, np.zeros_like(outer), outer, 32)
     step = layout.stored(d)[:, None] * (packed.astype(np.float32) - np.float32(32))
     ones = np.where(step.reshape(-1) == 0, _ZERO, np.float32(1))
@@ -111,7 +135,7 @@ def q6_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
 def iq4_xs(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     """8 sub-blocks of 32 in a fixed codebook, signed scales in 6 bits."""
     x = rows.reshape(-1, 32)
-    w = weights_of(rows, importance, _SUPER, 2)
+    w = _weights(search, rows, importance, 2)
     scales = search.codebook(x, None if w is None else w.reshape(x.shape)).reshape(-1, 8)
     d = -_largest(scales) / np.float32(32)
     inverse = np.where(d != 0, np.float32(1) / d, _ZERO)
@@ -119,6 +143,10 @@ def iq4_xs(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     step = (d[:, None] * integers.astype(np.float32)).reshape(-1)  # d before it becomes float16
     levels = search.round_codebook(x, np.where(step != 0, np.float32(1) / step, _ZERO))
     return layout.iq4_xs(d, (integers + 32).astype(np.uint8), levels.reshape(-1, _SUPER))
+
+
+def _weights(search: Backend, rows: F32, importance: F32 | None, factor: int) -> F32 | None:
+    return None if importance is None else search.weights(rows, importance, _SUPER, factor)
 
 
 def _largest(scales: F32) -> F32:
