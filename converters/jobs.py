@@ -81,13 +81,15 @@ def _ranges(rows: Rows, start: int, stop: int, elements: int) -> Iterator[tuple[
 
 
 def announce_compiling(
-    kinds: Iterable[GGMLQuantizationType], say: Callable[[str], None] | None
+    kinds: Iterable[GGMLQuantizationType], say: Callable[[str], None] | None, mode: str = "exact"
 ) -> None:
     """Load the kernels these types need; `say` so if they have to be compiled first.
 
     That happens once per machine, and a person who waits should know why.
     """
-    seconds = seconds_to_compile(kinds)
+    seconds = seconds_to_compile(
+        kinds, with_importance=mode == "imatrix", with_feedback=mode == "calibrated"
+    )
     if seconds and say:
         say(f"compiling the quantizer's kernels, once per machine: about {seconds:.0f} s of CPU")
 

@@ -86,7 +86,7 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
         metadata.require_text(keys)
         loud = fallbacks(wanted.name, shapes, facts).sentence
         notes = (*arch.notes(config), *vocabulary.notes(), *([loud] if loud else []))
-    announce_compiling(kinds.values(), say)
+    announce_compiling(kinds.values(), say, known.mode)
     choice = choose(known, source.candidates(kinds), threads)
     tensors = source.tensors(kinds, choice.encoders)
     digest, size = write(out, keys, tensors, progress, threads)

@@ -62,7 +62,7 @@ def quantize(
     kinds = _kinds(file, chosen, wanted)
     if not allow_requantize:
         _require_floats(file, kinds)
-    announce_compiling(kinds.values(), say)
+    announce_compiling(kinds.values(), say, known.mode)
     choice = choose(known, _candidates(file, kinds), threads)
     tensors = [
         _tensor(file, info, kinds[name], choice.encoders.get(name))

@@ -8,7 +8,7 @@ network.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,21 @@ from ft2ollama.files import (
 )
 from ft2ollama.runs import Run
 
-QUANTS = {"model": ("Q8_0", "F16", "BF16", "F32"), "adapter": ("F16", "F32", "BF16")}
+QUANTS = {
+    "model": (
+        "Q8_0", "F16", "BF16", "F32", "Q6_K", "Q5_K_M", "Q5_K_S", "Q5_1", "Q5_0", "Q4_K_M",
+        "Q4_K_S", "Q4_1", "Q4_0", "IQ4_NL", "IQ4_XS", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K",
+    ),
+    "adapter": ("F16", "F32", "BF16"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Exported:
-    """One GGUF file of a run.  kind: `model` (merged) or `adapter`."""
+    """One GGUF file of a run.  kind: `model` (merged) or `adapter`.
+
+    calibrated: a line on what the calibration gained, if there was one.
+    """
 
     path: Path
     kind: str
@@ -38,6 +47,7 @@ class Exported:
     size: int
     fresh: bool
     notes: tuple[str, ...] = ()
+    calibrated: str = ""
 
 
 def export(
@@ -46,10 +56,13 @@ def export(
     *,
     kind: str = "model",
     quant: str | None = None,
+    mode: str = "auto",
     progress: Progress | None = None,
     force: bool = False,
 ) -> Exported:
     """Write the run's GGUF; a file whose inputs have not changed is kept.
+
+    mode: how weights are rounded to a quantized type, see config's export_mode.
 
     Raises converters.ConvertError when the adapter does not fit the base or cannot be represented.
     """
@@ -66,12 +79,14 @@ def export(
         "template": sha256_file(run.proof / "template.json"),
         "ft2ollama": __version__,
     }
+    if kind == "model" and mode != "exact" and run.calibration.is_file():
+        inputs |= {"calibration": sha256_file(run.calibration), "mode": mode}
     if not force and run.is_current(stage_name, inputs):
         known = json.loads(path.with_suffix(".json").read_text("utf-8"))
         return Exported(path, kind, quant, known["sha256"], known["size"], fresh=False)
     converters.check_adapter(run.adapter, base.folder)
     with run.lock(), run.stage(stage_name, inputs) as stage:
-        written = _write(run, base, kind, quant, path, inputs, progress)
+        written = _write(run, base, kind, quant, mode, path, inputs, progress)
         remember_sha256(path, written.sha256)
         manifest = {
             "file": path.name,
@@ -82,12 +97,21 @@ def export(
             "tensors": written.n_tensors,
             "architecture": written.architecture,
             "notes": list(written.notes),
+            "mode": written.mode,
+            "calibrated": [asdict(tensor) for tensor in written.report],
             "inputs": inputs,
         }
         write_json(path.with_suffix(".json"), manifest)
         stage.outputs += [path, path.with_suffix(".json")]
     return Exported(
-        path, kind, quant, written.sha256, written.size, fresh=True, notes=written.notes
+        path,
+        kind,
+        quant,
+        written.sha256,
+        written.size,
+        fresh=True,
+        notes=written.notes,
+        calibrated=written.calibrated,
     )
 
 
@@ -96,6 +120,7 @@ def _write(
     base: Base,
     kind: str,
     quant: str,
+    mode: str,
     path: Path,
     inputs: dict[str, str],
     progress: Progress | None,
@@ -121,7 +146,13 @@ def _write(
     if kind == "adapter":
         return converters.write_adapter(run.adapter, base.folder, path, **common)
     return converters.write_model(
-        base.folder, path, adapter=run.adapter, chat_template=template["jinja"], **common
+        base.folder,
+        path,
+        adapter=run.adapter,
+        chat_template=template["jinja"],
+        calibration=run.calibration if "calibration" in inputs else None,
+        mode=mode if "calibration" in inputs or mode != "auto" else "exact",
+        **common,
     )
 
 

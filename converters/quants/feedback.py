@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from gguf.constants import GGML_QUANT_SIZES
 from gguf.constants import GGMLQuantizationType as Kind
 
 from converters.quants import layout
-from converters.quants.fits import CODEBOOK
 from converters.quants.layout import Bytes
 from converters.quants.quantize import encode
 from converters.quants.search import backend
@@ -28,9 +26,6 @@ from converters.transforms import F32
 
 WIDTH = 256  # columns per block of moments: a super-block
 DAMPING = 0.01  # of the mean diagonal, added to it: rare inputs must not blow up the inverse
-_MIDS = np.array([(a + b) / 2 for a, b in pairwise(CODEBOOK)], np.float32)
-_VALUES = np.array(CODEBOOK, np.float32)
-_NONE = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True)
@@ -116,60 +111,13 @@ def scales_of(data: Bytes, kind: Kind) -> Scales:
 
 
 def _levels(rows: F32, scales: Scales, spread: Sequence[F32], top: int) -> Bytes:
-    run = _numba_kernel() or round_numpy
+    search = backend()
     out = np.empty(rows.shape, np.uint8)
-    mids, values = (_NONE, _NONE) if top else (_MIDS, _VALUES)
-    rows, step, offset = (_plain(a) for a in (rows, scales.step, scales.offset))
     column = 0
     for factor in spread:
-        f = _plain(factor)
-        run(rows, column, f, step, offset, np.float32(top), mids, values, out)
+        search.feedback(rows, column, factor, scales.step, scales.offset, top, out)
         column += len(factor)
     return out
-
-
-def _numba_kernel() -> Callable[..., Any] | None:
-    """The compiled twin of round_numpy, where the searches run on numba too."""
-    if not backend().__name__.endswith("numba"):  # type: ignore[attr-defined]
-        return None
-    from converters.quants.lanes_feedback import feedback
-
-    return feedback
-
-
-def round_numpy(
-    source: F32,
-    column: int,
-    factor: F32,
-    step: F32,
-    offset: F32,
-    top: np.float32,
-    mids: F32,
-    values: F32,
-    out: Bytes,
-) -> None:
-    """Levels of the columns column..column + len(factor) of `source` [n, n_cols], into `out`.
-
-    step, offset: [n, n_cols / size of a sub-block]. mids is empty for uniform levels 0..top.
-    """
-    width, size = len(factor), source.shape[1] // step.shape[1]
-    x = np.ascontiguousarray(source[:, column : column + width].T)
-    for i in range(width):
-        d, m = step[:, (column + i) // size], offset[:, (column + i) // size]
-        with np.errstate(all="ignore"):
-            v = np.where(d != 0, (x[i] - m) / d, np.float32(0))
-        if len(mids):
-            level = np.searchsorted(mids, v, side="right")
-            error = x[i] - d * values[level]
-        else:
-            level = np.rint(np.clip(v, np.float32(0), top))
-            error = x[i] - (d * level + m)
-        out[:, column + i] = level
-        x[i + 1 :] -= error * factor[i, i + 1 :, None]
-
-
-def _plain(array: F32) -> F32:
-    return np.require(array, np.float32, ["C", "A", "W"])
 
 
 def _half(data: Bytes, start: int) -> F32:
@@ -185,22 +133,19 @@ def _with_low(data: Bytes) -> Scales:
     return Scales(_half(data, 0), _half(data, 2))
 
 
-def _six_bits(packed: Bytes) -> tuple[F32, F32]:
-    """8 scales and 8 mins from the 12 bytes of Q4_K and Q5_K: [n, 8] each."""
-    first, second, third = packed[:, :4], packed[:, 4:8], packed[:, 8:]
-    scales = np.concatenate([first & 63, third & 15 | first >> 6 << 4], axis=1)
-    lows = np.concatenate([second & 63, third >> 4 | second >> 6 << 4], axis=1)
-    return scales.astype(np.float32), lows.astype(np.float32)
-
-
 def _affine_k(data: Bytes) -> Scales:
-    scales, lows = _six_bits(data[:, 4:16])
-    return Scales(_half(data, 0) * scales, -(_half(data, 2) * lows))
+    scales, lows = layout.from_six_bits(data[:, 4:16])
+    return _two_scales(data, 0, scales, lows)
 
 
 def _q2_k(data: Bytes) -> Scales:
-    scales, lows = (data[:, :16] & 15).astype(np.float32), (data[:, :16] >> 4).astype(np.float32)
-    return Scales(_half(data, 80) * scales, -(_half(data, 82) * lows))
+    return _two_scales(data, 80, data[:, :16] & 15, data[:, :16] >> 4)
+
+
+def _two_scales(data: Bytes, start: int, scales: Bytes, lows: Bytes) -> Scales:
+    """Of integers [n, k] and the two float16 fields from `start` on."""
+    step = _half(data, start) * scales.astype(np.float32)
+    return Scales(step, -(_half(data, start + 2) * lows.astype(np.float32)))
 
 
 def _q3_k(data: Bytes) -> Scales:
@@ -256,7 +201,7 @@ _FORMS: dict[Kind, _Form] = {
         3,
         (slice(0, 16), slice(80, 84)),
         _q2_k,
-        lambda q: layout.q2_k(_zeros(q), _zeros(q), _zeros(q, 16), _zeros(q, 16), q),
+        lambda q: layout.q2_k(_zeros(q), _zeros(q), _zeros(q, 16), q),
     ),
     Kind.Q3_K: _Form(
         7, (slice(96, 110),), _q3_k, lambda q: layout.q3_k(_zeros(q), _zeros(q, 16), q)
@@ -265,13 +210,13 @@ _FORMS: dict[Kind, _Form] = {
         15,
         (slice(0, 16),),
         _affine_k,
-        lambda q: layout.q4_k(_zeros(q), _zeros(q), _zeros(q, 8), _zeros(q, 8), q),
+        lambda q: layout.q4_k(_zeros(q), _zeros(q), _zeros(q, 12), q),
     ),
     Kind.Q5_K: _Form(
         31,
         (slice(0, 16),),
         _affine_k,
-        lambda q: layout.q5_k(_zeros(q), _zeros(q), _zeros(q, 8), _zeros(q, 8), q),
+        lambda q: layout.q5_k(_zeros(q), _zeros(q), _zeros(q, 12), q),
     ),
     Kind.Q6_K: _Form(
         63,

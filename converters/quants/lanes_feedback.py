@@ -1,4 +1,4 @@
-"""Lane kernel of error feedback: one row per lane. What it computes: feedback.round_numpy.
+"""Lane kernel of error feedback, a row per lane; search_numpy.feedback says what it computes.
 
 Each lane subtracts in the order of the columns, so the result does not depend on how rows are cut
 into calls. Errors of GROUP columns are applied to the later columns in one pass: a value is loaded
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from converters.quants.kernel_cache import kernel
+from converters.quants.lanes_codebook import nearest_code
 
 LANES = 64  # a tile of 256 columns is 64 KiB
 GROUP = 8  # divides the width of every column block
@@ -34,20 +35,13 @@ def _round_uniform(x: Any, step: Any, offset: Any, top: Any, error: Any, level: 
 
 
 @kernel
-def _round_code(x: Any, step: Any, mids: Any, values: Any, error: Any, level: Any) -> None:
-    """As above for a codebook. mids: [n - 1] thresholds; values: [n]."""
+def _round_code(x: Any, step: Any, error: Any, level: Any) -> None:
+    """As above for the codebook."""
     for k in range(LANES):
-        level[k] = _ZERO
-        error[k] = values[0]
-    for t in range(len(mids)):
-        mid, rise = mids[t], values[t + 1] - values[t]
-        for k in range(LANES):
-            d = step[k]
-            above = (x[k] / d if d != _ZERO else _ZERO) >= mid
-            level[k] += np.float32(1) if above else _ZERO
-            error[k] += rise if above else _ZERO
-    for k in range(LANES):
-        error[k] = x[k] - step[k] * error[k]
+        d = step[k]
+        v = x[k] / d if d != _ZERO else _ZERO
+        level[k] = nearest_code(v, True)
+        error[k] = x[k] - d * nearest_code(v, False)
 
 
 @kernel
@@ -100,14 +94,9 @@ def feedback(
     step: Any,
     offset: Any,
     top: Any,
-    mids: Any,
-    values: Any,
     out: Any,
 ) -> None:
-    """Levels of the columns column..column + len(factor) of `source` [n, n_cols], into `out`.
-
-    step, offset: [n, n_cols / size of a sub-block]. mids is empty for uniform levels 0..top.
-    """
+    """See search_numpy; top is a float32."""
     width = factor.shape[0]
     size = source.shape[1] // step.shape[1]
     x = np.empty((WIDTH, LANES), np.float32)
@@ -122,10 +111,10 @@ def feedback(
         for first in range(0, width, GROUP):
             for c in range(GROUP):
                 i = first + c
-                if len(mids):
-                    _round_code(x[i], d[i // size], mids, values, error[c], levels[i])
-                else:
+                if top > _ZERO:
                     _round_uniform(x[i], d[i // size], m[i // size], top, error[c], levels[i])
+                else:
+                    _round_code(x[i], d[i // size], error[c], levels[i])
                 for j in range(i + 1, first + GROUP):
                     f = factor[i, j]
                     for k in range(LANES):

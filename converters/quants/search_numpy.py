@@ -309,3 +309,27 @@ def _in_pieces(search: Callable[[F32, Any], F32], x: F32, w: F32 | None) -> F32:
         found.append(search(piece, given))
     joined: F32 = np.concatenate(found, axis=1)
     return joined
+
+
+def feedback(  # noqa: PLR0917
+    x: F32, column: int, spread: F32, step: F32, offset: F32, top: int, out: Bytes
+) -> None:
+    """Levels of the columns column..column + w of x [n, n_cols], into the same place of `out`.
+
+    spread: [w, w], row c says how the error of column c is taken off the columns after it. step,
+    offset: [n, n_cols / size of a sub-block]. top: the highest level, or 0 for CODEBOOK.
+    """
+    width, size = len(spread), x.shape[1] // step.shape[1]
+    rest = np.ascontiguousarray(x[:, column : column + width].T)
+    for i in range(width):
+        d, low = step[:, (column + i) // size], offset[:, (column + i) // size]
+        with np.errstate(all="ignore"):
+            v = np.where(d != 0, (rest[i] - low) / d, np.float32(0))
+        if top:
+            level = np.rint(np.clip(v, np.float32(0), np.float32(top)))
+            error = rest[i] - (d * level + low)
+        else:
+            level = np.searchsorted(_MIDS, v, side="right")
+            error = rest[i] - d * _VALUES[level]
+        out[:, column + i] = level
+        rest[i + 1 :] -= error * spread[i, i + 1 :, None]

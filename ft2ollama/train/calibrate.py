@@ -8,6 +8,7 @@ One forward pass without gradients and without the head, and a product of [256, 
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,8 +22,14 @@ from converters.quants.feedback import WIDTH, column_blocks
 if TYPE_CHECKING:
     import torch
 
+    from ft2ollama.config import Config
+    from ft2ollama.runs import Run
+    from ft2ollama.train.plan import Plan
+
 MAX_SAMPLES = 128
-MAX_TOKENS = 16_384
+MAX_TOKENS, MIN_TOKENS = 16_384, 2048
+SHARE = 8  # of the trained tokens: a pass costs a third of a step's, so a twentieth of the training
+UNCALIBRATED = ("F32", "F16", "BF16", "Q8_0")  # types that gain nothing
 HELD_OUT = 4  # one conversation in so many judges instead of calibrating
 BATCH_TOKENS = 2048  # padded; more would not be faster and needs memory
 
@@ -48,7 +55,7 @@ def collect(
     """Run the conversations through the model and write their statistics to `out`.
 
     model: a causal LM or a PEFT model, as it was trained. samples: token ids of each conversation;
-    every fourth is held out. Taken from the front until one of the limits is reached.
+    every fourth of those that are looked at is held out.
     """
     import torch
 
@@ -70,11 +77,33 @@ def collect(
     return Collected(len(taken), tokens, time.monotonic() - began, len(sums.n_cols))
 
 
+def wants_statistics(config: Config) -> bool:
+    """Whether the export of this config will use them."""
+    if config.export_mode == "exact" or config.export_as != "model":
+        return False
+    return config.export_mode != "auto" or config.export_quant not in UNCALIBRATED
+
+
+def affordable_tokens(trained: int) -> int:
+    """How many tokens to look at after a training on so many."""
+    return min(MAX_TOKENS, max(MIN_TOKENS, trained // SHARE))
+
+
+def calibrate_run(run: Run, plan: Plan, *, dtype: str, device: str) -> Collected:
+    """Collect on the conversations of `plan` for a run that was trained before."""
+    import torch
+
+    from ft2ollama.train.model import load_trained
+
+    model = load_trained(plan.base.folder, run.adapter, getattr(torch, dtype)).to(device)
+    return collect(model, [sample.ids for sample in plan.train], run.calibration)
+
+
 def within(samples: Sequence[Sequence[int]], most: int, tokens: int) -> list[Sequence[int]]:
-    """The first samples that fit both limits, but two at least: one to calibrate, one to judge."""
+    """A random choice that fits both limits, but two at least: one to calibrate, one to judge."""
     taken: list[Sequence[int]] = []
     total = 0
-    for sample in samples[:most]:
+    for sample in random.Random(0).sample(samples, min(most, len(samples))):
         total += len(sample)
         if total > tokens and len(taken) >= 2:
             break

@@ -27,7 +27,7 @@ from ft2ollama.template import ChatTemplate, choose_template
 # Keys that do not change what is trained, or whose files are hashed by content: a run that differs
 # only in these is the same run.
 _NOT_TRAINING = {
-    "output_dir", "run_name", "export_quant", "export_as", "ollama_name", "num_ctx",
+    "output_dir", "run_name", "export_quant", "export_as", "export_mode", "ollama_name", "num_ctx",
     "ollama_system", "ollama_parameters", "num_threads", "save_total_limit", "logging_steps",
     "model_name_or_path", "hub", "dataset", "dataset_dir", "proof_prompts", "trust_remote_code",
 }  # fmt: skip
