@@ -247,7 +247,9 @@ def _row(name: str, size: int, figures: Sequence[Figures]) -> str:
 def main() -> None:
     """Write the files, judge them, print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, help="Hugging Face folder; default: SmolLM2, dithered")
+    parser.add_argument(
+        "--model", type=Path, help="Hugging Face folder; default: SmolLM2, dithered"
+    )
     parser.add_argument("--types", default=TYPES)
     parser.add_argument("--modes", default=",".join(MODES))
     parser.add_argument("--work", type=Path, default=Path("quality"), help="needs some GB")

@@ -40,12 +40,13 @@ _KEPT = 8  # inputs whose factors stay in memory: q, k and v come one after the 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A tensor that may be calibrated. rows: opens it."""
+    """A tensor that may be calibrated. rows: opens it; label: what errors call it."""
 
     name: str
     shape: tuple[int, ...]
     type: Kind
     rows: Callable[[], Rows]
+    label: str
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,7 @@ def open_calibration(path: Path | None, mode: str, architecture: str, n_blocks: 
     path: statistics or an imatrix, see importance. ConvertError if the mode needs more than that.
     """
     if mode not in MODES:
-        raise ConvertError(
-            f"unknown mode {mode!r}", "", f"modes: {', '.join(MODES)}", "mode auto"
-        )
+        raise ConvertError(f"unknown mode {mode!r}", "", f"modes: {', '.join(MODES)}", "mode auto")
     if path is None or mode == "exact":
         if mode in ("imatrix", "calibrated"):
             raise ConvertError(
@@ -120,15 +119,12 @@ def choose(
         return EXACT
     inputs = _Inputs(importance)
     if calibration.mode == "imatrix":
-        return Choice("imatrix", {c.name: inputs.with_importance for c in known})
+        return Choice("imatrix", {c.name: partial(inputs.with_importance, c.name) for c in known})
     jobs = ((c, partial(_judge, c, inputs)) for c in known)
     with closing(in_order(jobs, threads or available_threads())) as judged:
         report = tuple(found for _, found in judged)
-    encoders: dict[str, Encoder] = {
-        "imatrix": inputs.with_importance,
-        "calibrated": inputs.with_feedback,
-    }
-    kept = {r.tensor: encoders[r.mode] for r in report if r.mode in encoders}
+    made = {"imatrix": inputs.with_importance, "calibrated": inputs.with_feedback}
+    kept = {r.tensor: partial(made[r.mode], r.tensor) for r in report if r.mode in made}
     return Choice("calibrated", kept, report)
 
 
@@ -155,15 +151,15 @@ class _Inputs:
         self._lock = Lock()
         self._recent: OrderedDict[tuple[str, str], Any] = OrderedDict()
 
-    def with_importance(self, values: F32, kind: Kind, name: str) -> Bytes:
-        """As llama-quantize --imatrix encodes."""
-        return encode(values, kind, name, importance=self._diagonal(name))
+    def with_importance(self, tensor: str, values: F32, kind: Kind, name: str) -> Bytes:
+        """As llama-quantize --imatrix encodes. name: what an error calls the tensor."""
+        return encode(values, kind, name, importance=self._diagonal(tensor))
 
-    def with_feedback(self, values: F32, kind: Kind, name: str) -> Bytes:
+    def with_feedback(self, tensor: str, values: F32, kind: Kind, name: str) -> Bytes:
         """With error feedback."""
-        spread = self._remembered("spread", name, self._factors)
+        spread = self._remembered("spread", tensor, self._factors)
         return encode_with_feedback(
-            values, kind, name, importance=self._diagonal(name), spread=spread
+            values, kind, name, importance=self._diagonal(tensor), spread=spread
         )
 
     def held_out(self, name: str) -> list[F32]:
@@ -197,9 +193,9 @@ def _judge(candidate: Candidate, inputs: _Inputs) -> TensorReport:
     found = {
         mode: _share(output_error(values - _decoded(data, kind, values), moments), energy)
         for mode, data in (
-            ("exact", encode(values, kind, name)),
-            ("imatrix", inputs.with_importance(values, kind, name)),
-            ("calibrated", inputs.with_feedback(values, kind, name)),
+            ("exact", encode(values, kind, candidate.label)),
+            ("imatrix", inputs.with_importance(name, values, kind, candidate.label)),
+            ("calibrated", inputs.with_feedback(name, values, kind, candidate.label)),
         )
     }
     best = min(found, key=lambda mode: found[mode])  # the first of equals: exact
@@ -225,7 +221,7 @@ def sample(rows: Rows) -> F32:
 
 
 def output_error(error: F32, moments: Sequence[F32]) -> float:
-    """tr(E H E^T) over the blocks of columns: the squared error of the outputs. error: [n, n_cols]."""
+    """Squared error of the outputs: tr(E H E^T) over the blocks of columns. error: [n, n_cols]."""
     total, column = 0.0, 0
     for block in moments:
         part = error[:, column : column + len(block)]

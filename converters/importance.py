@@ -32,7 +32,7 @@ from gguf.constants import GGMLQuantizationType as Kind
 from converters import metadata
 from converters.errors import ConvertError
 from converters.names import gguf_name, name_map
-from converters.quants.feedback import WIDTH, column_blocks
+from converters.quants.feedback import column_blocks
 from converters.reader import GgufFile, read_gguf
 from converters.safetensors_file import StoredRows, open_file, read_metadata
 from converters.transforms import F32, Index
@@ -138,7 +138,7 @@ class Imatrix:
         return tensor in self.squares and len(self.squares[tensor]) == 1
 
     def columns(self, tensor: str) -> int:  # noqa: D102
-        return self.squares[tensor].shape[1]
+        return int(self.squares[tensor].shape[1])
 
     def input_of(self, tensor: str) -> str:  # noqa: D102
         return tensor
@@ -322,9 +322,7 @@ def _mean_squares(file: GgufFile, name: str) -> F32:
         )
     means: F32 = np.where(counts > 0, sums / np.maximum(counts, np.float32(1)), np.float32(1))
     if not (np.isfinite(means).all() and (means >= 0).all()):
-        raise ConvertError(
-            "the importance is not usable", name, "a sum is negative or not finite"
-        )
+        raise ConvertError("the importance is not usable", name, "a sum is negative or not finite")
     return means
 
 

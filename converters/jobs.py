@@ -67,7 +67,7 @@ def _encode(rows: Rows, start: int, stop: int, kind: GGMLQuantizationType, name:
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
-def _encode_chunk(  # noqa: PLR0917
+def _encode_chunk(
     rows: Rows, start: int, stop: int, kind: GGMLQuantizationType, name: str, encoder: Encoder
 ) -> Bytes:
     return encoder(rows.read(start, stop), kind, name)

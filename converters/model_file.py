@@ -16,10 +16,10 @@ from gguf.constants import GGMLQuantizationType
 
 from converters import archs, metadata
 from converters.archs import Architecture
+from converters.calibrated import Candidate, choose, open_calibration
 from converters.check import require_fit, require_whole
 from converters.errors import foreign
 from converters.hf_folder import Config, read_config
-from converters.calibrated import Candidate, choose, open_calibration
 from converters.jobs import Encoder, Job, announce_compiling, encoded
 from converters.merge import MergedRows
 from converters.model_facts import facts_of
@@ -70,9 +70,7 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
         opening = metadata.general(arch.NAME, "model", name)
         own = arch.pairs(config)
         facts = facts_of({pair.key: pair.value for pair in (*opening, *own)})
-        known = open_calibration(
-            calibration, mode, arch.NAME, config["num_hidden_layers"]
-        )
+        known = open_calibration(calibration, mode, arch.NAME, config["num_hidden_layers"])
         kinds = plan(wanted.name, shapes, facts, with_importance=not known.is_exact)
         vocabulary = read_vocabulary(base, config, pre=pre, chat_template=chat_template)
         keys = [
@@ -117,6 +115,15 @@ def _fitting_pairs(
 
 
 @dataclass(frozen=True)
+class _Made:
+    """A tensor of the output file. label: what errors call it; rows: opens it."""
+
+    shape: tuple[int, ...]
+    label: str
+    rows: Callable[[], Rows]
+
+
+@dataclass(frozen=True)
 class _Source:
     """The base's weights with the adapter's pairs, seen as GGUF tensors."""
 
@@ -127,7 +134,7 @@ class _Source:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """GGUF name -> shape of every tensor of the output file."""
-        return {name: shape for name, (shape, _) in self._made.items()}
+        return {name: made.shape for name, made in self._made.items()}
 
     def tensors(self, kinds: Plan, encoders: Mapping[str, Encoder]) -> list[Tensor]:
         """Every tensor of the output file. kinds: GGUF name -> type; encoders: where not exact.
@@ -137,27 +144,30 @@ class _Source:
         """
         return [
             Tensor(
-                name, shape, kinds[name], partial(_jobs, rows, kinds[name], name, encoders.get(name))
+                name,
+                made.shape,
+                kinds[name],
+                partial(_jobs, made, kinds[name], encoders.get(name)),
             )
-            for name, (shape, rows) in self._made.items()
+            for name, made in self._made.items()
         ]
 
     def candidates(self, kinds: Plan) -> Iterator[Candidate]:
         """What may be calibrated."""
-        for name, (shape, rows) in self._made.items():
-            yield Candidate(name, shape, kinds[name], rows)
+        for name, made in self._made.items():
+            yield Candidate(name, made.shape, kinds[name], made.rows, made.label)
 
     @cached_property
-    def _made(self) -> dict[str, tuple[tuple[int, ...], Callable[[], Rows]]]:
+    def _made(self) -> dict[str, _Made]:
         names = name_map(self.arch.NAME, self.config["num_hidden_layers"])
-        made: dict[str, tuple[tuple[int, ...], Callable[[], Rows]]] = {}
+        made: dict[str, _Made] = {}
         for hf_name in require_whole(self.arch, self.config, self.weights):
             for part, rows in self._parts(hf_name).items():
                 name = gguf_name(names, part)
                 assert name is not None, part  # the family's shapes list only mapped names
-                made[name] = (rows.shape, partial(self._part, hf_name, part))
+                made[name] = _Made(rows.shape, part, partial(self._part, hf_name, part))
         for name, array in self.arch.extra_tensors(self.config).items():
-            made[name] = (array.shape, partial(ArrayRows, array))
+            made[name] = _Made(array.shape, name, partial(ArrayRows, array))
         return made
 
     def _part(self, hf_name: str, part: str) -> Rows:
@@ -171,10 +181,8 @@ class _Source:
         return dict(self.arch.transform(self.config, hf_name, rows))
 
 
-def _jobs(
-    rows: Callable[[], Rows], kind: GGMLQuantizationType, name: str, encoder: Encoder | None
-) -> Iterator[Job]:
-    return encoded(rows(), kind, name, encoder)
+def _jobs(made: _Made, kind: GGMLQuantizationType, encoder: Encoder | None) -> Iterator[Job]:
+    return encoded(made.rows(), kind, made.label, encoder)
 
 
 def _parameters(shapes: Shapes) -> int:

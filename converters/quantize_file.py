@@ -15,8 +15,8 @@ from pathlib import Path
 from gguf.constants import GGMLQuantizationType as Kind
 
 from converters import metadata
-from converters.errors import Unsupported
 from converters.calibrated import Candidate, choose, open_calibration
+from converters.errors import Unsupported
 from converters.jobs import Encoder, Job, announce_compiling, encoded
 from converters.metadata import KV
 from converters.model_facts import facts_of
@@ -33,7 +33,7 @@ _COPIED = 1 << 22  # bytes per job where a tensor is copied
 _REPLACED = ("general.quantization_version", "general.file_type", "general.alignment")
 
 
-def quantize(
+def quantize(  # noqa: PLR0913 - one option per thing a caller may decide
     source: Path,
     out: Path,
     outtype: str,
@@ -147,7 +147,9 @@ def _candidates(file: GgufFile, kinds: Plan) -> Iterator[Candidate]:
     """What may be calibrated: every tensor that is encoded anew."""
     for name, info in file.tensors.items():
         if info.type != kinds[name]:
-            yield Candidate(name, info.shape, kinds[name], partial(StoredRows, file.path, info))
+            yield Candidate(
+                name, info.shape, kinds[name], partial(StoredRows, file.path, info), name
+            )
 
 
 def _tensor(file: GgufFile, info: TensorInfo, kind: Kind, encoder: Encoder | None) -> Tensor:

@@ -48,7 +48,7 @@ class Written:
 
     @property
     def calibrated(self) -> str:
-        """One line about the calibration: how many tensors, and what it saves on held-out inputs."""
+        """One line: how many tensors were calibrated, and what that saves on held-out inputs."""
         if not self.report:
             return ""
         chosen = sum(tensor.mode == "calibrated" for tensor in self.report)

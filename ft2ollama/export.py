@@ -71,7 +71,7 @@ def export(
     require_ours(converters)
     quant = check_quant(kind, quant)
     check_trained(run)
-    path = run.gguf / f"{kind}-{quant}.gguf"
+    path = _path(run, kind, quant)
     stage_name = f"export {kind} {quant}"
     inputs = {
         "adapter": sha256_folder(run.adapter),
@@ -86,7 +86,7 @@ def export(
         return Exported(path, kind, quant, known["sha256"], known["size"], fresh=False)
     converters.check_adapter(run.adapter, base.folder)
     with run.lock(), run.stage(stage_name, inputs) as stage:
-        written = _write(run, base, kind, quant, mode, path, inputs, progress)
+        written = _write(run, base, kind, quant, mode, inputs, progress)
         remember_sha256(path, written.sha256)
         manifest = {
             "file": path.name,
@@ -121,12 +121,12 @@ def _write(
     kind: str,
     quant: str,
     mode: str,
-    path: Path,
     inputs: dict[str, str],
     progress: Progress | None,
 ) -> Any:
     import converters
 
+    path = _path(run, kind, quant)
     path.parent.mkdir(parents=True, exist_ok=True)
     template = json.loads((run.proof / "template.json").read_text("utf-8"))
     lineage = {
@@ -154,6 +154,10 @@ def _write(
         mode=mode if "calibration" in inputs or mode != "auto" else "exact",
         **common,
     )
+
+
+def _path(run: Run, kind: str, quant: str) -> Path:
+    return run.gguf / f"{kind}-{quant}.gguf"
 
 
 def check_quant(kind: str, quant: str | None) -> str:

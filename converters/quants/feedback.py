@@ -55,7 +55,7 @@ def column_blocks(n_cols: int) -> list[int]:
 
 
 def factors(moments: Sequence[F32]) -> list[F32]:
-    """How an error spreads: per block of second moments H [w, w], F with F[c, j] = U[c, j] / U[c, c].
+    """How an error spreads: for each block of moments H [w, w], F[c, j] = U[c, j] / U[c, c].
 
     U is the upper Cholesky factor of inv(H): with H = R R^T for an upper R, U = inv(R). A block
     whose inputs were all zero gets the identity: nothing spreads.
@@ -139,7 +139,7 @@ def _affine_k(data: Bytes) -> Scales:
 
 
 def _q2_k(data: Bytes) -> Scales:
-    return _two_scales(data, 80, data[:, :16] & 15, data[:, :16] >> 4)
+    return _two_scales(data, 80, data[:, :16] & np.uint8(15), data[:, :16] >> np.uint8(4))
 
 
 def _two_scales(data: Bytes, start: int, scales: Bytes, lows: Bytes) -> Scales:
@@ -179,18 +179,14 @@ _FORMS: dict[Kind, _Form] = {
         lambda data: _symmetric(_half(data, 0), 8),
         lambda q: layout.q4_0(_zeros(q), q),
     ),
-    Kind.Q4_1: _Form(
-        15, (slice(0, 4),), _with_low, lambda q: layout.q4_1(_zeros(q), _zeros(q), q)
-    ),
+    Kind.Q4_1: _Form(15, (slice(0, 4),), _with_low, lambda q: layout.q4_1(_zeros(q), _zeros(q), q)),
     Kind.Q5_0: _Form(
         31,
         (slice(0, 2),),
         lambda data: _symmetric(_half(data, 0), 16),
         lambda q: layout.q5_0(_zeros(q), q),
     ),
-    Kind.Q5_1: _Form(
-        31, (slice(0, 4),), _with_low, lambda q: layout.q5_1(_zeros(q), _zeros(q), q)
-    ),
+    Kind.Q5_1: _Form(31, (slice(0, 4),), _with_low, lambda q: layout.q5_1(_zeros(q), _zeros(q), q)),
     Kind.IQ4_NL: _Form(
         0,
         (slice(0, 2),),

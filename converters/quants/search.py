@@ -53,7 +53,14 @@ _KERNELS_WITH_IMPORTANCE: dict[Kind, tuple[str, ...]] = {
     Kind.IQ4_NL: (*_CODEBOOK, "weights_of"),
     Kind.IQ4_XS: (*_CODEBOOK, "weights_of"),
 }
-_SECONDS = {"affine": 4.0, "symmetric": 2.5, "descend": 3.0, "codebook": 2.5, "scales_of": 2.5, "feedback": 2.5}
+_SECONDS = {
+    "affine": 4.0,
+    "symmetric": 2.5,
+    "descend": 3.0,
+    "codebook": 2.5,
+    "scales_of": 2.5,
+    "feedback": 2.5,
+}
 
 
 class Backend(Protocol):
@@ -101,7 +108,7 @@ class Backend(Protocol):
     def weights(self, rows: F32, importance: F32, span: int, factor: int) -> F32:
         """How much each weight counts when its column has an importance."""
 
-    def feedback(  # noqa: PLR0917
+    def feedback(
         self, x: F32, column: int, spread: F32, step: F32, offset: F32, top: int, out: Bytes
     ) -> None:
         """Levels of a block of columns, each column's error made good by the later ones."""

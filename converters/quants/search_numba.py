@@ -125,7 +125,7 @@ def weights(rows: F32, importance: F32, span: int, factor: int) -> F32:
     return out
 
 
-def feedback(  # noqa: PLR0917
+def feedback(
     x: F32, column: int, spread: F32, step: F32, offset: F32, top: int, out: Bytes
 ) -> None:
     """See search_numpy."""

@@ -311,7 +311,7 @@ def _in_pieces(search: Callable[[F32, Any], F32], x: F32, w: F32 | None) -> F32:
     return joined
 
 
-def feedback(  # noqa: PLR0917
+def feedback(
     x: F32, column: int, spread: F32, step: F32, offset: F32, top: int, out: Bytes
 ) -> None:
     """Levels of the columns column..column + w of x [n, n_cols], into the same place of `out`.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option("--base", "base_ref", metavar="REF", help="Another place of the same base model.")
 @click.option("--force", is_flag=True, help="Write again even if nothing has changed.")
 @click.pass_obj
-def export(
+def export(  # noqa: PLR0913 - one argument per option
     output: Output,
     run: str,
     form: str,
