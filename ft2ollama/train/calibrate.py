@@ -100,14 +100,15 @@ def calibrate_run(run: Run, plan: Plan, *, dtype: str, device: str) -> Collected
 
 
 def within(samples: Sequence[Sequence[int]], most: int, tokens: int) -> list[Sequence[int]]:
-    """A random choice that fits both limits, but two at least: one to calibrate, one to judge."""
+    """A random choice within both limits, but two at least: one to calibrate, one to judge."""
     taken: list[Sequence[int]] = []
     total = 0
     for sample in random.Random(0).sample(samples, min(most, len(samples))):
-        total += len(sample)
+        cut = sample[: max(1, tokens // 2)]
+        total += len(cut)
         if total > tokens and len(taken) >= 2:
             break
-        taken.append(sample[:tokens])
+        taken.append(cut)
     return taken
 
 

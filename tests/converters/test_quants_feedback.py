@@ -78,18 +78,14 @@ def test_a_last_block_may_be_narrow(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_numba_and_numpy_write_the_same_bytes(
-    kind: Kind, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_numba_and_numpy_write_the_same_bytes(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("numba")
     rows, blocks = weights(70, 512), moments(512)
     made = []
     for name in ("numba", "numpy"):
         monkeypatch.setenv("FT2OLLAMA_QUANT_BACKEND", name)
         made.append(
-            encode_with_feedback(
-                rows, kind, importance=diagonal(blocks), spread=factors(blocks)
-            )
+            encode_with_feedback(rows, kind, importance=diagonal(blocks), spread=factors(blocks))
         )
     assert np.array_equal(*made)
 
