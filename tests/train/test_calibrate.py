@@ -1,4 +1,4 @@
-"""Calibration statistics: equal to a direct computation, from base + adapter, on real tokens only."""
+"""Calibration statistics: equal to a direct computation, of base + adapter, of real tokens only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from llama_cpp import LlamaCpp, kl
 
-from converters.importance import read_statistics, unpacked
+from converters.importance import read_statistics
 from ft2ollama.base import Base
 from ft2ollama.config import Config
 from ft2ollama.export import export
