@@ -24,7 +24,7 @@ from gguf.constants import GGMLQuantizationType as Kind
 from converters.errors import ConvertError
 from converters.importance import Importance, open_importance
 from converters.jobs import Bytes, Encoder, available_threads, in_order, one_blas_thread
-from converters.quants.feedback import FEEDBACK_TYPES, encode_with_feedback, factors
+from converters.quants.feedback import FEEDBACK_TYPES, Spread, encode_with_feedback, spreads
 from converters.quants.layout import decode
 from converters.quants.quantize import encode
 from converters.transforms import F32, Rows, n_rows
@@ -157,7 +157,7 @@ class _Inputs:
 
     def with_feedback(self, tensor: str, values: F32, kind: Kind, name: str) -> Bytes:
         """With error feedback."""
-        spread = self._remembered("spread", tensor, self._factors)
+        spread = self._remembered("spread", tensor, self._spreads)
         return encode_with_feedback(
             values, kind, name, importance=self._diagonal(tensor), spread=spread
         )
@@ -169,9 +169,9 @@ class _Inputs:
     def _diagonal(self, name: str) -> F32:
         return self._remembered("diagonal", name, self._importance.diagonal)
 
-    def _factors(self, name: str) -> list[F32]:
+    def _spreads(self, name: str) -> list[Spread]:
         with one_blas_thread():
-            return factors(self._importance.moments(name, "calibration"))
+            return spreads(self._importance.moments(name, "calibration"))
 
     def _remembered(self, what: str, name: str, make: Callable[[str], T]) -> T:
         key = what, self._importance.input_of(name)

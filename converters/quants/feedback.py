@@ -1,9 +1,10 @@
-"""Calibrated encoding: rounding errors of a column are made good by the columns after it.
+"""Calibrated encoding: the rounding error of a column is made good by the other columns.
 
 In: whole rows of a weight and, per block of 256 of its columns, the second moments of the inputs
 that meet them. Out: the ordinary bytes of the type. Scales are those of the search with importance;
-then the levels are chosen from left to right, and what a column's rounding does to the output is
-subtracted from the later columns of its block, as GPTQ does over a whole row (Frantar et al. 2023).
+then the levels are chosen column by column, those with the largest inputs first, and what a
+column's rounding does to the output is subtracted from the columns of its block that are still to
+come, as GPTQ does over a whole row (Frantar et al. 2023). The order is worth a tenth of the error.
 Confined to a block it needs no state beyond a super-block: rows and blocks stay independent, so
 chunks and threads do not change the bytes.
 """
@@ -22,10 +23,22 @@ from converters.quants import layout
 from converters.quants.layout import Bytes
 from converters.quants.quantize import encode
 from converters.quants.search import backend
-from converters.transforms import F32
+from converters.transforms import F32, Index
 
 WIDTH = 256  # columns per block of moments: a super-block
 DAMPING = 0.01  # of the mean diagonal, added to it: rare inputs must not blow up the inverse
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How errors spread within a block of columns.
+
+    order: [w], the columns in the order they are rounded. factor: [w, w] in that order; row c says
+    how the error of column c is taken off the columns after it.
+    """
+
+    order: Index
+    factor: F32
 
 
 @dataclass(frozen=True)
@@ -54,34 +67,34 @@ def column_blocks(n_cols: int) -> list[int]:
     return [min(WIDTH, n_cols - start) for start in range(0, n_cols, WIDTH)]
 
 
-def factors(moments: Sequence[F32]) -> list[F32]:
-    """How an error spreads: for each block of moments H [w, w], F[c, j] = U[c, j] / U[c, c].
+def spreads(moments: Sequence[F32]) -> list[Spread]:
+    """How errors spread, for each block of moments H [w, w]: factor[c, j] = U[c, j] / U[c, c].
 
-    U is the upper Cholesky factor of inv(H): with H = R R^T for an upper R, U = inv(R). A block
-    whose inputs were all zero gets the identity: nothing spreads.
+    U is the upper Cholesky factor of inv(H): with H = R R^T for an upper R, U = inv(R). In a block
+    whose inputs were all zero nothing spreads.
     """
-    return [_factor(block) for block in moments]
+    return [_spread(block) for block in moments]
 
 
-def _factor(moments: F32) -> F32:
-    h = moments.astype(np.float64)
+def _spread(moments: F32) -> Spread:
+    order = np.argsort(-np.diag(moments), kind="stable")
+    h = moments[np.ix_(order, order)].astype(np.float64)
     mean = float(np.trace(h)) / len(h)
     if not mean > 0:
-        return np.eye(len(h), dtype=np.float32)
+        return Spread(order, np.eye(len(h), dtype=np.float32))
     h[np.diag_indices(len(h))] += DAMPING * mean
     lower = np.linalg.cholesky(h[::-1, ::-1])
     upper = np.triu(np.linalg.inv(lower)[::-1, ::-1])
-    spread: F32 = (upper / np.diag(upper)[:, None]).astype(np.float32)
-    return spread
+    return Spread(order, (upper / np.diag(upper)[:, None]).astype(np.float32))
 
 
 def encode_with_feedback(
-    values: F32, kind: Kind, name: str = "", *, importance: F32, spread: Sequence[F32]
+    values: F32, kind: Kind, name: str = "", *, importance: F32, spread: Sequence[Spread]
 ) -> Bytes:
     """Encode whole rows; errors as in `encode`. Types in FEEDBACK_TYPES only.
 
-    values: [n, n_cols]. importance: [n_cols], the diagonal of the moments. spread: from `factors`,
-    one per block of columns. out: flat bytes.
+    values: [n, n_cols]. importance: [n_cols], the diagonal of the moments. spread: one per block of
+    columns. out: flat bytes.
     """
     rows = np.ascontiguousarray(values, np.float32).reshape(-1, values.shape[-1])
     _, size = GGML_QUANT_SIZES[kind]
@@ -110,13 +123,14 @@ def scales_of(data: Bytes, kind: Kind) -> Scales:
     return _FORMS[kind].scales(data)
 
 
-def _levels(rows: F32, scales: Scales, spread: Sequence[F32], top: int) -> Bytes:
+def _levels(rows: F32, scales: Scales, spread: Sequence[Spread], top: int) -> Bytes:
     search = backend()
     out = np.empty(rows.shape, np.uint8)
     column = 0
-    for factor in spread:
-        search.feedback(rows, column, factor, scales.step, scales.offset, top, out)
-        column += len(factor)
+    for block in spread:
+        order = (column + block.order).astype(np.int64)
+        search.feedback(rows, order, block.factor, scales.step, scales.offset, top, out)
+        column += len(order)
     return out
 
 

@@ -45,12 +45,13 @@ def _round_code(x: Any, step: Any, error: Any, level: Any) -> None:
 
 
 @kernel
-def _load(source: Any, row: Any, column: Any, width: Any, tile: Any) -> Any:
-    """Transpose rows from `row` on into the tile; returns how many there are."""
+def _load(source: Any, row: Any, order: Any, per: Any, tile: Any) -> Any:
+    """Transpose columns order[i] / per of the rows from `row` on; returns how many rows."""
     lanes = min(LANES, source.shape[0] - row)
+    width = len(order)
     for k in range(lanes):
         for i in range(width):
-            tile[i, k] = source[row + k, column + i]
+            tile[i, k] = source[row + k, order[i] // per]
     for k in range(lanes, LANES):
         for i in range(width):
             tile[i, k] = _ZERO
@@ -88,16 +89,10 @@ def _spread(x: Any, error: Any, factor: Any, first: Any, width: Any) -> None:
 
 @kernel
 def feedback(
-    source: Any,
-    column: Any,
-    factor: Any,
-    step: Any,
-    offset: Any,
-    top: Any,
-    out: Any,
+    source: Any, order: Any, factor: Any, step: Any, offset: Any, top: Any, out: Any
 ) -> None:
     """See search_numpy; top is a float32."""
-    width = factor.shape[0]
+    width = len(order)
     size = source.shape[1] // step.shape[1]
     x = np.empty((WIDTH, LANES), np.float32)
     d = np.empty((WIDTH, LANES), np.float32)
@@ -105,16 +100,16 @@ def feedback(
     levels = np.empty((WIDTH, LANES), np.float32)
     error = np.empty((GROUP, LANES), np.float32)
     for row in range(0, source.shape[0], LANES):
-        lanes = _load(source, row, column, width, x)
-        _load(step, row, column // size, width // size, d)
-        _load(offset, row, column // size, width // size, m)
+        lanes = _load(source, row, order, 1, x)
+        _load(step, row, order, size, d)
+        _load(offset, row, order, size, m)
         for first in range(0, width, GROUP):
             for c in range(GROUP):
                 i = first + c
                 if top > _ZERO:
-                    _round_uniform(x[i], d[i // size], m[i // size], top, error[c], levels[i])
+                    _round_uniform(x[i], d[i], m[i], top, error[c], levels[i])
                 else:
-                    _round_code(x[i], d[i // size], error[c], levels[i])
+                    _round_code(x[i], d[i], error[c], levels[i])
                 for j in range(i + 1, first + GROUP):
                     f = factor[i, j]
                     for k in range(LANES):
@@ -122,4 +117,4 @@ def feedback(
             _spread(x, error, factor, first, width)
         for k in range(lanes):
             for i in range(width):
-                out[row + k, column + i] = np.uint8(levels[i, k])
+                out[row + k, order[i]] = np.uint8(levels[i, k])

@@ -19,7 +19,7 @@ from gguf.constants import GGMLQuantizationType as Kind
 from converters.errors import ConvertError
 from converters.quants.fits import AffineFit
 from converters.quants.layout import Bytes
-from converters.transforms import F32
+from converters.transforms import F32, Index
 
 VARIABLE = "FT2OLLAMA_QUANT_BACKEND"
 _SYMMETRIC = ("symmetric", "round_symmetric")
@@ -109,7 +109,7 @@ class Backend(Protocol):
         """How much each weight counts when its column has an importance."""
 
     def feedback(
-        self, x: F32, column: int, spread: F32, step: F32, offset: F32, top: int, out: Bytes
+        self, x: F32, order: Index, factor: F32, step: F32, offset: F32, top: int, out: Bytes
     ) -> None:
         """Levels of a block of columns, each column's error made good by the later ones."""
 

@@ -20,7 +20,7 @@ from converters.quants import (
     lanes_symmetric,
 )
 from converters.quants.fits import GIVEN, SQUARE, AffineFit
-from converters.transforms import F32
+from converters.transforms import F32, Index
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -126,10 +126,10 @@ def weights(rows: F32, importance: F32, span: int, factor: int) -> F32:
 
 
 def feedback(
-    x: F32, column: int, spread: F32, step: F32, offset: F32, top: int, out: Bytes
+    x: F32, order: Index, factor: F32, step: F32, offset: F32, top: int, out: Bytes
 ) -> None:
     """See search_numpy."""
-    _run(lanes_feedback.feedback, x, column, spread, step, offset, np.float32(top), out)
+    _run(lanes_feedback.feedback, x, order, factor, step, offset, np.float32(top), out)
 
 
 def is_ready(name: str) -> bool:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from converters.quants.fits import CODEBOOK, MAGNITUDE, RMS, TINY, AffineFit, nearest
 from converters.quants.subscales import by_least_squares
-from converters.transforms import F32
+from converters.transforms import F32, Index
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -312,17 +312,17 @@ def _in_pieces(search: Callable[[F32, Any], F32], x: F32, w: F32 | None) -> F32:
 
 
 def feedback(
-    x: F32, column: int, spread: F32, step: F32, offset: F32, top: int, out: Bytes
+    x: F32, order: Index, factor: F32, step: F32, offset: F32, top: int, out: Bytes
 ) -> None:
-    """Levels of the columns column..column + w of x [n, n_cols], into the same place of `out`.
+    """Levels of the columns `order` [w] of x [n, n_cols], into the same columns of `out`.
 
-    spread: [w, w], row c says how the error of column c is taken off the columns after it. step,
-    offset: [n, n_cols / size of a sub-block]. top: the highest level, or 0 for CODEBOOK.
+    factor: [w, w], row c says how the error of the column order[c] is taken off those after it.
+    step, offset: [n, n_cols / size of a sub-block]. top: the highest level, or 0 for CODEBOOK.
     """
-    width, size = len(spread), x.shape[1] // step.shape[1]
-    rest = np.ascontiguousarray(x[:, column : column + width].T)
-    for i in range(width):
-        d, low = step[:, (column + i) // size], offset[:, (column + i) // size]
+    size = x.shape[1] // step.shape[1]
+    rest = np.ascontiguousarray(x[:, order].T)
+    for i, column in enumerate(order):
+        d, low = step[:, column // size], offset[:, column // size]
         with np.errstate(all="ignore"):
             v = np.where(d != 0, (rest[i] - low) / d, np.float32(0))
         if top:
@@ -331,5 +331,5 @@ def feedback(
         else:
             level = np.searchsorted(_MIDS, v, side="right")
             error = rest[i] - d * _VALUES[level]
-        out[:, column + i] = level
-        rest[i + 1 :] -= error * spread[i, i + 1 :, None]
+        out[:, column] = level
+        rest[i + 1 :] -= error * factor[i, i + 1 :, None]

@@ -14,8 +14,8 @@ from converters.quants.feedback import (
     FEEDBACK_TYPES,
     column_blocks,
     encode_with_feedback,
-    factors,
     scales_of,
+    spreads,
     with_levels,
 )
 from converters.quants.layout import decode
@@ -57,7 +57,7 @@ def errors(rows: F32, kind: Kind, blocks: Sequence[F32]) -> tuple[float, float, 
     made = (
         encode(rows, kind),
         encode(rows, kind, importance=importance),
-        encode_with_feedback(rows, kind, importance=importance, spread=factors(blocks)),
+        encode_with_feedback(rows, kind, importance=importance, spread=spreads(blocks)),
     )
     exact, imatrix, calibrated = (
         output_error(rows - decode(data, kind).reshape(rows.shape), blocks) for data in made
@@ -85,7 +85,7 @@ def test_numba_and_numpy_write_the_same_bytes(kind: Kind, monkeypatch: pytest.Mo
     for name in ("numba", "numpy"):
         monkeypatch.setenv("FT2OLLAMA_QUANT_BACKEND", name)
         made.append(
-            encode_with_feedback(rows, kind, importance=diagonal(blocks), spread=factors(blocks))
+            encode_with_feedback(rows, kind, importance=diagonal(blocks), spread=spreads(blocks))
         )
     assert np.array_equal(*made)
 
@@ -93,7 +93,7 @@ def test_numba_and_numpy_write_the_same_bytes(kind: Kind, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("kind", [Kind.Q4_K, Kind.Q5_0, Kind.IQ4_NL])
 def test_rows_may_be_cut_anywhere(kind: Kind) -> None:
     rows, blocks = weights(150, 256), moments(256)
-    known = {"importance": diagonal(blocks), "spread": factors(blocks)}
+    known = {"importance": diagonal(blocks), "spread": spreads(blocks)}
     whole = encode_with_feedback(rows, kind, **known)
     parts = [
         encode_with_feedback(rows[low:high], kind, **known)
@@ -125,7 +125,7 @@ def test_scales_stay_those_of_the_search() -> None:
     rows, blocks = weights(16, 256), moments(256)
     known = {"importance": diagonal(blocks)}
     with_importance = encode(rows, Kind.Q4_K, **known).reshape(-1, 144)
-    data = encode_with_feedback(rows, Kind.Q4_K, spread=factors(blocks), **known).reshape(-1, 144)
+    data = encode_with_feedback(rows, Kind.Q4_K, spread=spreads(blocks), **known).reshape(-1, 144)
     assert np.array_equal(data[:, :16], with_importance[:, :16])
     assert not np.array_equal(data, with_importance)
 
@@ -133,21 +133,24 @@ def test_scales_stay_those_of_the_search() -> None:
 def test_without_correlation_nothing_spreads() -> None:
     rows = weights(16, 256)
     flat = np.eye(256, dtype=np.float32)
-    spread = factors([flat])
-    np.testing.assert_array_equal(spread[0], flat)
+    spread = spreads([flat])
+    np.testing.assert_array_equal(spread[0].factor, flat)
     data = encode_with_feedback(rows, Kind.Q6_K, importance=np.diag(flat), spread=spread)
     nearest = encode(rows, Kind.Q6_K, importance=np.diag(flat).copy())
     assert np.array_equal(data, nearest)
 
 
 def test_inputs_that_never_came_spread_nothing() -> None:
-    np.testing.assert_array_equal(factors([np.zeros((64, 64), np.float32)])[0], np.eye(64))
+    (found,) = spreads([np.zeros((64, 64), np.float32)])
+    np.testing.assert_array_equal(found.factor, np.eye(64))
 
 
-def test_factors_solve_for_the_later_columns() -> None:
-    """The best later weights for an error in column 0, against least squares."""
+def test_the_spread_solves_for_the_columns_to_come() -> None:
+    """The best other weights for a unit error in the first column, against least squares."""
     (block,) = moments(64)
-    damped = block.astype(np.float64) + 0.01 * np.trace(block) / 64 * np.eye(64)
-    # minimize (e + d)^T H (e + d) over d in the later columns, with e the unit error of column 0
+    (found,) = spreads([block])
+    sorted_ = block[np.ix_(found.order, found.order)].astype(np.float64)
+    damped = sorted_ + 0.01 * np.trace(block) / 64 * np.eye(64)
     best = -np.linalg.solve(damped[1:, 1:], damped[1:, 0])
-    np.testing.assert_allclose(factors([block])[0][0, 1:], best, atol=2e-5)
+    np.testing.assert_allclose(found.factor[0, 1:], best, atol=2e-5)
+    assert list(np.diag(sorted_)) == sorted(np.diag(block), reverse=True)
