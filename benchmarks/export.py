@@ -147,7 +147,7 @@ def peers(work: Path, outtype: str, folder: Path) -> Cost:
     """The same by peft, convert_hf_to_gguf and, for what that cannot write, llama-quantize."""
     merged, plain, out = work / "merged", work / "plain.gguf", work / "peers.gguf"
     convert, quantize = (
-        next(folder.rglob(name)) for name in ("convert_hf_to_gguf.py", "llama-quantize")
+        next(folder.rglob(name)).resolve() for name in ("convert_hf_to_gguf.py", "llama-quantize")
     )
     direct = outtype in ("F16", "Q8_0")
     merge = [sys.executable, "-c", _MERGE, str(work / "base"), str(work / "adapter"), str(merged)]
@@ -270,6 +270,13 @@ def _line(name: str, size: Size, outtype: str, who: str, cost: Cost) -> str:
     )
 
 
+def _costs(work: Path, outtype: str, options: argparse.Namespace) -> Iterator[tuple[str, Cost]]:
+    runs = [ours(work, outtype, options.threads) for _ in range(options.repeat)]
+    yield "ours", min(runs, key=lambda cost: cost.cpu)
+    if options.peers:
+        yield "peers", peers(work, outtype, options.peers)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -293,11 +300,7 @@ def main() -> None:
     for name in options.sizes.split(","):
         work = prepared(folder, name, options.tokenizer)
         for outtype in options.types.split(","):
-            runs = [ours(work, outtype, options.threads) for _ in range(options.repeat)]
-            costs = {"ours": min(runs, key=lambda cost: cost.cpu)}
-            if options.peers:
-                costs["peers"] = peers(work, outtype, options.peers)
-            for who, cost in costs.items():
+            for who, cost in _costs(work, outtype, options):
                 print(_line(name, SIZES[name], outtype, who, cost), flush=True)
                 rows.append({"model": name, "type": outtype, "who": who, **asdict(cost)})
     if options.json:

@@ -8,7 +8,7 @@ the ratio is multiplied into B, so that the effect is exact and plain adapters k
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,12 +17,12 @@ from gguf.constants import GGMLQuantizationType
 
 from converters import archs, metadata
 from converters.archs import Architecture
-from converters.check import require_fit, stored_weights
+from converters.check import read_fitting, stored_weights
 from converters.errors import foreign
 from converters.hf_folder import Config, read_config
-from converters.lora import LoraPair
+from converters.lora import LoraPair, PairSource
 from converters.names import gguf_name, name_map
-from converters.peft_adapter import Adapter, StoredPair, read_adapter
+from converters.peft_adapter import Adapter
 from converters.quants.mix import tensor_type
 from converters.quants.quantize import encode
 from converters.quants.types import ADAPTER_TYPES, file_type
@@ -46,8 +46,7 @@ def write_adapter(
     wanted = file_type(outtype, ADAPTER_TYPES)
     config = read_config(base)
     arch = archs.find(config)
-    read = read_adapter(adapter)
-    require_fit(read, arch, config, stored_weights(base))
+    read = read_fitting(adapter, arch, config, stored_weights(base, arch, config))
     tensors = list(_Pairs(arch, config, read).tensors(wanted.name))
     keys = [
         *metadata.general(arch.NAME, "adapter", name),
@@ -72,7 +71,7 @@ class _Pairs:
         """Two tensors per pair."""
         names = name_map(self.arch.NAME, self.config["num_hidden_layers"])
         for module, stored in self.adapter.pairs.items():
-            for part in self._parts(stored):
+            for part in self._parts(module, stored):
                 name = gguf_name(names, part.name + ".weight")
                 assert name is not None, part.name  # it is in the family's shapes
                 factors = _file_factors(part, embedding=stored.embedding)
@@ -85,9 +84,9 @@ class _Pairs:
                         partial(self._encoded, module, part.name, suffix, kind),
                     )
 
-    def _parts(self, stored: StoredPair) -> list[LoraPair]:
+    def _parts(self, module: str, stored: PairSource) -> list[LoraPair]:
         """What becomes of one pair: the family's transform, then the file's scale."""
-        parts = self.arch.transform_lora(self.config, stored.load())
+        parts = self.arch.transform_lora(self.config, replace(stored.load(), name=module))
         return [part.fold(file_scale(self.adapter.alpha, part.rank)) for part in parts]
 
     def _encoded(
@@ -95,7 +94,7 @@ class _Pairs:
     ) -> Iterator[Bytes]:
         """Loads the pair again, so that memory holds one pair and not the adapter."""
         stored = self.adapter.pairs[module]
-        part = next(part for part in self._parts(stored) if part.name == part_name)
+        part = next(part for part in self._parts(module, stored) if part.name == part_name)
         a, b = _file_factors(part, embedding=stored.embedding)
         yield encode(np.ascontiguousarray(a if suffix == ".lora_a" else b), kind, module + suffix)
 

@@ -7,6 +7,7 @@ read only to compare embeddings that were saved twice.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ from converters import archs
 from converters.archs import Architecture
 from converters.errors import ConvertError, DoesNotFit, Unsupported, foreign
 from converters.hf_folder import Config, read_config
+from converters.lora import PairSource
 from converters.names import gguf_name, name_map, nearest
-from converters.peft_adapter import Adapter, StoredPair, grouped, numberless, read_adapter
-from converters.reader import GgufFile, read_gguf
-from converters.safetensors_file import StoredRows, has_weights, open_folder
+from converters.peft_adapter import Adapter, grouped, numberless, read_adapter
+from converters.reader import GgufFile, TensorInfo, read_gguf
+from converters.safetensors_file import has_weights, open_folder
 from converters.transforms import F32, Rows, chunks
 
 _OUTPUT = "lm_head"
@@ -29,16 +31,27 @@ _EMBEDDING = "model.embed_tokens"
 def check_adapter(adapter: Path, base: Path) -> None:
     """Raise unless every tensor and setting of the adapter can be applied to this base."""
     config = read_config(base)
-    require_fit(read_adapter(adapter), archs.find(config), config, stored_weights(base))
+    arch = archs.find(config)
+    read_fitting(adapter, arch, config, stored_weights(base, arch, config))
 
 
-def stored_weights(base: Path) -> dict[str, StoredRows]:
-    """The base's weights, or nothing if the folder holds only a config."""
-    return open_folder(base) if has_weights(base) else {}
+def stored_weights(base: Path, arch: Architecture, config: Config) -> dict[str, Rows]:
+    """The base's canonical weights, or nothing if the folder holds only a config."""
+    return arch.gather(config, open_folder(base)) if has_weights(base) else {}
+
+
+def read_fitting(
+    folder: Path, arch: Architecture, config: Config, weights: Mapping[str, Rows]
+) -> Adapter:
+    """The adapter with its pairs under canonical names; raises as require_fit does."""
+    adapter = read_adapter(folder)
+    adapter = replace(adapter, pairs=arch.gather_pairs(config, adapter.pairs))
+    require_fit(adapter, arch, config, weights)
+    return adapter
 
 
 def require_fit(
-    adapter: Adapter, arch: Architecture, config: Config, weights: Mapping[str, StoredRows]
+    adapter: Adapter, arch: Architecture, config: Config, weights: Mapping[str, Rows]
 ) -> None:
     """Unsupported if we cannot represent the adapter, DoesNotFit if it is for another base."""
     shapes = {
@@ -48,10 +61,10 @@ def require_fit(
     tied = arch.is_tied(config)
     unsupported = [*adapter.problems, *_tied_problems(adapter, tied=tied)]
     misfits: dict[str, list[str]] = {}
-    for pair in adapter.pairs.values():
-        problem = _misfit(pair, shapes, tied=tied)
+    for module, pair in adapter.pairs.items():
+        problem = _misfit(module, pair, shapes, tied=tied)
         if problem:
-            misfits.setdefault(problem, []).append(pair.name)
+            misfits.setdefault(problem, []).append(module)
     lines = [*unsupported, *grouped(misfits), *_copy_problems(adapter, weights)]
     if not lines:
         return
@@ -77,17 +90,19 @@ def _tied_problems(adapter: Adapter, *, tied: bool) -> Iterator[str]:
             )
 
 
-def _misfit(pair: StoredPair, shapes: Mapping[str, tuple[int, ...]], *, tied: bool) -> str:
-    name = pair.name + ".weight"
-    if tied and pair.name in (_OUTPUT, _EMBEDDING):
+def _misfit(
+    module: str, pair: PairSource, shapes: Mapping[str, tuple[int, ...]], *, tied: bool
+) -> str:
+    name = module + ".weight"
+    if tied and module in (_OUTPUT, _EMBEDDING):
         return ""  # reported as tied already
     if name not in shapes:
-        return _unknown_module(pair.name, shapes)
+        return _unknown_module(module, shapes)
     if pair.weight_shape != shapes[name]:
         return (
             f"adapter is for a weight {list(pair.weight_shape)}, the base has {list(shapes[name])}"
         )
-    if pair.embedding != (pair.name == _EMBEDDING):
+    if pair.embedding != (module == _EMBEDDING):
         return "embedding factors on a module that is no embedding, or the reverse"
     return ""
 
@@ -99,7 +114,7 @@ def _unknown_module(name: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
     return f"the base has no such module{nearest(numberless(name), known)}"
 
 
-def _copy_problems(adapter: Adapter, weights: Mapping[str, StoredRows]) -> Iterator[str]:
+def _copy_problems(adapter: Adapter, weights: Mapping[str, Rows]) -> Iterator[str]:
     """PEFT saves the embeddings beside LoRA on them; harmless while they are the base's own."""
     for module, copy in adapter.copies.items():
         original = weights.get(module + ".weight") or weights.get(_EMBEDDING + ".weight")
@@ -114,9 +129,7 @@ def _copy_problems(adapter: Adapter, weights: Mapping[str, StoredRows]) -> Itera
             yield f"{module}: saved whole and different from the base, so it was trained"
 
 
-def require_whole(
-    arch: Architecture, config: Config, weights: Mapping[str, StoredRows]
-) -> list[str]:
+def require_whole(arch: Architecture, config: Config, weights: Mapping[str, Rows]) -> list[str]:
     """The base's tensor names in use; raises if tensors are missing, misshaped or unknown."""
     expected = arch.shapes(config)
     lines = [f"{name}: missing" for name in expected if name not in weights]
@@ -132,7 +145,7 @@ def require_whole(
     return list(expected)
 
 
-def _tied_output_problem(output: Rows, weights: Mapping[str, StoredRows]) -> list[str]:
+def _tied_output_problem(output: Rows, weights: Mapping[str, Rows]) -> list[str]:
     """A saved copy of a tied output layer is redundant; a different one contradicts the config."""
     embedding = weights.get(_EMBEDDING + ".weight")
     if embedding is not None and _equal(output, embedding):
@@ -193,20 +206,19 @@ def _adapter_lines(file: GgufFile) -> Iterator[str]:
             yield f"{name}: not a LoRA tensor"
         elif partner is None:
             yield f"{name}: {other} is missing"
-        elif part == "lora_a" and base != "token_embd.weight" and info.shape[0] != partner.shape[1]:
+        elif part == "lora_a" and base != "token_embd.weight" and not _multiply(info, partner):
             yield f"{base}: A {list(info.shape)} and B {list(partner.shape)} do not multiply"
+
+
+def _multiply(a: TensorInfo, b: TensorInfo) -> bool:
+    """a: [r, n_in], b: [n_out, r], both with a leading axis for stacked experts."""
+    same_stack = len(a.shape) > 1 and a.shape[:-2] == b.shape[:-2]
+    return same_stack and a.shape[-2] == b.shape[-1]
 
 
 def architecture_of(file: GgufFile) -> Architecture:
     """The family module of a GGUF file."""
-    name = str(file.values.get("general.architecture"))
-    if name not in archs.BY_GGUF_NAME:
-        raise Unsupported(
-            f"GGUF architecture {name!r} is not supported",
-            "",
-            f"supported: {', '.join(sorted(archs.BY_GGUF_NAME))}",
-        )
-    return archs.BY_GGUF_NAME[name]
+    return archs.of_gguf(file.values)
 
 
 def config_of(file: GgufFile, extra: Mapping[str, F32]) -> Config:
@@ -221,7 +233,7 @@ def config_of(file: GgufFile, extra: Mapping[str, F32]) -> Config:
         raise ConvertError(f"{file.path.name} has no such tensor", "token_embd.weight")
     config["vocab_size"] = embedding.shape[0]
     config["tie_word_embeddings"] = "output.weight" not in file.tensors
-    config["attention_bias"] = "blk.0.attn_q.bias" in file.tensors
+    config["attention_bias"] = config["qkv_bias"] = "blk.0.attn_q.bias" in file.tensors
     config["mlp_bias"] = "blk.0.ffn_up.bias" in file.tensors
     return config
 

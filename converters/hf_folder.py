@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from converters.config_limits import require_sane
 from converters.errors import ConvertError
+from converters.hf_config import Config, complete
 
-Config = dict[str, Any]
+__all__ = ["Config", "read_config", "read_json", "read_optional_json"]
 
 
 def read_json(path: Path) -> Config:
@@ -31,11 +31,11 @@ def read_optional_json(path: Path) -> Config:
 
 
 def read_config(folder: Path) -> Config:
-    """config.json of a model folder."""
+    """config.json of a model folder; of a multimodal model, the settings of its text part."""
     if not folder.is_dir():
         raise ConvertError(
             "the base is not a folder", "", str(folder), "give the folder that holds config.json"
         )
-    config = read_json(folder / "config.json")
+    config = complete(read_json(folder / "config.json"))
     require_sane(config)
     return config

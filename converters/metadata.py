@@ -54,6 +54,11 @@ def strings(key: str, value: Sequence[str]) -> KV:
     return KV(key, GGUFValueType.ARRAY, value, GGUFValueType.STRING)
 
 
+def booleans(key: str, value: Sequence[bool]) -> KV:
+    """An array of BOOL."""
+    return KV(key, GGUFValueType.ARRAY, value, GGUFValueType.BOOL)
+
+
 def i32s(key: str, value: Sequence[int]) -> KV:
     """An array of INT32."""
     return KV(key, GGUFValueType.ARRAY, value, GGUFValueType.INT32)

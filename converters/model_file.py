@@ -17,18 +17,18 @@ from gguf.constants import GGMLQuantizationType
 from converters import archs, metadata
 from converters.archs import Architecture
 from converters.calibrated import Candidate, choose, open_calibration
-from converters.check import require_fit, require_whole
+from converters.check import read_fitting, require_whole
 from converters.errors import foreign
 from converters.hf_folder import Config, read_config
 from converters.jobs import Encoder, Job, announce_compiling, encoded
+from converters.lora import PairSource
 from converters.merge import MergedRows
 from converters.model_facts import facts_of
 from converters.names import gguf_name, name_map
-from converters.peft_adapter import StoredPair, read_adapter
 from converters.quants.fallbacks import fallbacks
 from converters.quants.mix import Plan, Shapes, plan
 from converters.quants.types import file_type
-from converters.safetensors_file import StoredRows, open_folder
+from converters.safetensors_file import open_folder
 from converters.transforms import ArrayRows, Rows
 from converters.vocab import read_vocabulary
 from converters.writer import Progress, Tensor, write
@@ -63,7 +63,7 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
     with foreign("the model folder"):
         config = read_config(base)
         arch = archs.find(config)
-        weights = open_folder(base)
+        weights = arch.gather(config, open_folder(base))
         pairs = _fitting_pairs(adapter, arch, config, weights)
         source = _Source(arch, config, weights, pairs)
         shapes = source.shapes()
@@ -105,13 +105,9 @@ def _fitting_pairs(
     adapter: Path | None,
     arch: Architecture,
     config: Config,
-    weights: Mapping[str, StoredRows],
-) -> dict[str, StoredPair]:
-    if adapter is None:
-        return {}
-    read = read_adapter(adapter)
-    require_fit(read, arch, config, weights)
-    return read.pairs
+    weights: Mapping[str, Rows],
+) -> Mapping[str, PairSource]:
+    return {} if adapter is None else read_fitting(adapter, arch, config, weights).pairs
 
 
 @dataclass(frozen=True)
@@ -129,8 +125,8 @@ class _Source:
 
     arch: Architecture
     config: Config
-    weights: Mapping[str, StoredRows]
-    pairs: Mapping[str, StoredPair]
+    weights: Mapping[str, Rows]
+    pairs: Mapping[str, PairSource]
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """GGUF name -> shape of every tensor of the output file."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from converters.errors import ConvertError, Unsupported
 from converters.hf_folder import Config, read_json
-from converters.lora import LoraPair
+from converters.lora import LoraPair, PairSource
 from converters.safetensors_file import StoredRows, open_file
 
 WEIGHTS = "adapter_model.safetensors"
@@ -75,7 +75,7 @@ class StoredPair:
 class Adapter:
     """What the folder holds. `copies`: embedding weights PEFT saved beside the pairs."""
 
-    pairs: dict[str, StoredPair]
+    pairs: Mapping[str, PairSource]
     alpha: float
     problems: tuple[str, ...]
     copies: dict[str, StoredRows] = field(default_factory=dict)

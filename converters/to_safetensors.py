@@ -34,13 +34,14 @@ def gguf_to_safetensors(
     file = read_gguf(gguf_path)
     extra = {n: file.dequantize(n) for n in architecture_of(file).EXTRA if n in file.tensors}
     config = config_of(file, extra)
+    tensors = _hf_rows(file, config)
     out_dir.mkdir(parents=True, exist_ok=True)
     special = _special_ids(file)
     _write_json(
         out_dir / "config.json", {**config, **special, "dtype": "float32", "torch_dtype": "float32"}
     )
     _write_json(out_dir / "generation_config.json", special)
-    _write_weights(out_dir / "model.safetensors", _hf_rows(file, config), progress)
+    _write_weights(out_dir / "model.safetensors", tensors, progress)
 
 
 def _hf_rows(file: GgufFile, config: Config) -> dict[str, Rows]:

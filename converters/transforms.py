@@ -13,7 +13,7 @@ experts [E, n_out, n_in] have E * n_out, so that a chunk of experts is no larger
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -77,10 +77,103 @@ class PermutedRows:
         return self.source.shape
 
     def read(self, start: int, stop: int) -> F32:
-        """Rows start..stop of the permuted tensor; reads the span of source rows they come from."""
+        """Rows start..stop of the permuted tensor.
+
+        Reads the span of source rows they come from where that is short (within a head), else run
+        after run of neighbouring rows, so that memory stays bounded by the range.
+        """
         wanted = self.order[start:stop]
         low, high = int(wanted.min()), int(wanted.max()) + 1
-        return self.source.read(low, high)[wanted - low]
+        if high - low <= 4 * len(wanted):
+            return self.source.read(low, high)[wanted - low]
+        runs = np.split(wanted, np.flatnonzero(np.diff(wanted) != 1) + 1)
+        return np.concatenate([self.source.read(int(r[0]), int(r[-1]) + 1) for r in runs])
+
+
+@dataclass(frozen=True)
+class PermutedColumns:
+    """`source` with the elements of each row reordered. source: [rows, n]; order: [n]."""
+
+    source: Rows
+    order: Index
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the source."""
+        return self.source.shape
+
+    def read(self, start: int, stop: int) -> F32:
+        """Rows start..stop."""
+        return self.source.read(start, stop)[:, self.order]
+
+
+@dataclass(frozen=True)
+class MappedRows:
+    """`source` with a function on every element, for example norm weight + 1."""
+
+    source: Rows
+    function: Callable[[F32], F32]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the source."""
+        return self.source.shape
+
+    def read(self, start: int, stop: int) -> F32:
+        """Rows start..stop."""
+        return self.function(self.source.read(start, stop))
+
+
+@dataclass(frozen=True)
+class RowRange:
+    """`count` rows of `source` from `first` on, as a matrix [count, width]."""
+
+    source: Rows
+    first: int
+    count: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[count, width]."""
+        return (self.count, *row_shape(self.source.shape))
+
+    def read(self, start: int, stop: int) -> F32:
+        """Rows start..stop of the range."""
+        return self.source.read(self.first + start, self.first + stop)
+
+
+@dataclass(frozen=True)
+class StackedRows:
+    """E matrices [n_out, n_in] as one tensor [E, n_out, n_in]."""
+
+    parts: tuple[Rows, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[E, n_out, n_in]."""
+        return (len(self.parts), *self.parts[0].shape)
+
+    def read(self, start: int, stop: int) -> F32:
+        """Rows start..stop, from as many parts as they touch."""
+        each = self.parts[0].shape[0]
+        pieces = [
+            part.read(max(start - at, 0), min(stop - at, each))
+            for at, part in zip(range(0, each * len(self.parts), each), self.parts, strict=True)
+            if at < stop and at + each > start
+        ]
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+
+@dataclass(frozen=True)
+class ReshapedRows:
+    """`source` under another shape with the same rows, for example [n, 1, k] as [n, k]."""
+
+    source: Rows
+    shape: tuple[int, ...]
+
+    def read(self, start: int, stop: int) -> F32:
+        """Rows start..stop of the source, each of the new width."""
+        return self.source.read(start, stop).reshape(-1, *row_shape(self.shape))
 
 
 def chunks(rows: Rows) -> Iterator[F32]:

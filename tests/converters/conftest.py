@@ -162,9 +162,13 @@ def load_tuned(base: Path, adapter: Path | None = None) -> Any:
 
 def hf_logprobs(base: Path, adapter: Path | None = None) -> np.ndarray:
     """Log-probabilities after each of PROMPTS by transformers and peft: [prompts, vocabulary]."""
+    return model_logprobs(load_tuned(base, adapter))
+
+
+def model_logprobs(model: Any) -> np.ndarray:
+    """The same for a loaded model."""
     import torch
 
-    model = load_tuned(base, adapter)
     with quiet(), torch.no_grad():
         rows = [model(torch.tensor([ids])).logits[0, -1].log_softmax(-1) for ids in PROMPTS]
         return torch.stack(rows).double().numpy()
@@ -183,12 +187,14 @@ class Runtime(LlamaCpp):
 
 @pytest.fixture(scope="session")
 def judge() -> Any:
-    """judge.hf(base, adapter), judge.tuned(base, adapter) and judge.runtime(model, adapter)."""
+    """judge.hf(base, adapter), judge.tuned(base, adapter), judge.runtime(model, adapter)."""
     pytest.importorskip("xllamacpp")
 
     class Judge:
         hf = staticmethod(hf_logprobs)
         tuned = staticmethod(load_tuned)
         runtime = Runtime
+        logprobs = staticmethod(model_logprobs)
+        quiet = staticmethod(quiet)
 
     return Judge

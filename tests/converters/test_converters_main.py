@@ -44,7 +44,8 @@ def test_errors_are_said_on_stderr(base, tmp_path, capsys):
 
 def test_a_folder_that_cannot_be_written_is_one_line(base, tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    assert main(["model", str(base), str(tmp_path / "file" / "m.gguf")]) == 1
+    out = str(tmp_path / "file" / "m.gguf")
+    assert main(["model", str(base), out, "--outtype", "F32"]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
@@ -123,15 +124,17 @@ def test_interrupted_is_exit_130(base, tmp_path):
     code = f"""
 import sys, os, signal
 from converters import __main__ as m, jobs
-real = jobs._encode
+real, pressed = jobs._encode, []
 def encode(*args):
-    os.kill(os.getpid(), signal.SIGINT)
+    if not pressed:
+        pressed.append(os.kill(os.getpid(), signal.SIGINT))
     return real(*args)
 jobs._encode = encode
-sys.exit(m.main(["model", {str(base)!r}, {str(tmp_path / "m.gguf")!r}]))
+arguments = ["model", {str(base)!r}, {str(tmp_path / "m.gguf")!r}, "--outtype", "F32"]
+sys.exit(m.main(arguments))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 128 + signal.SIGINT
+    assert done.returncode == 128 + signal.SIGINT, done.stderr
     assert done.stderr == "interrupted; no file was written\n"
     assert not list(tmp_path.iterdir())
 

@@ -164,7 +164,7 @@ def test_metadata_that_contradicts_the_tensors(model, tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "needle"),
     [
-        ("llama.block_count", 4_000_000_000, "4000000000 blocks, and only 21 tensors"),
+        ("llama.block_count", 4_000_000_000, "=4000000000: not a number of 1 to 512"),
         ("llama.attention.head_count", 0, "head_count is missing or not a positive number"),
     ],
 )

@@ -23,7 +23,7 @@ def wide(make_base):
     return make_base(hidden_size=256, intermediate_size=512, tie_word_embeddings=True)
 
 
-@pytest.mark.parametrize("outtype", ["F32", "BF16", "Q8_0"])
+@pytest.mark.parametrize("outtype", ["F32", "BF16", "Q8_0", "Q4_K_M"])
 def test_over_a_float_file_gives_the_file_of_one_pass(outtype, wide, tmp_path):
     """Same bytes, same metadata in the same order, same digest."""
     lineage = {"run": "7"}
@@ -34,36 +34,66 @@ def test_over_a_float_file_gives_the_file_of_one_pass(outtype, wide, tmp_path):
     assert (again.file_type, again.architecture) == (outtype, "llama")
 
 
+READ_ONLY = (Kind.Q4_1, Kind.Q5_0, Kind.TQ1_0, Kind.TQ2_0, Kind.MXFP4)  # gguf-py writes these
+
+
+@pytest.fixture
+def quantized(tmp_path):
+    """A file of tensors that gguf-py quantized, one per type, and a norm."""
+    random = np.random.default_rng(0)
+    arrays = {
+        f"blk.{n}.ffn_up.weight": random.standard_normal((40, 512), np.float32) for n in range(5)
+    }
+    tensors = [
+        Tensor(name, array.shape, kind, lambda a=array, k=kind: iter([gguf.quantize(a, k)]))
+        for (name, array), kind in zip(arrays.items(), READ_ONLY, strict=True)
+    ]
+    norm = np.ones(512, np.float32)
+    kind = Kind.F32
+    tensors.append(
+        Tensor("output_norm.weight", (512,), kind, lambda: encoded(ArrayRows(norm), kind, "n"))
+    )
+    pairs = [
+        metadata.string("general.architecture", "llama"),
+        metadata.u32("general.quantization_version", 1),
+        metadata.u32("general.file_type", 3),
+        metadata.string("ft2ollama.run", "7"),
+        metadata.strings("tokenizer.ggml.tokens", ["a", "b"]),
+    ]
+    writer.write(tmp_path / "in.gguf", pairs, tensors)
+    return tmp_path / "in.gguf"
+
+
 @pytest.mark.oracle
-def test_types_we_only_read_are_dequantized_as_gguf_py_does(smollm2_gguf, tmp_path):
-    """Q4_1 -> Q8_0, and the F32 norms byte by byte."""
+def test_types_we_only_read_are_dequantized_as_gguf_py_does(quantized, tmp_path):
     with pytest.raises(Unsupported, match="quantized already") as refused:
-        converters.quantize(smollm2_gguf, tmp_path / "q.gguf", "Q8_0")
+        converters.quantize(quantized, tmp_path / "q.gguf", "Q8_0")
+    assert "5 tensors" in refused.value.why
     assert "--allow-requantize" in refused.value.fix
-    assert not list(tmp_path.iterdir())
-    converters.quantize(smollm2_gguf, tmp_path / "q.gguf", "Q8_0", allow_requantize=True)
-    converters.check_gguf(tmp_path / "q.gguf")
-    source = {t.name: t for t in gguf.GGUFReader(smollm2_gguf).tensors}
-    seen = gguf.GGUFReader(tmp_path / "q.gguf").tensors
-    assert [t.name for t in seen] == sorted(source, key=writer.canonical_order)
-    kinds = {t.tensor_type for t in seen}
-    assert kinds == {Kind.Q8_0, Kind.F32}
-    for tensor in seen[:40]:
-        before = source[tensor.name]
+    assert not (tmp_path / "q.gguf").exists()
+    converters.quantize(quantized, tmp_path / "q.gguf", "Q8_0", allow_requantize=True)
+    seen = {t.name: t for t in gguf.GGUFReader(tmp_path / "q.gguf").tensors}
+    for before in gguf.GGUFReader(quantized).tensors:
+        tensor = seen[before.name]
         expected = before.data
-        if before.tensor_type != tensor.tensor_type:
+        if before.tensor_type != Kind.F32:
             values = gguf.dequantize(before.data, before.tensor_type)
-            expected = gguf.quantize(values, tensor.tensor_type)
+            expected = gguf.quantize(values, Kind.Q8_0)
+            assert tensor.tensor_type == Kind.Q8_0
         assert np.array_equal(tensor.data, expected), tensor.name
 
 
-def test_metadata_keeps_its_order_and_names_the_new_type(smollm2_gguf, tmp_path):
-    converters.quantize(smollm2_gguf, tmp_path / "q.gguf", "Q8_0", allow_requantize=True)
-    set_anew = ("general.quantization_version", "general.file_type")
-    before = [p for p in converters.read_gguf(smollm2_gguf).pairs if p.key not in set_anew]
-    after = converters.read_gguf(tmp_path / "q.gguf").pairs
-    assert list(after[:-2]) == before
-    assert [(p.key, p.value) for p in after[-2:]] == list(zip(set_anew, (2, 7), strict=True))
+def test_metadata_keeps_its_order_and_names_the_new_type(quantized, tmp_path):
+    """The order in which llama-quantize writes it: what names the type comes last."""
+    converters.quantize(quantized, tmp_path / "q.gguf", "Q8_0", allow_requantize=True)
+    pairs = converters.read_gguf(tmp_path / "q.gguf").pairs
+    assert [(pair.key, pair.value) for pair in pairs] == [
+        ("general.architecture", "llama"),
+        ("ft2ollama.run", "7"),
+        ("tokenizer.ggml.tokens", ["a", "b"]),
+        ("general.quantization_version", 2),
+        ("general.file_type", 7),
+    ]
 
 
 def test_same_type_is_a_copy_and_needs_no_permission(wide, tmp_path):

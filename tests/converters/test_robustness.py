@@ -53,11 +53,15 @@ def _alarm():
     signal.signal(signal.SIGALRM, before)
 
 
-def survive(cases: Iterator[Case], source: Path, work: Path, use: Callable[[Path, Path], None]):
-    """Damage a copy of `source`, use it; whatever is not an error or a sound file fails."""
-    escaped, refused, count = [], 0, 0
+def survive(
+    cases: Iterator[Case], source: Path, work: Path, use: Callable[[Path, Path], None]
+) -> tuple[list[str], list[str]]:
+    """Damage a copy of `source`, use it; whatever is not an error or a sound file fails.
+
+    Returns the names of the cases that were refused, and of those that did no harm.
+    """
+    escaped, refused, harmless = [], [], []
     for name, damage in cases:
-        count += 1
         copy, out = work / "in", work / "out"
         shutil.copytree(source, copy)
         out.mkdir()
@@ -65,8 +69,9 @@ def survive(cases: Iterator[Case], source: Path, work: Path, use: Callable[[Path
         try:
             with bounded():
                 use(copy, out)
+            harmless.append(name)
         except ConvertError:
-            refused += 1
+            refused.append(name)
             if list(out.iterdir()):
                 escaped.append(f"{name}: refused, and left {list(out.iterdir())}")
         except Exception as error:  # noqa: BLE001 - any other kind is what we look for
@@ -74,7 +79,7 @@ def survive(cases: Iterator[Case], source: Path, work: Path, use: Callable[[Path
         shutil.rmtree(copy)
         shutil.rmtree(out)
     assert not escaped, "\n".join(escaped)
-    return count, refused
+    return refused, harmless
 
 
 def _write_model(folder: Path, out: Path) -> None:
@@ -112,10 +117,17 @@ def safetensors_cases(file: str) -> Iterator[Case]:
         )
     for field in ("dtype", "shape", "data_offsets"):
         yield f"no {field}", _edit(file, lambda h, n, f=field: h[n[1]].pop(f) and None)
-    yield (
-        "overlap",
-        _edit(file, lambda h, n: h[n[0]].update(h[next(m for m in n[1:] if h[m] != h[n[0]])])),
-    )
+    yield "overlap", _edit(file, _overlap)
+
+
+def _overlap(header: dict, names: list[str]) -> None:
+    """Two tensors of one shape share their bytes: everything else about them is right."""
+    by_shape: dict[str, str] = {}
+    for name in names:
+        twin = by_shape.setdefault(str(header[name]["shape"]), name)
+        if twin != name:
+            header[name] = header[twin]
+            return
 
 
 def _header_values() -> Iterator[tuple[str, object]]:
@@ -242,15 +254,15 @@ def folder(make_base, make_adapter, tmp_path_factory):
 
 @pytest.mark.parametrize("file", ["model.safetensors", "adapter/adapter_model.safetensors"])
 def test_weights_files(file, folder, tmp_path):
-    count, refused = survive(safetensors_cases(file), folder, tmp_path, _write_model)
-    assert count > 80
-    assert refused > 0.9 * count
+    refused, harmless = survive(safetensors_cases(file), folder, tmp_path, _write_model)
+    assert len(refused) > 80
+    assert harmless == []
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "adapter/adapter_model.safetensors"])
 def test_weights_that_are_no_numbers(file, folder, tmp_path):
-    count, refused = survive(value_cases(file), folder, tmp_path, _write_model)
-    assert count == refused
+    _, harmless = survive(value_cases(file), folder, tmp_path, _write_model)
+    assert harmless == []
 
 
 @pytest.mark.parametrize(
@@ -263,14 +275,13 @@ def test_weights_that_are_no_numbers(file, folder, tmp_path):
     ],
 )
 def test_json_files(file, count, folder, tmp_path):
-    cases, refused = survive(json_cases(file, 1, count), folder, tmp_path, _write_model)
-    assert cases > count
-    assert refused > 5
+    refused, _ = survive(json_cases(file, 1, count), folder, tmp_path, _write_model)
+    assert len(refused) > 5
 
 
 def test_index_of_the_shards(folder, tmp_path):
-    count, refused = survive(index_cases(), folder, tmp_path, _write_model)
-    assert count == refused
+    _, harmless = survive(index_cases(), folder, tmp_path, _write_model)
+    assert harmless == []
 
 
 @pytest.mark.parametrize(
@@ -306,8 +317,8 @@ def test_vocabulary_that_is_no_utf8(text, folder, tmp_path):
         assert b"endoftext" in data
         (copy / "tokenizer.json").write_bytes(data.replace(b"endoftext", text))
 
-    _, refused = survive(iter([("vocabulary", damage)]), folder, tmp_path, _write_model)
-    assert refused == 1
+    refused, _ = survive(iter([("vocabulary", damage)]), folder, tmp_path, _write_model)
+    assert refused
 
 
 def gguf_cases() -> Iterator[Case]:
@@ -349,6 +360,6 @@ def _quantize(files: Path, out: Path) -> None:
 
 @pytest.mark.parametrize("use", [_check_and_unpack, _quantize])
 def test_gguf_files(use, files, tmp_path):
-    count, refused = survive(gguf_cases(), files, tmp_path, use)
-    assert count > 100
-    assert refused > 30
+    refused, harmless = survive(gguf_cases(), files, tmp_path, use)
+    assert len(refused) + len(harmless) > 100
+    assert len(refused) > 30
