@@ -63,7 +63,8 @@ def export(  # noqa: PLR0913 - one option per thing a caller may decide
     """Write the run's GGUF; a file whose inputs have not changed is kept.
 
     mode: how weights are rounded to a quantized type, see config's export_mode. say: told what
-    takes long for once. Raises converters.ConvertError when the adapter does not fit the base or cannot be represented.
+    takes long for once. Raises converters.ConvertError when the adapter does not fit the base or
+    cannot be represented.
     """
     import converters
 

@@ -143,7 +143,7 @@ def test_limits() -> None:
 @pytest.mark.parametrize(
     ("changes", "wanted"),
     [
-        ({}, False),
+        ({"export_quant": "Q8_0"}, False),
         ({"export_quant": "Q4_K_M"}, True),
         ({"export_quant": "Q4_K_M", "export_mode": "exact"}, False),
         ({"export_quant": "Q8_0", "export_mode": "calibrated"}, True),
