@@ -144,7 +144,7 @@ def _write(
         path,
         adapter=run.adapter,
         chat_template=template["jinja"],
-        add_bos=template.get("begins_with_bos"),
+        add_bos=False,  # the template wrote every token that was trained on, a BOS too if any
         **options,
     )
 

@@ -144,14 +144,6 @@ def model_template(wanted: str | None, folder: Path) -> ChatTemplate:
     return choose_template(wanted, jinja, special)
 
 
-def begins_with_bos(folder: Path, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]]) -> bool:
-    """Does the rendered text itself begin with the BOS token? Then the server has to add it."""
-    token = _tokenizer_config(folder).get("bos_token")
-    text = token["content"] if isinstance(token, dict) else token
-    bos = tokenizer.id(text) if text else None
-    return bos is not None and all(ids and ids[0] == bos for ids in prompts)
-
-
 def check_stop_tokens(template: ChatTemplate, tokenizer: Tokenizer) -> None:
     """The template's stop words must be single tokens of this vocabulary."""
     missing = [word for word in template.stop if tokenizer.id(word) is None]

@@ -1,7 +1,6 @@
 """What the trained model says, written down so that the server can be held to it.
 
-    proof/template.json   the chat template that trained: family, Jinja, Go template, stop, system,
-                          and whether its text begins with BOS
+    proof/template.json   the chat template that trained: family, Jinja, Go template, stop, system
     proof/prompts.jsonl   conversations with the prompt's exact text and token ids
     proof/replies.jsonl   greedy replies of base + adapter in float32: text, ids, stopped
 
@@ -21,7 +20,7 @@ from ft2ollama.runs import Run
 from ft2ollama.template import families
 from ft2ollama.train.callbacks import Report
 from ft2ollama.train.model import load_trained
-from ft2ollama.train.plan import Plan, begins_with_bos, proof_conversations
+from ft2ollama.train.plan import Plan, proof_conversations
 
 REPLY_TOKENS = 48
 
@@ -29,10 +28,8 @@ REPLY_TOKENS = 48
 def write_proof(plan: Plan, run: Run, *, device: str, report: Report) -> list[Path]:
     """Write the three files; returns their paths."""
     paths = [run.proof / name for name in ("template.json", "prompts.jsonl", "replies.jsonl")]
-    cases = prompts(plan)
-    bos = begins_with_bos(plan.base.folder, plan.tokenizer, [case["ids"] for case in cases])
-    write_json(paths[0], {**asdict(plan.template), "system": plan.system, "begins_with_bos": bos})
-    write_jsonl(paths[1], cases)
+    write_json(paths[0], {**asdict(plan.template), "system": plan.system})
+    write_jsonl(paths[1], prompts(plan))
     questions = proof_conversations(plan, plan.config.proof_replies)
     write_jsonl(paths[2], replies(plan, run.adapter, questions, device=device, report=report))
     return paths

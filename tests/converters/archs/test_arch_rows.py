@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import converters
-from converters import jobs, safetensors_file
+from converters import jobs, safetensors_file, transforms
 from converters.archs.qwen35 import QWEN35
 from converters.lora import LoraPair, stack_pairs
 from converters.transforms import (
