@@ -105,6 +105,7 @@ def export_run(
         output.done(f"kept {exported.path.name}: {size}, its inputs have not changed")
     if exported.calibrated:
         output.say(f"  {exported.calibrated}")
+        output.event("calibrated", file=exported.path.name, summary=exported.calibrated)
     for note in exported.notes:
         output.warn(note)
     return exported

@@ -92,9 +92,12 @@ def affordable_tokens(trained: int) -> int:
 def calibrate_run(run: Run, plan: Plan, *, dtype: str, device: str) -> Collected:
     """Collect on the conversations of `plan` for a run that was trained before."""
     import torch
+    import transformers
 
     from ft2ollama.train.model import load_trained
 
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     model = load_trained(plan.base.folder, run.adapter, getattr(torch, dtype)).to(device)
     return collect(model, [sample.ids for sample in plan.train], run.calibration)
 
