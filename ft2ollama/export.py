@@ -31,6 +31,7 @@ QUANTS = {
     ),
     "adapter": ("F16", "F32", "BF16"),
 }  # fmt: skip
+UNCALIBRATED = ("F32", "F16", "BF16", "Q8_0")  # types that gain nothing from statistics
 
 
 @dataclass(frozen=True)

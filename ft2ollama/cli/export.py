@@ -86,7 +86,7 @@ def export_run(
     """Export with progress; says when nothing had to be written."""
     import time
 
-    from ft2ollama.export import check_quant
+    from ft2ollama.export import UNCALIBRATED, check_quant
     from ft2ollama.export import export as write
 
     quant = check_quant(kind, quant)
@@ -106,6 +106,8 @@ def export_run(
     if exported.calibrated:
         output.say(f"  {exported.calibrated}")
         output.event("calibrated", file=exported.path.name, summary=exported.calibrated)
+    elif exported.fresh and kind == "model" and quant not in UNCALIBRATED and mode != "exact":
+        output.say("  not calibrated: --calibrate DATA would keep this type nearer to the model")
     for note in exported.notes:
         output.warn(note)
     return exported

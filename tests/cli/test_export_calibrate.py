@@ -14,7 +14,7 @@ def test_statistics_from_a_file(command: Command, trained: Path, rows: Path) -> 
     assert not (trained / "calibration.safetensors").exists()  # export_quant was Q8_0
     plain = command("export", "--quant", "Q4_0")
     assert plain.returncode == 0, plain.stderr
-    assert "calibrated" not in plain.stderr
+    assert "not calibrated: --calibrate DATA" in plain.stderr
     before = Path(plain.stdout.strip()).read_bytes()
     done = command("--json", "export", "--quant", "Q4_0", "--calibrate", str(rows))
     assert done.returncode == 0, done.stderr
