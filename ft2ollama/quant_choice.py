@@ -18,6 +18,7 @@ QUANTS = {
     "model": tuple(name for name in get_args(GgufType) if name != "auto"),
     "adapter": ("F16", "F32", "BF16", "Q8_0"),
 }
+UNCALIBRATED = ("F32", "F16", "BF16", "Q8_0")  # types that gain nothing from statistics
 SMALL = 1_000_000_000  # weights; below it a coarse type saves little disk and costs most
 
 

@@ -3,8 +3,9 @@
 In: whole rows of a weight and, per block of 256 of its columns, the second moments of the inputs
 that meet them. Out: the ordinary bytes of the type. Scales are those of the search with importance;
 then the levels are chosen column by column, those with the largest inputs first, and what a
-column's rounding does to the output is subtracted from the columns of its block that are still to
-come, as GPTQ does over a whole row (Frantar et al. 2023). The order is worth a tenth of the error.
+column's rounding does to the output is made good by the columns of its block that are still to
+come, as GPTQ does over a whole row (Frantar et al. 2023; in the form without an inverse, Chee et
+al. 2023). The order is worth a tenth of the error.
 Confined to a block it needs no state beyond a super-block: rows and blocks stay independent, so
 chunks and threads do not change the bytes.
 """
@@ -34,7 +35,7 @@ class Spread:
     """How errors spread within a block of columns.
 
     order: [w], the columns in the order they are rounded. factor: [w, w] in that order; row c says
-    how the error of column c is taken off the columns after it.
+    how the error of column c is added to the columns after it.
     """
 
     order: Index
@@ -68,10 +69,9 @@ def column_blocks(n_cols: int) -> list[int]:
 
 
 def spreads(moments: Sequence[F32]) -> list[Spread]:
-    """How errors spread, for each block of moments H [w, w]: factor[c, j] = U[c, j] / U[c, c].
+    """How errors spread, for each block of moments H [w, w]: factor[c, j] = R[c, j] / R[j, j].
 
-    U is the upper Cholesky factor of inv(H): with H = R R^T for an upper R, U = inv(R). In a block
-    whose inputs were all zero nothing spreads.
+    H = R R^T with an upper triangular R. In a block whose inputs were all zero nothing spreads.
     """
     return [_spread(block) for block in moments]
 
@@ -83,9 +83,8 @@ def _spread(moments: F32) -> Spread:
     if not mean > 0:
         return Spread(order, np.eye(len(h), dtype=np.float32))
     h[np.diag_indices(len(h))] += DAMPING * mean
-    lower = np.linalg.cholesky(h[::-1, ::-1])
-    upper = np.triu(np.linalg.inv(lower)[::-1, ::-1])
-    return Spread(order, (upper / np.diag(upper)[:, None]).astype(np.float32))
+    upper = np.linalg.cholesky(h[::-1, ::-1])[::-1, ::-1]
+    return Spread(order, (upper / np.diag(upper)).astype(np.float32))
 
 
 def encode_with_feedback(

@@ -1,6 +1,6 @@
 """Lane kernel of error feedback, a row per lane; search_numpy.feedback says what it computes.
 
-Each lane subtracts in the order of the columns, so the result does not depend on how rows are cut
+Each lane adds in the order of the columns, so the result does not depend on how rows are cut
 into calls. Errors of GROUP columns are applied to the later columns in one pass: a value is loaded
 and stored once for all of them.
 """
@@ -22,8 +22,10 @@ _ZERO = np.float32(0)
 
 
 @kernel
-def _round_uniform(x: Any, step: Any, offset: Any, top: Any, error: Any, level: Any) -> None:
-    """x, step, offset, error, level: [LANES]."""
+def _round_uniform(
+    x: Any, given: Any, step: Any, offset: Any, top: Any, error: Any, level: Any
+) -> None:
+    """All but top: [LANES]. x: what to round, given: what the error is against."""
     for k in range(LANES):
         d = step[k]
         v = (x[k] - offset[k]) / d if d != _ZERO else _ZERO
@@ -31,17 +33,17 @@ def _round_uniform(x: Any, step: Any, offset: Any, top: Any, error: Any, level: 
         v = v if v < top else top
         q = np.rint(v)
         level[k] = q
-        error[k] = x[k] - (d * q + offset[k])
+        error[k] = given[k] - (d * q + offset[k])
 
 
 @kernel
-def _round_code(x: Any, step: Any, error: Any, level: Any) -> None:
+def _round_code(x: Any, given: Any, step: Any, error: Any, level: Any) -> None:
     """As above for the codebook."""
     for k in range(LANES):
         d = step[k]
         v = x[k] / d if d != _ZERO else _ZERO
         level[k] = nearest_code(v, True)
-        error[k] = x[k] - d * nearest_code(v, False)
+        error[k] = given[k] - d * nearest_code(v, False)
 
 
 @kernel
@@ -60,7 +62,7 @@ def _load(source: Any, row: Any, order: Any, per: Any, tile: Any) -> Any:
 
 @kernel
 def _spread(x: Any, error: Any, factor: Any, first: Any, width: Any) -> None:
-    """Subtract the errors of the columns first..first + GROUP from all columns after them."""
+    """Add the errors of the columns first..first + GROUP to all columns after them."""
     for j in range(first + GROUP, width):
         f0, f1, f2, f3 = (
             factor[first, j],
@@ -76,14 +78,14 @@ def _spread(x: Any, error: Any, factor: Any, first: Any, width: Any) -> None:
         )
         for k in range(LANES):
             v = x[j, k]
-            v -= error[0, k] * f0
-            v -= error[1, k] * f1
-            v -= error[2, k] * f2
-            v -= error[3, k] * f3
-            v -= error[4, k] * f4
-            v -= error[5, k] * f5
-            v -= error[6, k] * f6
-            v -= error[7, k] * f7
+            v += error[0, k] * f0
+            v += error[1, k] * f1
+            v += error[2, k] * f2
+            v += error[3, k] * f3
+            v += error[4, k] * f4
+            v += error[5, k] * f5
+            v += error[6, k] * f6
+            v += error[7, k] * f7
             x[j, k] = v
 
 
@@ -95,25 +97,27 @@ def feedback(
     width = len(order)
     size = source.shape[1] // step.shape[1]
     x = np.empty((WIDTH, LANES), np.float32)
+    given = np.empty((WIDTH, LANES), np.float32)
     d = np.empty((WIDTH, LANES), np.float32)
     m = np.empty((WIDTH, LANES), np.float32)
     levels = np.empty((WIDTH, LANES), np.float32)
     error = np.empty((GROUP, LANES), np.float32)
     for row in range(0, source.shape[0], LANES):
         lanes = _load(source, row, order, 1, x)
+        given[:] = x
         _load(step, row, order, size, d)
         _load(offset, row, order, size, m)
         for first in range(0, width, GROUP):
             for c in range(GROUP):
                 i = first + c
                 if top > _ZERO:
-                    _round_uniform(x[i], d[i], m[i], top, error[c], levels[i])
+                    _round_uniform(x[i], given[i], d[i], m[i], top, error[c], levels[i])
                 else:
-                    _round_code(x[i], d[i], error[c], levels[i])
+                    _round_code(x[i], given[i], d[i], error[c], levels[i])
                 for j in range(i + 1, first + GROUP):
                     f = factor[i, j]
                     for k in range(LANES):
-                        x[j, k] -= error[c, k] * f
+                        x[j, k] += error[c, k] * f
             _spread(x, error, factor, first, width)
         for k in range(lanes):
             for i in range(width):

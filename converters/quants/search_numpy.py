@@ -316,20 +316,21 @@ def feedback(
 ) -> None:
     """Levels of the columns `order` [w] of x [n, n_cols], into the same columns of `out`.
 
-    factor: [w, w], row c says how the error of the column order[c] is taken off those after it.
+    factor: [w, w], row c says how the error of the column order[c] is added to those after it.
     step, offset: [n, n_cols / size of a sub-block]. top: the highest level, or 0 for CODEBOOK.
     """
     size = x.shape[1] // step.shape[1]
-    rest = np.ascontiguousarray(x[:, order].T)
+    given = np.ascontiguousarray(x[:, order].T)
+    target = given.copy()
     for i, column in enumerate(order):
         d, low = step[:, column // size], offset[:, column // size]
         with np.errstate(all="ignore"):
-            v = np.where(d != 0, (rest[i] - low) / d, np.float32(0))
+            v = np.where(d != 0, (target[i] - low) / d, np.float32(0))
         if top:
             level = np.rint(np.clip(v, np.float32(0), np.float32(top)))
-            error = rest[i] - (d * level + low)
+            error = given[i] - (d * level + low)
         else:
             level = np.searchsorted(_MIDS, v, side="right")
-            error = rest[i] - d * _VALUES[level]
+            error = given[i] - d * _VALUES[level]
         out[:, column] = level
-        rest[i + 1 :] -= error * factor[i, i + 1 :, None]
+        target[i + 1 :] += error * factor[i, i + 1 :, None]

@@ -91,7 +91,7 @@ def export_run(
     import time
 
     from ft2ollama.export import export as write
-    from ft2ollama.quant_choice import check_quant, choose_quant
+    from ft2ollama.quant_choice import UNCALIBRATED, check_quant, choose_quant
 
     check_quant(kind, quant)
     base = base_of(output, run, base_ref)
@@ -121,6 +121,9 @@ def export_run(
         output.done(f"kept {exported.path.name}: {size}, its inputs have not changed")
     if exported.calibrated:
         output.say(f"  {exported.calibrated}")
+        output.event("calibrated", file=exported.path.name, summary=exported.calibrated)
+    elif exported.fresh and kind == "model" and quant not in UNCALIBRATED and mode != "exact":
+        output.say("  not calibrated: --calibrate DATA would keep this type nearer to the model")
     for note in exported.notes:
         output.warn(note)
     return exported

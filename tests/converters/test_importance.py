@@ -16,6 +16,7 @@ from gguf.constants import GGMLQuantizationType as Kind
 
 from converters import ConvertError, quantize, read_gguf, write_model
 from converters.importance import (
+    Statistics,
     by_tensor,
     open_importance,
     packed,
@@ -102,6 +103,17 @@ def test_names_become_those_of_the_file(statistics: Path) -> None:
     assert known.input_of("blk.0.attn_k.weight") == known.input_of("blk.0.attn_v.weight")
     assert known.columns("blk.1.ffn_down.weight") == 96
     assert not known.knows("token_embd.weight")
+
+
+def test_columns_that_conversion_reorders_stay_exact() -> None:
+    """qwen3.5's out_proj: the checkpoint's input order is not the file's."""
+    linears = {
+        f"model.layers.{layer}.linear_attn.{name}": name
+        for layer in range(3)
+        for name in ("out_proj", "in_proj_z")
+    }
+    known = by_tensor(Statistics(Path(), linears, {}, {}), "qwen35", 4)
+    assert set(known.inputs.values()) == {"in_proj_z"}
 
 
 def test_no_trace_of_a_file_that_was_not_finished(tmp_path: Path) -> None:

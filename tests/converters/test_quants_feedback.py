@@ -146,11 +146,15 @@ def test_inputs_that_never_came_spread_nothing() -> None:
 
 
 def test_the_spread_solves_for_the_columns_to_come() -> None:
-    """The best other weights for a unit error in the first column, against least squares."""
+    """The best answer of the other columns to a unit error in the first, by least squares."""
     (block,) = moments(64)
     (found,) = spreads([block])
     sorted_ = block[np.ix_(found.order, found.order)].astype(np.float64)
     damped = sorted_ + 0.01 * np.trace(block) / 64 * np.eye(64)
     best = -np.linalg.solve(damped[1:, 1:], damped[1:, 0])
-    np.testing.assert_allclose(found.factor[0, 1:], best, atol=2e-5)
+    error = np.zeros(64)
+    error[0] = 1
+    for column in range(1, 64):  # all others can have the value they are asked for
+        error[column] = -error[:column] @ found.factor[:column, column]
+    np.testing.assert_allclose(error[1:], best, atol=2e-5)
     assert list(np.diag(sorted_)) == sorted(np.diag(block), reverse=True)
