@@ -3,13 +3,14 @@
     write_model          base folder (+ adapter)  -> model GGUF
     write_adapter        PEFT folder              -> LoRA GGUF
     quantize             model GGUF               -> the same in another type
+    preview              base folder              -> size and real types of a file type
     check_adapter        does this adapter fit that base, and can it be represented
     read_gguf            header, metadata, tensors of a GGUF file
     check_gguf           is this file whole and right for its architecture
     gguf_to_safetensors  model GGUF               -> Hugging Face folder
 
 Alone on the command line: `python -m converters adapter|model|quantize|check|dump`. Dependencies:
-numpy, gguf (constants, tensor names, dequantizers) and sentencepiece.
+numpy, gguf (constants, tensor names, dequantizers) and, for speed, numba.
 """
 
 from converters.adapter_file import write_adapter
@@ -17,6 +18,7 @@ from converters.check import check_gguf
 from converters.errors import ConvertError, DoesNotFit, NeedsMerge, Unsupported
 from converters.fit import check_adapter
 from converters.model_file import write_model
+from converters.preview import Preview, preview
 from converters.quantize_file import quantize
 from converters.reader import GgufFile, read_gguf
 from converters.to_safetensors import gguf_to_safetensors
@@ -31,12 +33,14 @@ __all__ = [
     "DoesNotFit",
     "GgufFile",
     "NeedsMerge",
+    "Preview",
     "Progress",
     "Unsupported",
     "Written",
     "check_adapter",
     "check_gguf",
     "gguf_to_safetensors",
+    "preview",
     "quantize",
     "read_gguf",
     "write_adapter",

@@ -7,6 +7,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from converters.adapter_file import write_adapter
 from converters.check_file import check_file
@@ -48,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--pre", help="name of the pre-tokenizer, if it is not recognised")
     model.add_argument("--threads", type=int, help="default: all CPUs")
     model.add_argument("--text-only", action="store_true", help=_TEXT_ONLY)
+    _add_calibration(model)
     model.set_defaults(run=_model)
 
     adapter = commands.add_parser("adapter", help="PEFT folder -> LoRA GGUF")
@@ -65,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("outtype", help="as for model --outtype")
     again.add_argument("--allow-requantize", action="store_true", help="round a second time")
     again.add_argument("--threads", type=int, help="default: all CPUs")
+    _add_calibration(again)
     again.set_defaults(run=_quantize)
 
     check = commands.add_parser("check", help="is a GGUF file whole; does an adapter fit its base")
@@ -83,6 +86,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_calibration(command: argparse.ArgumentParser) -> None:
+    known = command.add_mutually_exclusive_group()
+    known.add_argument(
+        "--calibration", type=Path, metavar="FILE", help="statistics of the layers' inputs"
+    )
+    known.add_argument(
+        "--imatrix", type=Path, metavar="FILE", help="as llama-quantize uses it: importance only"
+    )
+
+
+def _calibration(options: argparse.Namespace) -> dict[str, Any]:
+    """Which of the two files was given, as arguments."""
+    mode = "imatrix" if options.imatrix else "auto"
+    return {"calibration": options.imatrix or options.calibration, "mode": mode}
+
+
 def _model(options: argparse.Namespace) -> None:
     _report(
         write_model(
@@ -95,6 +114,7 @@ def _model(options: argparse.Namespace) -> None:
             threads=options.threads,
             say=_say,
             text_only=options.text_only,
+            **_calibration(options),
         )
     )
 
@@ -121,6 +141,7 @@ def _quantize(options: argparse.Namespace) -> None:
             allow_requantize=options.allow_requantize,
             threads=options.threads,
             say=_say,
+            **_calibration(options),
         )
     )
 
@@ -132,6 +153,8 @@ def _say(text: str) -> None:
 def _report(written: Written) -> None:
     for note in written.notes:
         print(f"note: {note}", file=sys.stderr)
+    if written.report:
+        print(f"note: {written.calibrated}", file=sys.stderr)
     print(f"{written.sha256}  {written.path}")
 
 

@@ -25,10 +25,11 @@ from gguf.constants import GGMLQuantizationType
 
 from converters.quants.quantize import encode
 from converters.quants.search import seconds_to_compile
-from converters.transforms import CHUNK_ELEMENTS, Rows, n_rows, row_shape
+from converters.transforms import CHUNK_ELEMENTS, F32, Rows, n_rows, row_shape
 
 Bytes = npt.NDArray[np.uint8]
 Job = Callable[[], Bytes]
+Encoder = Callable[[F32, GGMLQuantizationType, str], Bytes]
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -45,10 +46,18 @@ def available_threads() -> int:
     return max(1, min(usable or 1, _MOST_THREADS))
 
 
-def encoded(rows: Rows, kind: GGMLQuantizationType, name: str) -> Iterator[Job]:
-    """The whole tensor as jobs that make its encoded bytes, in order."""
+def encoded(
+    rows: Rows, kind: GGMLQuantizationType, name: str, encoder: Encoder | None = None
+) -> Iterator[Job]:
+    """The whole tensor as jobs that make its encoded bytes, in order.
+
+    encoder: in place of `encode`; it gets a whole chunk, because rows are the lanes of its kernel.
+    """
     for start, stop in _ranges(rows, 0, n_rows(rows.shape), CHUNK_ELEMENTS):
-        yield partial(_encode, rows, start, stop, kind, name)
+        if encoder:
+            yield partial(_encode_chunk, rows, start, stop, kind, name, encoder)
+        else:
+            yield partial(_encode, rows, start, stop, kind, name)
 
 
 def _encode(rows: Rows, start: int, stop: int, kind: GGMLQuantizationType, name: str) -> Bytes:
@@ -56,6 +65,12 @@ def _encode(rows: Rows, start: int, stop: int, kind: GGMLQuantizationType, name:
         encode(rows.read(low, high), kind, name) for low, high in _ranges(rows, start, stop, _PIECE)
     ]
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+
+def _encode_chunk(
+    rows: Rows, start: int, stop: int, kind: GGMLQuantizationType, name: str, encoder: Encoder
+) -> Bytes:
+    return encoder(rows.read(start, stop), kind, name)
 
 
 def _ranges(rows: Rows, start: int, stop: int, elements: int) -> Iterator[tuple[int, int]]:
@@ -66,13 +81,15 @@ def _ranges(rows: Rows, start: int, stop: int, elements: int) -> Iterator[tuple[
 
 
 def announce_compiling(
-    kinds: Iterable[GGMLQuantizationType], say: Callable[[str], None] | None
+    kinds: Iterable[GGMLQuantizationType], say: Callable[[str], None] | None, mode: str = "exact"
 ) -> None:
     """Load the kernels these types need; `say` so if they have to be compiled first.
 
     That happens once per machine, and a person who waits should know why.
     """
-    seconds = seconds_to_compile(kinds)
+    seconds = seconds_to_compile(
+        kinds, with_importance=mode == "imatrix", with_feedback=mode == "calibrated"
+    )
     if seconds and say:
         say(f"compiling the quantizer's kernels, once per machine: about {seconds:.0f} s of CPU")
 

@@ -16,11 +16,12 @@ from gguf.constants import GGMLQuantizationType
 
 from converters import archs, metadata
 from converters.archs import Architecture
+from converters.calibrated import Candidate, choose, open_calibration
 from converters.check import require_whole
 from converters.errors import foreign
 from converters.gathered import gathered
 from converters.hf_folder import Config, read_config
-from converters.jobs import Job, announce_compiling, encoded
+from converters.jobs import Encoder, Job, announce_compiling, encoded
 from converters.model_facts import facts_of
 from converters.names import gguf_name, name_map
 from converters.peft_adapter import NO_ADAPTER, read_adapter, require_finite
@@ -31,12 +32,10 @@ from converters.safetensors_file import open_folder
 from converters.trained import Trained, trained_model
 from converters.trained_vocab import NOTE as TOKENIZER_NOTE
 from converters.trained_vocab import tokenizer_folder
-from converters.transforms import F32, ArrayRows, Rows
+from converters.transforms import ArrayRows, Rows
 from converters.vocab import read_vocabulary
 from converters.writer import Progress, Tensor, write
 from converters.written import Written
-
-_Jobs = Callable[[GGMLQuantizationType], Iterator[Job]]
 
 
 def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
@@ -54,6 +53,8 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
     threads: int | None = None,
     say: Callable[[str], None] | None = None,
     text_only: bool = False,
+    calibration: Path | None = None,
+    mode: str = "auto",
 ) -> Written:
     """Write `out` as a model GGUF of a file type in quants.types (F16, Q8_0, Q4_K_M, ...).
 
@@ -61,7 +62,8 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
     pre and add_bos replace what the folder says. lineage becomes `ft2ollama.<key>` metadata.
     progress(done, total) counts bytes of the output file, on the calling thread. threads: default
     all CPUs; the bytes do not depend on it. say: told, before it happens, what takes long for once
-    (kernels being compiled).
+    (kernels being compiled). calibration: statistics of the layers' inputs or an imatrix, see
+    importance; mode: what to do with it, see calibrated.
     """
     wanted = file_type(outtype)
     with foreign("the model folder"):
@@ -85,7 +87,8 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
         opening = metadata.general(arch.NAME, "model", name)
         own = arch.pairs(config)
         facts = facts_of({pair.key: pair.value for pair in (*opening, *own)})
-        tensors = source.tensors(plan(wanted.name, shapes, facts))
+        known = open_calibration(calibration, mode, arch.NAME, config["num_hidden_layers"])
+        kinds = plan(wanted.name, shapes, facts, with_importance=not known.is_exact)
         keys = [
             *opening,
             metadata.string("general.size_label", metadata.size_label(_parameters(shapes))),
@@ -103,9 +106,21 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
             *vocabulary.notes(),
             *([loud] if loud else []),
         )
-    announce_compiling((tensor.type for tensor in tensors), say)
+    announce_compiling(kinds.values(), say, known.mode)
+    choice = choose(known, source.candidates(kinds), threads)
+    tensors = source.tensors(kinds, choice.encoders)
     digest, size = write(out, keys, tensors, progress, threads)
-    return Written(out, digest, size, len(tensors), wanted.name, arch.NAME, notes)
+    return Written(
+        out,
+        digest,
+        size,
+        len(tensors),
+        wanted.name,
+        arch.NAME,
+        notes,
+        mode=choice.mode,
+        report=choice.report,
+    )
 
 
 def _trained(
@@ -125,6 +140,15 @@ def _trained(
 
 
 @dataclass(frozen=True)
+class _Made:
+    """A tensor of the output file. label: what errors call it; rows: opens it."""
+
+    shape: tuple[int, ...]
+    label: str
+    rows: Callable[[], Rows]
+
+
+@dataclass(frozen=True)
 class _Source:
     """The trained weights, seen as GGUF tensors."""
 
@@ -134,38 +158,51 @@ class _Source:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """GGUF name -> shape of every tensor of the output file."""
-        return {name: shape for name, (shape, _) in self._made.items()}
+        return {name: made.shape for name, made in self._made.items()}
 
-    def tensors(self, kinds: Plan) -> list[Tensor]:
-        """Every tensor of the output file. kinds: GGUF name -> type."""
+    def tensors(self, kinds: Plan, encoders: Mapping[str, Encoder]) -> list[Tensor]:
+        """Every tensor of the output file. kinds: GGUF name -> type; encoders: where not exact.
+
+        The rows are opened when their turn comes, so that a loaded pair lives only while its jobs
+        do.
+        """
         return [
-            Tensor(name, shape, kinds[name], partial(jobs, kinds[name]))
-            for name, (shape, jobs) in self._made.items()
+            Tensor(
+                name,
+                made.shape,
+                kinds[name],
+                partial(_jobs, made, kinds[name], encoders.get(name)),
+            )
+            for name, made in self._made.items()
         ]
 
+    def candidates(self, kinds: Plan) -> Iterator[Candidate]:
+        """What may be calibrated."""
+        for name, made in self._made.items():
+            yield Candidate(name, made.shape, kinds[name], made.rows, made.label)
+
     @cached_property
-    def _made(self) -> dict[str, tuple[tuple[int, ...], _Jobs]]:
+    def _made(self) -> dict[str, _Made]:
         names = name_map(self.arch.NAME, self.config["num_hidden_layers"])
-        made: dict[str, tuple[tuple[int, ...], _Jobs]] = {}
+        made: dict[str, _Made] = {}
         for hf_name in self.weights:
             for part, rows in self._parts(hf_name).items():
                 name = gguf_name(names, part)
                 assert name is not None, part  # the family's shapes list only mapped names
-                made[name] = (rows.shape, partial(self._encoded, hf_name, part))
+                made[name] = _Made(rows.shape, part, partial(self._part, hf_name, part))
         for name, array in self.arch.extra_tensors(self.config).items():
-            made[name] = (array.shape, partial(_encoded_array, array, name))
+            made[name] = _Made(array.shape, name, partial(ArrayRows, array))
         return made
+
+    def _part(self, hf_name: str, part: str) -> Rows:
+        return self._parts(hf_name)[part]
 
     def _parts(self, hf_name: str) -> dict[str, Rows]:
         return dict(self.arch.transform(self.config, hf_name, self.weights[hf_name]))
 
-    def _encoded(self, hf_name: str, part: str, kind: GGMLQuantizationType) -> Iterator[Job]:
-        """Builds the rows anew, so that a loaded pair lives only while its jobs do."""
-        return encoded(self._parts(hf_name)[part], kind, part)
 
-
-def _encoded_array(array: F32, name: str, kind: GGMLQuantizationType) -> Iterator[Job]:
-    return encoded(ArrayRows(array), kind, name)
+def _jobs(made: _Made, kind: GGMLQuantizationType, encoder: Encoder | None) -> Iterator[Job]:
+    return encoded(made.rows(), kind, made.label, encoder)
 
 
 def _parameters(shapes: Shapes) -> int:

@@ -15,8 +15,9 @@ from pathlib import Path
 from gguf.constants import GGMLQuantizationType as Kind
 
 from converters import metadata
+from converters.calibrated import Candidate, choose, open_calibration
 from converters.errors import Unsupported
-from converters.jobs import Job, announce_compiling, encoded
+from converters.jobs import Encoder, Job, announce_compiling, encoded
 from converters.metadata import KV
 from converters.model_facts import facts_of
 from converters.quants.fallbacks import fallbacks
@@ -32,7 +33,7 @@ _COPIED = 1 << 22  # bytes per job where a tensor is copied
 _REPLACED = ("general.quantization_version", "general.file_type", "general.alignment")
 
 
-def quantize(
+def quantize(  # noqa: PLR0913 - one option per thing a caller may decide
     source: Path,
     out: Path,
     outtype: str,
@@ -41,10 +42,12 @@ def quantize(
     progress: Progress | None = None,
     threads: int | None = None,
     say: Callable[[str], None] | None = None,
+    calibration: Path | None = None,
+    mode: str = "auto",
 ) -> Written:
     """Write the model GGUF `source` again with tensors of type `outtype`.
 
-    progress, threads and say as in write_model. Refuses adapters, split files, and tensors that are
+    The other arguments as in write_model. Refuses adapters, split files, and tensors that are
     quantized already (unless allow_requantize).
     """
     wanted = file_type(outtype)
@@ -52,16 +55,34 @@ def quantize(
     _require_model(file)
     shapes = {name: info.shape for name, info in file.tensors.items()}
     facts = facts_of(file.values)
-    kinds = _kinds(file, plan(wanted.name, shapes, facts), wanted)
+    known = open_calibration(
+        calibration, mode, str(file.values["general.architecture"]), facts.n_layer
+    )
+    chosen = plan(wanted.name, shapes, facts, with_importance=not known.is_exact)
+    kinds = _kinds(file, chosen, wanted)
     if not allow_requantize:
         _require_floats(file, kinds)
-    tensors = [_tensor(file, info, kinds[name]) for name, info in file.tensors.items()]
-    announce_compiling(kinds.values(), say)
+    announce_compiling(kinds.values(), say, known.mode)
+    choice = choose(known, _candidates(file, kinds), threads)
+    tensors = [
+        _tensor(file, info, kinds[name], choice.encoders.get(name))
+        for name, info in file.tensors.items()
+    ]
     digest, size = write(out, _pairs(file, wanted), tensors, progress, threads)
     architecture = str(file.values["general.architecture"])
     loud = fallbacks(wanted.name, shapes, facts).sentence
     notes = (loud,) if loud else ()
-    return Written(out, digest, size, len(tensors), wanted.name, architecture, notes)
+    return Written(
+        out,
+        digest,
+        size,
+        len(tensors),
+        wanted.name,
+        architecture,
+        notes,
+        mode=choice.mode,
+        report=choice.report,
+    )
 
 
 def _require_model(file: GgufFile) -> None:
@@ -122,11 +143,20 @@ def _pairs(file: GgufFile, wanted: FileType) -> list[KV]:
     return [*kept, *metadata.closing(wanted.id)]
 
 
-def _tensor(file: GgufFile, info: TensorInfo, kind: Kind) -> Tensor:
+def _candidates(file: GgufFile, kinds: Plan) -> Iterator[Candidate]:
+    """What may be calibrated: every tensor that is encoded anew."""
+    for name, info in file.tensors.items():
+        if info.type != kinds[name]:
+            yield Candidate(
+                name, info.shape, kinds[name], partial(StoredRows, file.path, info), name
+            )
+
+
+def _tensor(file: GgufFile, info: TensorInfo, kind: Kind, encoder: Encoder | None) -> Tensor:
     if info.type == kind:
         jobs = partial(_copy_jobs, file.path, info)
     else:
-        jobs = partial(encoded, StoredRows(file.path, info), kind, info.name)
+        jobs = partial(encoded, StoredRows(file.path, info), kind, info.name, encoder)
     return Tensor(info.name, info.shape, kind, jobs)
 
 

@@ -107,6 +107,12 @@ def open_file(path: Path) -> dict[str, StoredRows]:
     return tensors
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """The texts in `__metadata__` of one file's header; empty if there are none."""
+    found = _header(path)[0].get("__metadata__", {})
+    return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+
+
 def _require_apart(path: Path, tensors: Iterable[StoredRows]) -> None:
     """Two tensors that share bytes are a damaged or hostile header (safetensors refuses it too)."""
     end = 0

@@ -8,9 +8,10 @@ network.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ft2ollama import __version__
 from ft2ollama.base import Base
@@ -22,14 +23,21 @@ from ft2ollama.files import (
     sha256_folder,
     write_json,
 )
+from ft2ollama.quant_choice import choose_quant
 from ft2ollama.runs import Run
 
-QUANTS = {"model": ("Q8_0", "F16", "BF16", "F32"), "adapter": ("F16", "F32", "BF16")}
+if TYPE_CHECKING:
+    import converters
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Exported:
-    """One GGUF file of a run.  kind: `model` (merged) or `adapter`."""
+    """One GGUF file of a run.  kind: `model` (merged) or `adapter`.
+
+    calibrated: a line on what the calibration gained, if there was one.
+    """
 
     path: Path
     kind: str
@@ -38,27 +46,32 @@ class Exported:
     size: int
     fresh: bool
     notes: tuple[str, ...] = ()
+    calibrated: str = ""
 
 
-def export(
+def export(  # noqa: PLR0913 - one option per thing a caller may decide
     run: Run,
     base: Base,
     *,
     kind: str = "model",
     quant: str | None = None,
+    mode: str = "auto",
     progress: Progress | None = None,
+    say: Say | None = None,
     force: bool = False,
 ) -> Exported:
     """Write the run's GGUF; a file whose inputs have not changed is kept.
 
-    Raises converters.ConvertError when the adapter does not fit the base or cannot be represented.
+    mode: how weights are rounded to a quantized type, see config's export_mode. say: told what
+    takes long for once. Raises converters.ConvertError when the adapter does not fit the base or
+    cannot be represented.
     """
     import converters
 
     require_ours(converters)
-    quant = check_quant(kind, quant)
     check_trained(run)
-    path = run.gguf / f"{kind}-{quant}.gguf"
+    quant, _ = choose_quant(kind, quant, base)
+    path = _path(run, kind, quant)
     stage_name = f"export {kind} {quant}"
     inputs = {
         "adapter": sha256_folder(run.adapter),
@@ -66,12 +79,19 @@ def export(
         "template": sha256_file(run.proof / "template.json"),
         "ft2ollama": __version__,
     }
+    if kind == "model" and mode != "exact" and run.calibration.is_file():
+        inputs |= {"calibration": sha256_file(run.calibration), "mode": mode}
     if not force and run.is_current(stage_name, inputs):
         known = json.loads(path.with_suffix(".json").read_text("utf-8"))
         return Exported(path, kind, quant, known["sha256"], known["size"], fresh=False)
     converters.check_adapter(run.adapter, base.folder, merged=kind == "model")
     with run.lock(), run.stage(stage_name, inputs) as stage:
-        written = _write(run, base, kind, quant, path, inputs, progress)
+        options: dict[str, Any] = {"outtype": quant, "progress": progress}
+        if kind == "model":
+            known_inputs = run.calibration if "calibration" in inputs else None
+            exact = mode == "auto" and known_inputs is None
+            options |= {"say": say, "calibration": known_inputs, "mode": "exact" if exact else mode}
+        written = _write(run, base, path, inputs["adapter"], options)
         remember_sha256(path, written.sha256)
         manifest = {
             "file": path.name,
@@ -82,68 +102,55 @@ def export(
             "tensors": written.n_tensors,
             "architecture": written.architecture,
             "notes": list(written.notes),
+            "mode": written.mode,
+            "calibrated": [asdict(tensor) for tensor in written.report],
             "inputs": inputs,
         }
         write_json(path.with_suffix(".json"), manifest)
         stage.outputs += [path, path.with_suffix(".json")]
     return Exported(
-        path, kind, quant, written.sha256, written.size, fresh=True, notes=written.notes
+        path,
+        kind,
+        quant,
+        written.sha256,
+        written.size,
+        fresh=True,
+        notes=written.notes,
+        calibrated=written.calibrated,
     )
 
 
 def _write(
-    run: Run,
-    base: Base,
-    kind: str,
-    quant: str,
-    path: Path,
-    inputs: dict[str, str],
-    progress: Progress | None,
-) -> Any:
+    run: Run, base: Base, path: Path, adapter_sha256: str, options: dict[str, Any]
+) -> converters.Written:
+    """Call the writer of the kind that `path` is named after."""
     import converters
 
     path.parent.mkdir(parents=True, exist_ok=True)
     template = json.loads((run.proof / "template.json").read_text("utf-8"))
-    lineage = {
+    options["name"] = base.name
+    options["lineage"] = {
         "version": __version__,
         "run": run.id,
         "base.sha256": base.sha256,
-        "adapter.sha256": inputs["adapter"],
+        "adapter.sha256": adapter_sha256,
         "data.sha256": run.stage_record("train")["inputs"].get("data", ""),
         "template": template["family"],
     }
-    common: dict[str, Any] = {
-        "outtype": quant,
-        "name": base.name,
-        "lineage": lineage,
-        "progress": progress,
-    }
-    if kind == "adapter":
-        return converters.write_adapter(run.adapter, base.folder, path, **common)
+    if path.name.startswith("adapter-"):
+        return converters.write_adapter(run.adapter, base.folder, path, **options)
     return converters.write_model(
         base.folder,
         path,
         adapter=run.adapter,
         chat_template=template["jinja"],
         add_bos=template.get("begins_with_bos"),
-        **common,
+        **options,
     )
 
 
-def check_quant(kind: str, quant: str | None) -> str:
-    """The type to write: the wanted one, or the kind's default."""
-    if kind not in QUANTS:
-        raise UsageError(f"--as: no kind {kind!r}", f"kinds: {', '.join(QUANTS)}", "--as model")
-    if quant is None:
-        return QUANTS[kind][0]
-    chosen = quant.upper()
-    if chosen not in QUANTS[kind]:
-        raise UsageError(
-            f"--quant {quant}: not for --as {kind}",
-            f"types for --as {kind}: {', '.join(QUANTS[kind])}",
-            f"--quant {QUANTS[kind][0]}",
-        )
-    return chosen
+def _path(run: Run, kind: str, quant: str) -> Path:
+    return run.gguf / f"{kind}-{quant}.gguf"
 
 
 def check_trained(run: Run) -> None:

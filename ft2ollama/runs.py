@@ -68,6 +68,11 @@ class Run:
         return self.folder / "proof"
 
     @property
+    def calibration(self) -> Path:
+        """What the layers met on the training data, for the quantizer; not every run has it."""
+        return self.folder / "calibration.safetensors"
+
+    @property
     def checkpoints(self) -> Path:
         """Checkpoints of an unfinished training."""
         return self.folder / "checkpoints"

@@ -37,6 +37,8 @@ class LlamaCpp:
         if adapter:
             params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(adapter), 1.0)]
         self._server = xllamacpp.Server(params)
+        # Destroyed before its loop has begun, a server waits for that loop for ever.
+        self._server.handle_completions({"prompt": [0], "n_predict": 1, "cache_prompt": False})
 
     def logprobs(self, ids: Sequence[int], n_vocab: int) -> np.ndarray:
         """Log-probabilities of the token after `ids`: [n_vocab], of the raw logits."""

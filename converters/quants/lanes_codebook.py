@@ -40,7 +40,7 @@ _R0, _R1, _R2, _R3, _R4, _R5, _R6, _R7, _R8, _R9, _R10, _R11, _R12, _R13, _R14 =
 
 
 @kernel
-def _nearest_code(v: Any, as_index: Any) -> Any:
+def nearest_code(v: Any, as_index: Any) -> Any:
     """The value of the codebook nearest to v, or its index, as float32."""
     q = ZERO if as_index else _FIRST
     q += ZERO if v < _M0 else (ONE if as_index else _R0)
@@ -70,7 +70,7 @@ def _code_sums(x: Any, w: Any, size: Any, s: Any) -> None:
     for i in range(size):
         for k in range(LANES):
             v = s[TRY, k] * x[i, k]
-            q = _nearest_code(v, False)
+            q = nearest_code(v, False)
             wq = w[i, k] * q
             s[SUM_XL, k] += wq * x[i, k]
             s[SUM_L2, k] += wq * q
@@ -112,4 +112,4 @@ def round_codebook(x: Any, inverse: Any, out: Any) -> None:
     count, size = x.shape
     for n in range(count):
         for i in range(size):
-            out[n, i] = np.uint8(_nearest_code(x[n, i] * inverse[n], True))
+            out[n, i] = np.uint8(nearest_code(x[n, i] * inverse[n], True))

@@ -19,7 +19,7 @@ from gguf.constants import GGMLQuantizationType as Kind
 from converters.errors import ConvertError
 from converters.quants.fits import AffineFit
 from converters.quants.layout import Bytes
-from converters.transforms import F32
+from converters.transforms import F32, Index
 
 VARIABLE = "FT2OLLAMA_QUANT_BACKEND"
 _SYMMETRIC = ("symmetric", "round_symmetric")
@@ -53,7 +53,14 @@ _KERNELS_WITH_IMPORTANCE: dict[Kind, tuple[str, ...]] = {
     Kind.IQ4_NL: (*_CODEBOOK, "weights_of"),
     Kind.IQ4_XS: (*_CODEBOOK, "weights_of"),
 }
-_SECONDS = {"affine": 4.0, "symmetric": 2.5, "descend": 3.0, "codebook": 2.5, "scales_of": 2.5}
+_SECONDS = {
+    "affine": 4.0,
+    "symmetric": 2.5,
+    "descend": 3.0,
+    "codebook": 2.5,
+    "scales_of": 2.5,
+    "feedback": 2.5,
+}
 
 
 class Backend(Protocol):
@@ -101,13 +108,20 @@ class Backend(Protocol):
     def weights(self, rows: F32, importance: F32, span: int, factor: int) -> F32:
         """How much each weight counts when its column has an importance."""
 
+    def feedback(
+        self, x: F32, order: Index, factor: F32, step: F32, offset: F32, top: int, out: Bytes
+    ) -> None:
+        """Levels of a block of columns, each column's error made good by the later ones."""
+
 
 def backend() -> Backend:
     """The machine to use; read from the environment at every call, loaded once."""
     return _load(os.environ.get(VARIABLE, ""))
 
 
-def seconds_to_compile(kinds: Iterable[Kind], *, with_importance: bool = False) -> float:
+def seconds_to_compile(
+    kinds: Iterable[Kind], *, with_importance: bool = False, with_feedback: bool = False
+) -> float:
     """About how many CPU seconds the first use of these types will spend on compiling.
 
     0 if NumPy does the work or the machine code is in the cache, which is so after the first export
@@ -116,8 +130,13 @@ def seconds_to_compile(kinds: Iterable[Kind], *, with_importance: bool = False) 
     is_ready = getattr(backend(), "is_ready", None)
     if is_ready is None:
         return 0.0
-    table = _KERNELS_WITH_IMPORTANCE if with_importance else _KERNELS
-    wanted = {kernel for kind in kinds for kernel in table.get(kind, ())}
+    tables = [_KERNELS_WITH_IMPORTANCE if with_importance else _KERNELS]
+    if with_feedback:  # all three are tried
+        tables = [_KERNELS, _KERNELS_WITH_IMPORTANCE]
+    found = set(kinds)
+    wanted = {kernel for table in tables for kind in found for kernel in table.get(kind, ())}
+    if with_feedback and found & set(_KERNELS):
+        wanted.add("feedback")
     return sum(_SECONDS.get(kernel, 0.6) for kernel in wanted if not is_ready(kernel))
 
 

@@ -15,11 +15,12 @@ from converters.quants import (
     lanes_affine,
     lanes_blocks,
     lanes_codebook,
+    lanes_feedback,
     lanes_scales,
     lanes_symmetric,
 )
 from converters.quants.fits import GIVEN, SQUARE, AffineFit
-from converters.transforms import F32
+from converters.transforms import F32, Index
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -122,6 +123,13 @@ def weights(rows: F32, importance: F32, span: int, factor: int) -> F32:
     out = np.empty(rows.shape, np.float32)
     _run(lanes_blocks.weights_of, rows, importance, span, factor, out)
     return out
+
+
+def feedback(
+    x: F32, order: Index, factor: F32, step: F32, offset: F32, top: int, out: Bytes
+) -> None:
+    """See search_numpy."""
+    _run(lanes_feedback.feedback, x, order, factor, step, offset, np.float32(top), out)
 
 
 def is_ready(name: str) -> bool:

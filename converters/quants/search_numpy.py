@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from converters.quants.fits import CODEBOOK, MAGNITUDE, RMS, TINY, AffineFit, nearest
 from converters.quants.subscales import by_least_squares
-from converters.transforms import F32
+from converters.transforms import F32, Index
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -309,3 +309,27 @@ def _in_pieces(search: Callable[[F32, Any], F32], x: F32, w: F32 | None) -> F32:
         found.append(search(piece, given))
     joined: F32 = np.concatenate(found, axis=1)
     return joined
+
+
+def feedback(
+    x: F32, order: Index, factor: F32, step: F32, offset: F32, top: int, out: Bytes
+) -> None:
+    """Levels of the columns `order` [w] of x [n, n_cols], into the same columns of `out`.
+
+    factor: [w, w], row c says how the error of the column order[c] is taken off those after it.
+    step, offset: [n, n_cols / size of a sub-block]. top: the highest level, or 0 for CODEBOOK.
+    """
+    size = x.shape[1] // step.shape[1]
+    rest = np.ascontiguousarray(x[:, order].T)
+    for i, column in enumerate(order):
+        d, low = step[:, column // size], offset[:, column // size]
+        with np.errstate(all="ignore"):
+            v = np.where(d != 0, (rest[i] - low) / d, np.float32(0))
+        if top:
+            level = np.rint(np.clip(v, np.float32(0), np.float32(top)))
+            error = rest[i] - (d * level + low)
+        else:
+            level = np.searchsorted(_MIDS, v, side="right")
+            error = rest[i] - d * _VALUES[level]
+        out[:, column] = level
+        rest[i + 1 :] -= error * factor[i, i + 1 :, None]

@@ -10,6 +10,7 @@ from ft2ollama.cli.output import Output
 
 if TYPE_CHECKING:
     from ft2ollama.base import Base
+    from ft2ollama.config import Config
     from ft2ollama.export import Exported
     from ft2ollama.runs import Run
 
@@ -20,16 +21,26 @@ if TYPE_CHECKING:
 @click.option(
     "--as", "kind", type=click.Choice(["model", "adapter"]), help="Merged model or LoRA adapter."
 )
-@click.option("--quant", metavar="TYPE", help="Q8_0, F16, BF16 or F32 (adapter: F16, F32 or BF16).")
+@click.option(
+    "--quant",
+    metavar="TYPE",
+    help="Q8_0, F16, Q4_K_M, ... (adapter: F16, F32, BF16 or Q8_0); default auto.",
+)
+@click.option(
+    "--calibrate",
+    metavar="FILE",
+    help="Collect statistics for the quantizer on this data (a file, or a name in dataset_info).",
+)
 @click.option("--base", "base_ref", metavar="REF", help="Another place of the same base model.")
 @click.option("--force", is_flag=True, help="Write again even if nothing has changed.")
 @click.pass_obj
-def export(
+def export(  # noqa: PLR0913 - one argument per option
     output: Output,
     run: str,
     form: str,
     kind: str | None,
     quant: str | None,
+    calibrate: str | None,
     base_ref: str | None,
     *,
     force: bool,
@@ -52,7 +63,17 @@ def export(
     if quant is None and kind == config.export_as == "model":
         quant = config.export_quant
     output.keep_log(found.folder / "log.txt")
-    exported = export_run(output, found, kind=kind, quant=quant, base_ref=base_ref, force=force)
+    if calibrate is not None:
+        collect(output, found, config, calibrate, base_ref)
+    exported = export_run(
+        output,
+        found,
+        kind=kind,
+        quant=quant,
+        mode=config.export_mode,
+        base_ref=base_ref,
+        force=force,
+    )
     output.result(str(exported.path), path=str(exported.path), sha256=exported.sha256)
 
 
@@ -62,20 +83,33 @@ def export_run(
     *,
     kind: str,
     quant: str | None,
+    mode: str = "auto",
     base_ref: str | None = None,
     force: bool = False,
 ) -> Exported:
     """Export with progress; says when nothing had to be written."""
     import time
 
-    from ft2ollama.export import check_quant
     from ft2ollama.export import export as write
+    from ft2ollama.quant_choice import check_quant, choose_quant
 
-    quant = check_quant(kind, quant)
+    check_quant(kind, quant)
     base = base_of(output, run, base_ref)
+    quant, reason = choose_quant(kind, quant, base)
+    if reason:
+        output.say(f"  {quant}: {reason}")
     began = time.monotonic()
     with output.bytes(f"writing {kind}-{quant}.gguf") as meter:
-        exported = write(run, base, kind=kind, quant=quant, progress=meter, force=force)
+        exported = write(
+            run,
+            base,
+            kind=kind,
+            quant=quant,
+            mode=mode,
+            progress=meter,
+            say=output.say,
+            force=force,
+        )
     seconds = time.monotonic() - began
     size = f"{exported.size / 1e6:,.0f} MB"
     if exported.fresh:
@@ -85,9 +119,32 @@ def export_run(
         )
     else:
         output.done(f"kept {exported.path.name}: {size}, its inputs have not changed")
+    if exported.calibrated:
+        output.say(f"  {exported.calibrated}")
     for note in exported.notes:
         output.warn(note)
     return exported
+
+
+def collect(
+    output: Output, run: Run, config: Config, data: str, base_ref: str | None = None
+) -> None:
+    """Statistics for the quantizer from a data file, for a run that has none, or others."""
+    from ft2ollama.train.calibrate import calibrate_run
+    from ft2ollama.train.model import choose_device, choose_dtype
+    from ft2ollama.train.plan import make_plan
+
+    base = base_of(output, run, base_ref)
+    chosen = config.model_copy(update={"dataset": (data,), "val_size": 0.0, "max_samples": None})
+    plan = make_plan(chosen, base)
+    device = choose_device()
+    dtype, _ = choose_dtype(config.compute_dtype, device)
+    with run.lock(), output.waiting("collecting calibration statistics"):
+        found = calibrate_run(run, plan, dtype=dtype, device=device)
+    output.done(
+        f"calibrated on {found.conversations} conversations, {found.tokens:,} tokens, "
+        f"in {found.seconds:.0f} s"
+    )
 
 
 def base_of(output: Output, run: Run, ref: str | None = None) -> Base:

@@ -95,7 +95,7 @@ def publish_run(
     kind = kind or config.export_as
     if quant is None and kind == config.export_as == "model":
         quant = config.export_quant
-    exported = export_run(output, run, kind=kind, quant=quant)
+    exported = export_run(output, run, kind=kind, quant=quant, mode=config.export_mode)
     base = base_of(output, run)
     with _Screen(output) as screen:
         published = register(

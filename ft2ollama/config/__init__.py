@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ft2ollama.config.load import Loaded, dump_config, load_config
-    from ft2ollama.config.schema import Config
+    from ft2ollama.config.schema import Config, GgufType
 
-__all__ = ["Config", "Loaded", "dump_config", "load_config"]
+__all__ = ["Config", "GgufType", "Loaded", "dump_config", "load_config"]
+_SCHEMA = ("Config", "GgufType")
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = import_module(f"{__name__}.{'schema' if name == 'Config' else 'load'}")
+    module = import_module(f"{__name__}.{'schema' if name in _SCHEMA else 'load'}")
     return getattr(module, name)

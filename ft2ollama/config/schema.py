@@ -34,6 +34,13 @@ def key(section: str, unit: str, **limits: Any) -> Any:
     return Field(json_schema_extra={"section": section, "unit": unit}, **limits)
 
 
+GgufType = Literal[
+    "auto",
+    "F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q5_1", "Q5_0", "Q4_K_M", "Q4_K_S",
+    "Q4_1", "Q4_0", "IQ4_NL", "IQ4_XS", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K",
+]  # fmt: skip
+
+
 class Config(BaseModel):
     """The whole config; flat, frozen, no unknown key."""
 
@@ -172,11 +179,17 @@ class Config(BaseModel):
     on a busy machine are slower than one."""
 
     # --- export
-    export_quant: Annotated[Literal["Q8_0", "F16", "BF16", "F32"], key("export", "GGUF type")] = (
-        "Q8_0"
-    )
+    export_quant: Annotated[GgufType, key("export", "GGUF type")] = "auto"
     """Number format of a merged model in its GGUF file. Q8_0 is half the size of F16 and hardly
-    differs from it; F32 is exact."""
+    differs from it; F32 is exact; Q4_K_M is half the size of Q8_0, and calibrated it loses less
+    than half of what it loses otherwise. auto: Q8_0 below a billion weights, Q4_K_M above."""
+    export_mode: Annotated[
+        Literal["auto", "exact", "imatrix", "calibrated"], key("export", "choice")
+    ] = "auto"
+    """How weights are rounded to a type below Q8_0. calibrated uses what the layers meet on the
+    training conversations, imatrix only how large it is, exact nothing: the same bytes as
+    llama-quantize. auto collects the statistics after a training whose export_quant profits and
+    takes the best mode they allow."""
     export_as: Annotated[Literal["model", "adapter"], key("export", "choice")] = "model"
     """model merges the adapter into the base: one file that every Ollama runs. adapter writes the
     adapter alone, for an Ollama that still takes ADAPTER."""

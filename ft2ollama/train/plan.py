@@ -22,12 +22,13 @@ from ft2ollama.data.render import Sample, Tokenizer, render_all
 from ft2ollama.data.split import split
 from ft2ollama.errors import DataError, UsageError
 from ft2ollama.files import sha256_file, sha256_folder, sha256_text
+from ft2ollama.quant_choice import choose_quant
 from ft2ollama.template import ChatTemplate, choose_template
 
 # Keys that do not change what is trained, or whose files are hashed by content: a run that differs
 # only in these is the same run.
 _NOT_TRAINING = {
-    "output_dir", "run_name", "export_quant", "export_as", "ollama_name", "num_ctx",
+    "output_dir", "run_name", "export_quant", "export_as", "export_mode", "ollama_name", "num_ctx",
     "ollama_system", "ollama_parameters", "num_threads", "save_total_limit", "logging_steps",
     "model_name_or_path", "hub", "dataset", "dataset_dir", "proof_prompts", "trust_remote_code",
 }  # fmt: skip
@@ -38,7 +39,10 @@ _LIBRARIES_GB = 0.9  # torch, transformers and peft, resident
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be trained. inputs: name -> sha256 of everything the adapter depends on."""
+    """What will be trained. inputs: name -> sha256 of everything the adapter depends on.
+
+    quant: the GGUF type the export will have, "" if this base cannot be exported.
+    """
 
     config: Config
     base: Base
@@ -50,6 +54,7 @@ class Plan:
     steps: int
     inputs: dict[str, str]
     notes: tuple[str, ...]
+    quant: str
 
     @property
     def tokens(self) -> int:
@@ -96,6 +101,7 @@ def make_plan(config: Config, base: Base) -> Plan:
         )
 
     train = rendered(train_rows)
+    quant, doubts = export_type(config, base)
     return Plan(
         config=config,
         base=base,
@@ -106,8 +112,20 @@ def make_plan(config: Config, base: Base) -> Plan:
         conversations=tuple(train_rows),
         steps=count_steps(config, len(train)),
         inputs=_inputs(config, base, loaded.sha256),
-        notes=loaded.notes,
+        notes=(*loaded.notes, *doubts),
+        quant=quant,
     )
+
+
+def export_type(config: Config, base: Base) -> tuple[str, tuple[str, ...]]:
+    """The GGUF type to come, and what speaks against an export: better said before training."""
+    import converters
+
+    wanted = config.export_quant if config.export_as == "model" else None
+    try:
+        return choose_quant(config.export_as, wanted, base)[0], ()
+    except converters.ConvertError as error:
+        return "", (f"this base cannot become a GGUF file: {error.what}",)
 
 
 def model_template(wanted: str | None, folder: Path) -> ChatTemplate:

@@ -12,6 +12,7 @@ import random
 import shutil
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ft2ollama.config import Config
 from ft2ollama.data.render import IGNORED, Sample
 from ft2ollama.errors import Interrupted, JobError
 from ft2ollama.runs import Run
+from ft2ollama.train.calibrate import affordable_tokens, collect, wants_statistics
 from ft2ollama.train.callbacks import Report, Reporter, StopOnCtrlC
 from ft2ollama.train.loss import learned_loss
 from ft2ollama.train.model import attach_lora, load_base
@@ -66,6 +68,7 @@ def _train_locked(plan: Plan, run: Run, *, dtype: str, device: str, report: Repo
             raise _interrupted(run, trainer.state.global_step, plan.steps)
         stage.detail.update(_summary(trainer, plan, dtype, device))
         _save_adapter(trainer.model, plan, run.adapter)
+        stage.outputs += _calibration(trainer, plan, run, stage.detail, report)
         del trainer
         gc.collect()
         stage.outputs += sorted(path for path in run.adapter.iterdir() if path.is_file())
@@ -253,6 +256,24 @@ def _save_adapter(model: Any, plan: Plan, folder: Path) -> None:
     (part / "README.md").unlink(missing_ok=True)  # PEFT's model card template, with empty fields
     shutil.rmtree(folder, ignore_errors=True)
     part.replace(folder)
+
+
+def _calibration(
+    trainer: LearnedTokenTrainer, plan: Plan, run: Run, detail: dict[str, Any], report: Report
+) -> list[Path]:
+    """Statistics for the quantizer, where the export will use them."""
+    run.calibration.unlink(missing_ok=True)
+    if not wants_statistics(plan.config, plan.quant):
+        return []
+    report({"event": "phase", "phase": "collecting calibration statistics"})
+    found = collect(
+        trainer.model,
+        [sample.ids for sample in plan.train],
+        run.calibration,
+        max_tokens=affordable_tokens(trainer.tokens_seen),
+    )
+    detail["calibration"] = asdict(found)
+    return [run.calibration]
 
 
 def _interrupted(run: Run, step: int, steps: int) -> Interrupted:

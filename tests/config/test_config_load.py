@@ -25,7 +25,7 @@ def test_defaults(load: Load) -> None:
     assert (config.learning_rate, config.num_train_epochs, config.seed) == (2e-4, 3.0, 42)
     assert (config.per_device_train_batch_size, config.cutoff_len) == (8, 2048)
     assert (config.export_quant, config.export_as, config.lora_target) == (
-        "Q8_0",
+        "auto",
         "model",
         ("all",),
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import converters
-from converters import safetensors_file, transforms
+from converters import jobs, safetensors_file
 from converters.archs.qwen35 import QWEN35
 from converters.lora import LoraPair, stack_pairs
 from converters.transforms import (
@@ -85,7 +85,7 @@ def test_experts_are_written_row_by_row(make_tiny, tmp_path, monkeypatch):
         return read(self, start, stop)
 
     monkeypatch.setattr(safetensors_file.StoredRows, "read", counted)
-    monkeypatch.setattr(transforms, "CHUNK_ELEMENTS", 1024)
+    monkeypatch.setattr(jobs, "CHUNK_ELEMENTS", 1024)
     pieces = converters.write_model(base, tmp_path / "2.gguf", outtype="F32")
     assert pieces.sha256 == whole.sha256
     assert max(longest) <= 4 * 1024  # q and k reach over a head

