@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import pytest
 from llama_quantize import LIBRARY, llama_quantize
@@ -104,6 +105,53 @@ def test_all_routes_end_in_the_same_file(
             record_property(what, compare(ours, theirs, f"{kind} {what}"))
             assert direct.sha256 == second.sha256 == sha256(theirs), what
             assert not any("bits per weight" in note for note in direct.notes)  # no fallbacks
+
+
+@pytest.mark.parametrize("kind", BASES)
+def test_the_same_with_an_imatrix(
+    kind: str,
+    make: Callable[[str], tuple[Path, Path]],
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """A file as llama-imatrix writes it, read by our side; theirs gets the means in memory."""
+    base, adapter = make(kind)
+    source, exact, ours, again, theirs, known = (tmp_path / f"{i}.gguf" for i in range(6))
+    converters.write_model(base, source, adapter=adapter, outtype="F32")
+    importance = write_imatrix(known, converters.read_gguf(source))
+    for outtype in TYPES:
+        plain = converters.write_model(base, exact, adapter=adapter, outtype=outtype)
+        direct = converters.write_model(
+            base, ours, adapter=adapter, outtype=outtype, calibration=known
+        )
+        second = converters.quantize(source, again, outtype, calibration=known)
+        llama_quantize(source, theirs, FILE_TYPES[outtype].id, importance)
+        record_property(outtype, compare(ours, theirs, f"{kind} {outtype}"))
+        assert direct.sha256 == second.sha256 == sha256(theirs), outtype
+        assert (direct.sha256 != plain.sha256) == (outtype != "Q8_0")  # which takes no importance
+
+
+def write_imatrix(path: Path, model: GgufFile) -> dict[str, np.ndarray]:
+    """Random sums for every matrix of a block but the experts'; returns their means, by name."""
+    random = np.random.default_rng(7)
+    writer = gguf.GGUFWriter(path, "")
+    writer.add_string("general.type", "imatrix")
+    writer.add_array("imatrix.datasets", ["text"])
+    writer.add_uint32("imatrix.chunk_count", 3)
+    writer.add_uint32("imatrix.chunk_size", 512)
+    means = {}
+    for name, info in model.tensors.items():
+        if name.startswith("blk.") and len(info.shape) == 2 and "ffn_gate_inp" not in name:
+            sums = random.gamma(0.5, 100.0, (1, info.shape[-1])).astype(np.float32)
+            count = np.float32(random.integers(100, 1000))
+            writer.add_tensor(f"{name}.in_sum2", sums)
+            writer.add_tensor(f"{name}.counts", np.full((1, 1), count, np.float32))
+            means[name] = (sums / count).reshape(-1)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return means
 
 
 def compare(ours: Path, theirs: Path, what: str) -> int:
