@@ -192,14 +192,22 @@ def _words(reply: httpx.Response) -> str:
         return reply.text.strip()[:300] or f"HTTP {reply.status_code}"
 
 
+# What Ollama says where it cannot run a model; which of the reasons it was, only its log tells.
+_CANNOT_RUN = (
+    "the reason is in the server's log (journalctl -u ollama, or the terminal of `ollama serve`); "
+    "where it does not know the architecture, it is too old: https://ollama.com/download"
+)
+
+
 def _fix(words: str) -> str:
     """The next step for the server errors that have one."""
     table = {
         "no space left": "free disk space where Ollama keeps its models (OLLAMA_MODELS)",
         "digest mismatch": "the file changed while it was sent: run the export again",
         "requires more system memory": "use a smaller quantization, or stop other models",
-        "llama runner process has terminated": "the reason is in the server's log (journalctl -u "
-        "ollama, or the terminal of `ollama serve`)",
+        "llama runner process has terminated": _CANNOT_RUN,
+        "unable to load model": _CANNOT_RUN,
+        "model runner has unexpectedly stopped": _CANNOT_RUN,
         "does not support": "see what the model can do: ollama show NAME",
     }
     return next((fix for part, fix in table.items() if part in words), "see the server's log")
