@@ -42,7 +42,7 @@ WIDE = {
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 256}
 BASES: dict[str, tuple[str, Mapping[str, Any]]] = {
     "llama": ("LlamaForCausalLM", {"num_hidden_layers": 6}),
-    "qwen2": ("Qwen2ForCausalLM", {"tie_word_embeddings": True}),
+    "qwen2": ("Qwen2ForCausalLM", {"num_hidden_layers": 8, "tie_word_embeddings": True}),
     "qwen3moe": ("Qwen3MoeForCausalLM", {**EXPERTS, "norm_topk_prob": True, "head_dim": 32}),
     "gemma3": (
         "Gemma3ForCausalLM",
