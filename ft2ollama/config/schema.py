@@ -181,8 +181,9 @@ class Config(BaseModel):
     # --- export
     export_quant: Annotated[GgufType, key("export", "GGUF type")] = "auto"
     """Number format of a merged model in its GGUF file. Q8_0 is half the size of F16 and hardly
-    differs from it; F32 is exact; Q4_K_M is half the size of Q8_0, and calibrated it loses less
-    than half of what it loses otherwise. auto: Q8_0 below a billion weights, Q4_K_M above."""
+    differs from it; F32 is exact; Q4_K_M is little more than half the size of Q8_0, and calibrated
+    it loses about half of what it loses otherwise. auto: Q8_0 below a billion weights, Q4_K_M
+    above."""
     export_mode: Annotated[
         Literal["auto", "exact", "imatrix", "calibrated"], key("export", "choice")
     ] = "auto"
