@@ -4,7 +4,7 @@ In: the tensors to write and what is known of their inputs. Out: an encoder per 
 figures behind the choice. Calibrated is kept only where it loses less of the layer's output on
 inputs that it has not seen; that is measured beforehand on a sample of rows, so that the file can
 still be written in one pass. Plain distance to the weights would be the wrong measure: error
-feedback makes it larger (facts: tr(E H E^T) and KL fall while the RMSE of the weights rises).
+feedback makes it larger, while the error of the output falls.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -56,6 +56,7 @@ class Choice:
     mode: str
     encoders: Mapping[str, Encoder]
     report: tuple[TensorReport, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 EXACT = Choice("exact", {})
@@ -110,22 +111,30 @@ def choose(
     importance = calibration.importance
     if importance is None:
         return EXACT
-    known = [
-        candidate
-        for candidate in sorted(candidates, key=lambda c: canonical_order(c.name))
-        if candidate.type in FEEDBACK_TYPES and _is_known(candidate, importance)
-    ]
+    ordered = sorted(candidates, key=lambda c: canonical_order(c.name))
+    possible = [candidate for candidate in ordered if candidate.type in FEEDBACK_TYPES]
+    known = [candidate for candidate in possible if _is_known(candidate, importance)]
+    notes = _expert_notes(possible)
     if not known:
-        return EXACT
+        return replace(EXACT, notes=notes)
     inputs = _Inputs(importance)
     if calibration.mode == "imatrix":
-        return Choice("imatrix", {c.name: partial(inputs.with_importance, c.name) for c in known})
+        encoders = {c.name: partial(inputs.with_importance, c.name) for c in known}
+        return Choice("imatrix", encoders, notes=notes)
     jobs = ((c, partial(_judge, c, inputs)) for c in known)
     with closing(in_order(jobs, threads or available_threads())) as judged:
         report = tuple(found for _, found in judged)
     made = {"imatrix": inputs.with_importance, "calibrated": inputs.with_feedback}
     kept = {r.tensor: partial(made[r.mode], r.tensor) for r in report if r.mode in made}
-    return Choice("calibrated", kept, report)
+    return Choice("calibrated", kept, report, notes)
+
+
+def _expert_notes(candidates: Sequence[Candidate]) -> tuple[str, ...]:
+    """llama-quantize would weight experts by an imatrix; a user should know that we do not."""
+    experts = sum(len(candidate.shape) == 3 for candidate in candidates)
+    if not experts:
+        return ()
+    return (f"{experts} expert tensors are rounded without the statistics (mode exact)",)
 
 
 def _is_known(candidate: Candidate, importance: Importance) -> bool:

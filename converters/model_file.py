@@ -117,7 +117,7 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
         len(tensors),
         wanted.name,
         arch.NAME,
-        notes,
+        (*notes, *choice.notes),
         mode=choice.mode,
         report=choice.report,
     )

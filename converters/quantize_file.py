@@ -79,7 +79,7 @@ def quantize(  # noqa: PLR0913 - one option per thing a caller may decide
         len(tensors),
         wanted.name,
         architecture,
-        notes,
+        (*notes, *choice.notes),
         mode=choice.mode,
         report=choice.report,
     )

@@ -15,6 +15,7 @@ from ggml import quantize as ggml_quantize
 from gguf.constants import GGMLQuantizationType as Kind
 
 from converters import ConvertError, quantize, read_gguf, write_model
+from converters.calibrated import Candidate, choose, open_calibration
 from converters.importance import (
     Statistics,
     by_tensor,
@@ -28,7 +29,7 @@ from converters.importance import (
 )
 from converters.quants.feedback import column_blocks
 from converters.quants.types import file_type
-from converters.transforms import F32
+from converters.transforms import F32, ArrayRows
 
 INPUTS = {
     "self_attn.q_proj": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
@@ -306,3 +307,14 @@ def test_calibrated_needs_more_than_an_imatrix(
     assert write_model(base, tmp_path / "q.gguf", **common).mode == "imatrix"
     with pytest.raises(ConvertError, match="needs statistics"):
         write_model(base, tmp_path / "q.gguf", outtype="Q4_0", mode="calibrated")
+
+
+def test_experts_stay_exact_and_the_user_is_told(statistics: Path) -> None:
+    known = open_calibration(statistics, "imatrix", "llama", 2)
+    weight = np.ones((2, 32, 64), np.float32)
+    experts = Candidate(
+        "blk.0.ffn_up_exps.weight", weight.shape, Kind.Q4_0, lambda: ArrayRows(weight), "experts"
+    )
+    choice = choose(known, [experts])
+    assert choice.mode == "exact"
+    assert choice.notes == ("1 expert tensors are rounded without the statistics (mode exact)",)
