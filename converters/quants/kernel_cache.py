@@ -50,6 +50,14 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     return compiled
 
 
+def part(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile as `kernel` does, for use inside kernels only: it is kept within theirs."""
+    compiled: Callable[..., Any] = numba.njit(
+        nogil=True, fastmath=False, error_model="numpy", forceinline=True
+    )(function)
+    return compiled
+
+
 def is_compiled(name: str) -> bool:
     """Whether machine code of this kernel is in the cache already."""
     return (_folder() / f"{name}.compiled").exists()
@@ -67,7 +75,7 @@ def _folder() -> Path:
 
     numba checks a kernel's own source file only, and kernels call helpers in other files.
     """
-    sources = sorted(Path(__file__).parent.glob("lanes*.py"))
+    sources = [Path(__file__), *sorted(Path(__file__).parent.glob("lanes*.py"))]
     parts = (
         [source.read_bytes() for source in sources],
         str(sources[0]),

@@ -74,11 +74,20 @@ class Backend(Protocol):
     def scales(self, x: F32, w: F32, n_max: int) -> tuple[F32, Bytes]:
         """Sub-scales as integers times one scale."""
 
+    def by_largest(self, scales: F32, n_max: int) -> tuple[F32, Bytes]:
+        """Sub-scales as integers times one scale, the largest exact."""
+
     def round_affine(self, x: F32, scale: F32, shift: F32, found: F32, fit: AffineFit) -> Bytes:
         """Levels for scales and shifts as stored."""
 
     def round_symmetric(self, x: F32, scale: F32, inverse: F32, n_max: int) -> Bytes:
         """Levels for scales as stored."""
+
+    def pack_affine(self, x: F32, scale: F32, shift: F32, found: F32, fit: AffineFit) -> Bytes:
+        """`round_affine`, as bits."""
+
+    def pack_symmetric(self, x: F32, scale: F32, inverse: F32, n_max: int) -> Bytes:
+        """`round_symmetric`, as bits."""
 
     def round_codebook(self, x: F32, inverse: F32) -> Bytes:
         """Indices into the codebook."""
