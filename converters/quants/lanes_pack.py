@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from converters.quants.fits import TINY
 from converters.quants.kernel_cache import kernel, part
-from converters.quants.lanes import ZERO, f32, nearest
+from converters.quants.lanes import ONE, ZERO, f32, nearest
 from converters.quants.lanes_affine import kept_affine, stored_affine
 from converters.quants.lanes_symmetric import kept_symmetric, stored_symmetric
 from converters.quants.lanes_vector import address, offset
@@ -32,6 +33,29 @@ def by_largest(scales: Any, n_max: Any, d: Any, integers: Any) -> None:
         d[n] = largest / top
         for j in range(scales.shape[1]):
             integers[n, j] = np.uint8(nearest(inverse * scales[n, j]))
+
+
+@kernel
+def signed_scales(scales: Any, n_max: Any, d: Any, integers: Any) -> None:
+    """See subscales.signed. scales, integers: [n, k]; d: [n]."""
+    for n in range(len(scales)):
+        largest = ZERO
+        for j in range(scales.shape[1]):
+            largest = scales[n, j] if abs(scales[n, j]) > abs(largest) else largest
+        inverse = f32(-n_max) / largest if largest != ZERO else ZERO
+        d[n] = ONE / inverse if abs(largest) >= TINY else ZERO
+        for j in range(scales.shape[1]):
+            found = nearest(inverse * scales[n, j])
+            integers[n, j] = np.int8(found if found < n_max else n_max - 1)
+
+
+@kernel
+def multiples(d: Any, integers: Any, out: Any) -> None:
+    """out: [n * k] = d [n] times integers [n, k]."""
+    k = integers.shape[1]
+    for n in range(len(integers)):
+        for j in range(k):
+            out[n * k + j] = d[n] * f32(integers[n, j])
 
 
 @kernel

@@ -13,7 +13,20 @@ import numpy as np
 from converters.quants.fits import MAGNITUDE, RMS
 from converters.quants.kernel_cache import part
 from converters.quants.lanes import ZERO, f32
-from converters.quants.lanes_vector import LANES, LINE, absolute, get, put, root, select, splat
+from converters.quants.lanes_vector import (
+    LANES,
+    LINE,
+    SQUARE,
+    absolute,
+    address,
+    get,
+    offset,
+    put,
+    root,
+    select,
+    splat,
+    transpose,
+)
 
 SIZE = 32  # the longest sub-block
 TILE = SIZE * LANES  # elements of a tile
@@ -29,10 +42,15 @@ def room() -> Any:
 def fill(source: Any, start: Any, tile: Any) -> None:
     """Transpose sub-blocks from `start` on into the tile; after the last one, that again."""
     count, size = source.shape
-    for k in range(LANES):
-        n = min(start + k, count - 1)
-        for i in range(size):
-            tile[i * LANES + k] = source[n, i]
+    if start + LANES > count:
+        for k in range(LANES):
+            for i in range(size):
+                tile[i * LANES + k] = source[min(start + k, count - 1), i]
+        return
+    first = offset(address(source), start * size)
+    for k in range(0, LANES, SQUARE):
+        for i in range(0, size, SQUARE):
+            transpose(offset(first, k * size + i), size, offset(tile, i * LANES + k))
 
 
 @part

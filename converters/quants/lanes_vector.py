@@ -25,6 +25,7 @@ _llvm: Any = cgutils.get_or_insert_function
 _CPU = binding.get_host_cpu_features()
 LANES = 32 if _CPU.get("avx512f") else 16 if _CPU.get("avx2") else 8  # two registers: measured best
 ROW = 16  # divides every sub-block
+SQUARE = 8  # transposed at a time; divides LANES and every sub-block
 LINE = 64  # bytes of a cache line: a vector across two of them costs twice
 
 _BYTE, _INT, _FLOAT = ir.IntType(8), ir.IntType(32), ir.FloatType()
@@ -192,6 +193,44 @@ def _put_bytes(builder: Any, pointer: Any, index: Any, vector: Any) -> None:
 address = _pointer_to(_address)
 aligned = _pointer_to(_aligned)
 """The first element of an array that begins a cache line."""
+
+
+def _interleaved(builder: Any, a: Any, b: Any) -> list[Any]:
+    """a0 b0 a1 b1 ... in two vectors."""
+    kind, half = ir.VectorType(_INT, SQUARE), SQUARE // 2
+    halves = (range(half), range(half, SQUARE))
+    return [
+        builder.shuffle_vector(
+            a, b, ir.Constant(kind, [i + side for i in part for side in (0, SQUARE)])
+        )
+        for part in halves
+    ]
+
+
+def _transpose(builder: Any, source: Any, step: Any, tile: Any) -> Any:
+    """Interleaving row i with row i + 4, three times over, transposes 8 rows of 8."""
+    kind = ir.VectorType(_FLOAT, SQUARE)
+    rows = []
+    for i in range(SQUARE):
+        place = builder.gep(source, [builder.mul(step, step.type(i))])
+        rows.append(builder.load(builder.bitcast(place, kind.as_pointer()), align=4))
+    for _ in range(SQUARE.bit_length() - 1):
+        halves = zip(rows[: SQUARE // 2], rows[SQUARE // 2 :], strict=True)
+        rows = [row for a, b in halves for row in _interleaved(builder, a, b)]
+    for i, row in enumerate(rows):
+        place = builder.gep(tile, [step.type(i * LANES)])
+        builder.store(row, builder.bitcast(place, kind.as_pointer()), align=4)
+
+
+def _transposed(context: Any, builder: Any, _: Any, values: Any) -> Any:
+    _transpose(builder, *values)
+    return context.get_dummy_value()
+
+
+transpose: Any = intrinsic(
+    lambda _, source, step, tile: (types.void(source, types.intp, tile), _transposed)
+)
+"""transpose(source, step, tile): SQUARE rows, `step` elements apart, into a tile's columns."""
 offset: Any = intrinsic(
     lambda _, pointer, index: (
         pointer(pointer, types.intp),

@@ -18,6 +18,7 @@ Bytes = npt.NDArray[np.uint8]
 _SIX, _FOUR, _TWO = np.uint8(63), np.uint8(15), np.uint8(3)  # masks of that many bits
 _S2, _S4, _S6 = np.uint8(2), np.uint8(4), np.uint8(6)  # shifts; a plain 2 would widen the type
 
+_LOW_FOUR, _FIFTH_SIXTH = np.uint32(0x0F0F0F0F), np.uint32(0x30303030)  # bits of each of 4 bytes
 SUPER = 256  # elements of a super-block
 AFFINE_BYTES = {3: 64, 15: 128, 31: 160}
 SYMMETRIC_BYTES = {4: 96, 32: 192}
@@ -146,15 +147,14 @@ def iq4_xs(d: F32, scales: Bytes, levels: Bytes) -> Bytes:
 def six_bits(scales: Bytes, lows: Bytes) -> Bytes:
     """8 scales and 8 mins -> 12 bytes: the first four of each whole, the others split 4 + 2.
 
-    Above 63 a number reaches into another's bits, as it does in ggml."""
-    return np.concatenate(
-        [
-            scales[:, :4] | scales[:, 4:] >> _S4 << _S6,
-            lows[:, :4] | lows[:, 4:] >> _S4 << _S6,
-            (scales[:, 4:] & _FOUR) | lows[:, 4:] << _S4,
-        ],
-        axis=1,
-    )
+    Above 63 a number reaches into another's bits, as it does in ggml. Four bytes are moved at once.
+    """
+    scale, low = (np.ascontiguousarray(v).view(np.uint32) for v in (scales, lows))
+    words = np.empty((len(scale), 3), np.uint32)
+    words[:, 0] = scale[:, 0] | (scale[:, 1] & _FIFTH_SIXTH) << np.uint32(2)
+    words[:, 1] = low[:, 0] | (low[:, 1] & _FIFTH_SIXTH) << np.uint32(2)
+    words[:, 2] = (scale[:, 1] & _LOW_FOUR) | (low[:, 1] & _LOW_FOUR) << np.uint32(4)
+    return words.view(np.uint8)
 
 
 def from_six_bits(packed: Bytes) -> tuple[Bytes, Bytes]:

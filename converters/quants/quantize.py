@@ -36,14 +36,15 @@ def encode(values: F32, kind: Kind, name: str = "", *, importance: F32 | None = 
     ):
         experts = zip(values, importance, strict=True)
         return np.concatenate([encode(rows, kind, name, importance=own) for rows, own in experts])
-    _require_finite(values, name)
+    largest = _largest_finite(values, name)
     rows = np.ascontiguousarray(values, dtype=np.float32)
     rows = rows.reshape(-1, rows.shape[-1]) if rows.ndim > 1 else rows.reshape(1, -1)
     _require_blocks(rows, kind, name)
     if importance is not None:
         importance = _checked(importance, rows.shape[1], name)
     try:
-        _require_below(rows, _LIMIT[kind])
+        if largest >= _LIMIT[kind]:  # the searches would overflow, and could find a scale of 0
+            raise ScaleOverflow(largest, _LIMIT[kind])
         with np.errstate(all="ignore"):
             return _ENCODERS[kind](backend(), rows, importance).reshape(-1)
     except ScaleOverflow as error:
@@ -68,7 +69,8 @@ def encoded_chunks(
         yield encode(chunk, kind, name, importance=part)
 
 
-def _require_finite(values: F32, name: str) -> None:
+def _largest_finite(values: F32, name: str) -> float:
+    """The largest magnitude; ConvertError if a value is not finite."""
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ConvertError(
@@ -77,6 +79,7 @@ def _require_finite(values: F32, name: str) -> None:
             "the tensor holds NaN or infinity; the training run that made it diverged",
             "train again with a lower learning rate, or export an earlier checkpoint",
         )
+    return max(-low, high)
 
 
 def _require_blocks(rows: F32, kind: Kind, name: str) -> None:
@@ -123,13 +126,6 @@ def _bf16(_: Backend, rows: F32, __: F32 | None) -> Bytes:
     odd += np.uint32(0x7FFF)
     odd += bits  # cannot overflow for finite values
     return (odd >> np.uint32(16)).astype(np.uint16).view(np.uint8)
-
-
-def _require_below(rows: F32, limit: float) -> None:
-    """The searches would overflow far above what the type holds, and could find a scale of 0."""
-    largest = float(max(rows.max(initial=0), -rows.min(initial=0)))
-    if largest >= limit:
-        raise ScaleOverflow(largest, limit)
 
 
 _ENCODERS: dict[Kind, Callable[[Backend, F32, F32 | None], Bytes]] = {

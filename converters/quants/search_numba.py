@@ -106,6 +106,20 @@ def by_largest(scales: F32, n_max: int) -> tuple[F32, Bytes]:
     return out, integers
 
 
+def signed_scales(scales: F32, n_max: int) -> tuple[F32, npt.NDArray[np.int8]]:
+    """See search_numpy."""
+    out, integers = np.empty(len(scales), np.float32), np.empty(scales.shape, np.int8)
+    _run(lanes_pack.signed_scales, scales, n_max, out, integers)
+    return out, integers
+
+
+def multiples(d: F32, integers: npt.NDArray[Any]) -> F32:
+    """See search_numpy."""
+    out = np.empty(integers.size, np.float32)
+    _run(lanes_pack.multiples, d, integers, out)
+    return out
+
+
 def peaks(x: F32) -> F32:
     """See search_numpy."""
     out = np.empty(len(x), np.float32)

@@ -241,6 +241,17 @@ def by_largest(scales: F32, n_max: int) -> tuple[F32, Bytes]:
     return subscales.by_largest(scales, n_max)
 
 
+def signed_scales(scales: F32, n_max: int) -> tuple[F32, npt.NDArray[np.int8]]:
+    """Sub-scales of any sign [n, k] -> one scale [n], 0 for zeros, and integers [n, k]."""
+    return subscales.signed(scales, n_max)
+
+
+def multiples(d: F32, integers: npt.NDArray[Any]) -> F32:
+    """Scales [n] times integers [n, k], flat."""
+    product: F32 = (d[:, None] * integers.astype(np.float32)).reshape(-1)
+    return product
+
+
 def round_affine(x: F32, scale: F32, shift: F32, found: F32, fit: AffineFit) -> Bytes:
     """Bytes for the scales as stored: [n, size]; where such a scale is 0, those of the search."""
     stored = np.clip(nearest((x + shift[:, None]) / scale[:, None]), 0, fit.n_max)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from converters.quants import fits, layout
-from converters.quants.fits import TINY, AffineFit, nearest
+from converters.quants.fits import AffineFit, nearest
 from converters.quants.layout import Bytes
 from converters.quants.search import Backend
 from converters.transforms import F32
@@ -83,8 +83,8 @@ class _Affine:
 
     def bits(self, d: F32, d_low: F32, scale: Bytes, low: Bytes) -> Bytes:
         """Bits [n, bytes] of the levels for the scales as the runtime reads them back."""
-        step = (layout.stored(d)[:, None] * scale).reshape(-1)
-        shift = (layout.stored(d_low)[:, None] * low).reshape(-1)
+        step = self.search.multiples(layout.stored(d), scale)
+        shift = self.search.multiples(layout.stored(d_low), low)
         return self.search.pack_affine(self.x, step, shift, self.found, self.fit)
 
 
@@ -106,8 +106,7 @@ def q3_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
         scales = scales.reshape(-1, 16)
         d, outer = search.symmetric(scales, search.sums(w).reshape(-1, 16), 32)
         packed = search.round_symmetric(scales, np.zeros_like(outer), outer, 32)
-    step = layout.stored(d)[:, None] * (packed.astype(np.float32) - np.float32(32))
-    step = step.reshape(-1)
+    step = search.multiples(layout.stored(d), packed.view(np.int8) - np.int8(32))
     lost = step == 0
     if not lost.any():
         return layout.q3_k_of_bits(d, packed, search.pack_symmetric(x, step, step, 4))
@@ -123,14 +122,10 @@ def q6_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     if importance is not None:  # ggml takes it as it is here, not times the weights' size
         w = np.broadcast_to(importance, rows.shape).reshape(x.shape)
     scales, found = search.symmetric(x, w, 32)
-    scales = scales.reshape(-1, 16)
-    inverse = _inverse(scales, 128)
-    dead = np.abs(scales).max(axis=1) < TINY
-    d = np.where(dead, _ZERO, np.float32(1) / inverse)
-    integers = np.minimum(nearest(inverse[:, None] * scales), 127).astype(np.int8)
-    step = (layout.stored(d)[:, None] * integers.astype(np.float32)).reshape(-1)
+    d, integers = search.signed_scales(scales.reshape(-1, 16), 128)
+    step = search.multiples(layout.stored(d), integers)
     data = layout.q6_k_of_bits(d, integers, search.pack_symmetric(x, step, found, 32))
-    data[dead] = 0
+    data[d == 0] = 0
     return data
 
 
