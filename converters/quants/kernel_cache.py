@@ -51,9 +51,14 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def part(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile as `kernel` does, for use inside kernels only: it is kept within theirs."""
-    compiled: Callable[..., Any] = numba.njit(
-        nogil=True, fastmath=False, error_model="numpy", forceinline=True
+    """Compile as `kernel` does, for use inside kernels only: it is kept within theirs.
+
+    Not in a file of its own, which would double the time to compile; and not forced inline, which
+    would too and gains no speed where arguments are pointers and vectors.
+    """
+    njit: Any = numba.njit  # its type does not list the last option
+    compiled: Callable[..., Any] = njit(
+        nogil=True, fastmath=False, error_model="numpy", no_cpython_wrapper=True
     )(function)
     return compiled
 
