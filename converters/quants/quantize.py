@@ -45,6 +45,8 @@ def encode(values: F32, kind: Kind, name: str = "", *, importance: F32 | None = 
     try:
         if largest >= _LIMIT[kind]:  # the searches would overflow, and could find a scale of 0
             raise ScaleOverflow(largest, _LIMIT[kind])
+        if kind in _FLOATS:  # needs no search, and loading numba takes as long as a small export
+            return _FLOATS[kind](rows).reshape(-1)
         with np.errstate(all="ignore"):
             return _ENCODERS[kind](backend(), rows, importance).reshape(-1)
     except ScaleOverflow as error:
@@ -111,15 +113,15 @@ def _checked(importance: F32, n_cols: int, name: str) -> F32:
     return np.ascontiguousarray(importance, dtype=np.float32)
 
 
-def _f32(_: Backend, rows: F32, __: F32 | None) -> Bytes:
+def _f32(rows: F32) -> Bytes:
     return rows.view(np.uint8)
 
 
-def _f16(_: Backend, rows: F32, __: F32 | None) -> Bytes:
+def _f16(rows: F32) -> Bytes:
     return rows.astype(np.float16).view(np.uint8)
 
 
-def _bf16(_: Backend, rows: F32, __: F32 | None) -> Bytes:
+def _bf16(rows: F32) -> Bytes:
     """Nearest, ties to even (ggml-impl.h, ggml_compute_fp32_to_bf16)."""
     bits = rows.view(np.uint32)
     odd = (bits >> np.uint32(16)) & np.uint32(1)
@@ -128,10 +130,12 @@ def _bf16(_: Backend, rows: F32, __: F32 | None) -> Bytes:
     return (odd >> np.uint32(16)).astype(np.uint16).view(np.uint8)
 
 
-_ENCODERS: dict[Kind, Callable[[Backend, F32, F32 | None], Bytes]] = {
+_FLOATS: dict[Kind, Callable[[F32], Bytes]] = {
     Kind.F32: _f32,
     Kind.F16: _f16,
     Kind.BF16: _bf16,
+}
+_ENCODERS: dict[Kind, Callable[[Backend, F32, F32 | None], Bytes]] = {
     Kind.Q8_0: blocks.q8_0,
     Kind.Q4_0: blocks.q4_0,
     Kind.Q4_1: blocks.q4_1,

@@ -56,7 +56,15 @@ _KERNELS_WITH_IMPORTANCE: dict[Kind, tuple[str, ...]] = {
     Kind.IQ4_NL: (*_CODEBOOK, "weights_of"),
     Kind.IQ4_XS: (*_CODEBOOK, "weights_of"),
 }
-_SECONDS = {"affine": 4.0, "symmetric": 2.5, "descend": 3.0, "codebook": 2.5, "scales_of": 2.5}
+_SECONDS = {
+    "affine": 2.5,
+    "symmetric": 1.2,
+    "descend": 1.5,
+    "codebook": 2.5,
+    "scales_of": 2.5,
+    "pack_affine": 1.2,
+    "pack_symmetric": 1.2,
+}
 
 
 class Backend(Protocol):
@@ -131,11 +139,11 @@ def seconds_to_compile(kinds: Iterable[Kind], *, with_importance: bool = False) 
     0 if NumPy does the work or the machine code is in the cache, which is so after the first export
     on a machine. For a line like "compiling kernels once, about 5 s".
     """
-    is_ready = getattr(backend(), "is_ready", None)
-    if is_ready is None:
-        return 0.0
     table = _KERNELS_WITH_IMPORTANCE if with_importance else _KERNELS
     wanted = {kernel for kind in kinds for kernel in table.get(kind, ())}
+    is_ready = getattr(backend(), "is_ready", None) if wanted else None
+    if is_ready is None:
+        return 0.0
     return sum(_SECONDS.get(kernel, 0.6) for kernel in wanted if not is_ready(kernel))
 
 
