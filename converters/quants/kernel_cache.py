@@ -50,6 +50,19 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     return compiled
 
 
+def part(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile as `kernel` does, for use inside kernels only: it is kept within theirs.
+
+    Not in a file of its own, which would double the time to compile; and not forced inline, which
+    would too and gains no speed where arguments are pointers and vectors.
+    """
+    njit: Any = numba.njit  # its type does not list the last option
+    compiled: Callable[..., Any] = njit(
+        nogil=True, fastmath=False, error_model="numpy", no_cpython_wrapper=True
+    )(function)
+    return compiled
+
+
 def is_compiled(name: str) -> bool:
     """Whether machine code of this kernel is in the cache already."""
     return (_folder() / f"{name}.compiled").exists()
@@ -67,7 +80,7 @@ def _folder() -> Path:
 
     numba checks a kernel's own source file only, and kernels call helpers in other files.
     """
-    sources = sorted(Path(__file__).parent.glob("lanes*.py"))
+    sources = [Path(__file__), *sorted(Path(__file__).parent.glob("lanes*.py"))]
     parts = (
         [source.read_bytes() for source in sources],
         str(sources[0]),

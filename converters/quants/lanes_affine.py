@@ -4,183 +4,197 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from converters.quants.fits import GIVEN
-from converters.quants.kernel_cache import kernel
-from converters.quants.lanes import (
-    DET,
-    ERROR,
-    FLOOR,
-    HIGH,
-    INFINITE,
-    INVERSE,
+from converters.quants.kernel_cache import kernel, part
+from converters.quants.lanes import INFINITE, MAGIC, ONE, ZERO, f32
+from converters.quants.lanes_tile import TILE, empty_into, fill, weigh
+from converters.quants.lanes_vector import (
     LANES,
-    LOW,
-    NEW_ERROR,
-    NEW_LOW,
-    NEW_SCALE,
-    ONE,
-    ORIGIN,
-    SCALE,
-    SUM_L,
-    SUM_L2,
-    SUM_W,
-    SUM_X,
-    SUM_XL,
-    TRY,
-    UNROLL,
-    ZERO,
-    f32,
-    i32,
-    level,
-    load,
+    ROW,
+    absolute,
+    address,
+    aligned,
+    everywhere,
+    get,
+    get_row,
     nearest,
-    state,
-    tile,
-    weigh,
+    offset,
+    put,
+    put_bytes,
+    select,
+    splat,
+    splat_row,
 )
 
+_LIMIT = f32(4e6)  # below 2^22, so that adding MAGIC rounds
 
-@kernel
-def _affine_start(x: Any, w: Any, size: Any, fit: Any, s: Any) -> None:
-    """Range, sums and the error of the first guess."""
-    top = f32(fit.n_max)
-    for k in range(LANES):
-        s[LOW, k] = x[0, k]
-        s[HIGH, k] = x[0, k]
-        s[SUM_W, k] = w[0, k]
-        s[SUM_X, k] = w[0, k] * x[0, k]
-        s[ERROR, k] = ZERO
+
+@part
+def _range(x: Any, w: Any, size: Any) -> Any:
+    """Low (not above zero), high, and the sums of w and w * x."""
+    low = high = get(x, 0)
+    sum_w = get(w, 0)
+    sum_x = sum_w * low
     for i in range(1, size):
-        for k in range(LANES):
-            v = x[i, k]
-            s[LOW, k] = v if v < s[LOW, k] else s[LOW, k]
-            s[HIGH, k] = v if v > s[HIGH, k] else s[HIGH, k]
-            s[SUM_W, k] += w[i, k]
-            s[SUM_X, k] += w[i, k] * v
-    for k in range(LANES):
-        s[LOW, k] = ZERO if s[LOW, k] > ZERO else s[LOW, k]
-        s[FLOOR, k] = s[LOW, k]
-        s[ORIGIN, k] = s[LOW, k]
-        s[INVERSE, k] = top / (s[HIGH, k] - s[LOW, k])
-        s[SCALE, k] = ONE / s[INVERSE, k]
+        v, weight = get(x, i), get(w, i)
+        low = select(v < low, v, low)
+        high = select(v > high, v, high)
+        sum_w = sum_w + weight
+        sum_x = sum_x + weight * v
+    return select(low > splat(ZERO), splat(ZERO), low), high, sum_w, sum_x
+
+
+@part
+def _wrapped(x: Any, size: Any, by: Any, low: Any, top: Any, q: Any) -> None:
+    """q: levels of any quotient, as wrong as ggml's where adding MAGIC does not round."""
+    zero = splat(ZERO)
     for i in range(size):
-        for k in range(LANES):
-            q = level(s[INVERSE, k] * (x[i, k] - s[LOW, k]), i32(0), i32(fit.n_max))
-            d = s[SCALE, k] * q + s[LOW, k] - x[i, k]
-            s[ERROR, k] += w[i, k] * (abs(d) if fit.absolute else d * d)
-    for k in range(LANES):  # an infinite inverse made every level 0
-        s[INVERSE, k] = ZERO if s[INVERSE, k] == INFINITE else s[INVERSE, k]
+        v = nearest(by * (get(x, i) - low))
+        v = select(v < zero, zero, v)
+        put(q, i, select(v > top, top, v))
 
 
-@kernel
-def _affine_levels(x: Any, size: Any, fit: Any, s: Any, q: Any) -> None:
-    """Levels of the candidate TRY."""
-    top = f32(fit.n_max)
-    if fit.clamped:
+@part
+def _error(x: Any, w: Any, q: Any, size: Any, scale: Any, low: Any, is_absolute: Any) -> Any:
+    total = splat(ZERO)
+    if is_absolute:
         for i in range(size):
-            for k in range(LANES):
-                v = s[TRY, k] * (x[i, k] - s[LOW, k])
-                v = v if v > ZERO else ZERO
-                v = v if v < top else top
-                q[i, k] = f32(nearest(v))
+            total = total + get(w, i) * absolute(scale * get(q, i) + low - get(x, i))
     else:
         for i in range(size):
-            for k in range(LANES):
-                v = s[TRY, k] * (x[i, k] - s[LOW, k])
-                q[i, k] = level(v, i32(0), i32(fit.n_max))
+            d = scale * get(q, i) + low - get(x, i)
+            total = total + get(w, i) * (d * d)
+    return total
+
+
+@part
+def _sums(x: Any, w: Any, q: Any, size: Any) -> Any:
+    """Sums of w * q, w * q * q and w * q * x."""
+    sum_l = sum_l2 = sum_xl = splat(ZERO)
+    for i in range(size):
+        level = get(q, i)
+        wl = get(w, i) * level
+        sum_l = sum_l + wl
+        sum_l2 = sum_l2 + wl * level
+        sum_xl = sum_xl + wl * get(x, i)
+    return sum_l, sum_l2, sum_xl
+
+
+@part
+def _limited_sums(x: Any, w: Any, size: Any, by: Any, low: Any, top: Any, q: Any) -> Any:
+    """As `_sums`, of levels found here: quotients are limited, then rounded."""
+    zero, magic = splat(ZERO), splat(MAGIC)
+    sum_l = sum_l2 = sum_xl = zero
+    for i in range(size):
+        v = get(x, i)
+        level = by * (v - low)
+        level = select(level > zero, level, zero)
+        level = select(level < top, level, top) + magic - magic
+        put(q, i, level)
+        wl = get(w, i) * level
+        sum_l = sum_l + wl
+        sum_l2 = sum_l2 + wl * level
+        sum_xl = sum_xl + wl * v
+    return sum_l, sum_l2, sum_xl
+
+
+@part
+def _solve(sum_w: Any, sum_x: Any, sums: Any) -> Any:
+    """Weighted least squares: determinant, scale, and low, which must not be above zero."""
+    sum_l, sum_l2, sum_xl = sums
+    det = sum_w * sum_l2 - sum_l * sum_l
+    scale = (sum_w * sum_xl - sum_x * sum_l) / det
+    low = (sum_l2 * sum_x - sum_l * sum_xl) / det
+    above = low > splat(ZERO)
+    return det, select(above, sum_xl / sum_l2, scale), select(above, splat(ZERO), low)
+
+
+@part
+def _search(x: Any, w: Any, q: Any, size: Any, fit: Any, found: Any) -> None:
+    """found: rows scale, low, inverse, origin."""
+    zero, top, limit = splat(ZERO), splat(f32(fit.n_max)), splat(_LIMIT)
+    low, high, sum_w, sum_x = _range(x, w, size)
+    floor = origin = low
+    inverse = top / (high - low)
+    scale = splat(ONE) / inverse
+    _wrapped(x, size, inverse, low, top, q)
+    error = _error(x, w, q, size, scale, low, fit.absolute)
+    inverse = select(inverse == splat(INFINITE), zero, inverse)  # it made every level 0
+    for c in range(fit.steps + 1):
+        above = f32(f32(fit.first) + f32(f32(fit.step) * f32(c))) + f32(fit.n_max)
+        by = splat(above) / (high - low)
+        small = absolute(by * (high - low)) < limit
+        if fit.clamped or everywhere(small & (absolute(by * (floor - low)) < limit)):
+            sums = _limited_sums(x, w, size, by, low, top, q)
+        else:
+            _wrapped(x, size, by, low, top, q)
+            sums = _sums(x, w, q, size)
+        det, new_scale, new_low = _solve(sum_w, sum_x, sums)
+        new_error = _error(x, w, q, size, new_scale, new_low, fit.absolute)
+        better = (det > zero) & (new_error < error)
+        error = select(better, new_error, error)
+        scale = select(better, new_scale, scale)
+        inverse = select(better, by, inverse)
+        origin = select(better, low, origin)
+        low = select(better, new_low, low)
+    flat = high == floor
+    put(found, 0, select(flat, zero, scale))
+    put(found, 1, select(flat, floor, low))
+    put(found, 2, select(flat, zero, inverse))
+    put(found, 3, origin)
 
 
 @kernel
-def _affine_solve(x: Any, w: Any, q: Any, size: Any, s: Any) -> None:
-    """Weighted least squares for the levels q; the minimum must not be above zero."""
-    for k in range(LANES):
-        s[SUM_L, k] = ZERO
-        s[SUM_L2, k] = ZERO
-        s[SUM_XL, k] = ZERO
-        s[NEW_ERROR, k] = ZERO
-    for i in range(0, size, UNROLL):
-        for k in range(LANES):
-            sum_l, sum_l2, sum_xl = s[SUM_L, k], s[SUM_L2, k], s[SUM_XL, k]
-            for j in range(i, i + UNROLL):
-                wl = w[j, k] * q[j, k]
-                sum_l += wl
-                sum_l2 += wl * q[j, k]
-                sum_xl += wl * x[j, k]
-            s[SUM_L, k], s[SUM_L2, k], s[SUM_XL, k] = sum_l, sum_l2, sum_xl
-    for k in range(LANES):
-        det = s[SUM_W, k] * s[SUM_L2, k] - s[SUM_L, k] * s[SUM_L, k]
-        scale = (s[SUM_W, k] * s[SUM_XL, k] - s[SUM_X, k] * s[SUM_L, k]) / det
-        low = (s[SUM_L2, k] * s[SUM_X, k] - s[SUM_L, k] * s[SUM_XL, k]) / det
-        s[NEW_SCALE, k] = s[SUM_XL, k] / s[SUM_L2, k] if low > ZERO else scale
-        s[NEW_LOW, k] = ZERO if low > ZERO else low
-        s[DET, k] = det
-
-
-@kernel
-def _affine_keep(x: Any, w: Any, q: Any, size: Any, fit: Any, s: Any) -> None:
-    """Keep the candidate where its error is smaller; its minimum then serves the next ones."""
-    for i in range(0, size, UNROLL):
-        for k in range(LANES):
-            scale, low, error = s[NEW_SCALE, k], s[NEW_LOW, k], s[NEW_ERROR, k]
-            for j in range(i, i + UNROLL):
-                d = scale * q[j, k] + low - x[j, k]
-                error += w[j, k] * (abs(d) if fit.absolute else d * d)
-            s[NEW_ERROR, k] = error
-    for k in range(LANES):
-        better = s[DET, k] > ZERO and s[NEW_ERROR, k] < s[ERROR, k]
-        s[ERROR, k] = s[NEW_ERROR, k] if better else s[ERROR, k]
-        s[SCALE, k] = s[NEW_SCALE, k] if better else s[SCALE, k]
-        s[INVERSE, k] = s[TRY, k] if better else s[INVERSE, k]
-        s[ORIGIN, k] = s[LOW, k] if better else s[ORIGIN, k]
-        s[LOW, k] = s[NEW_LOW, k] if better else s[LOW, k]
-
-
-@kernel
-def affine(source: Any, weights: Any, fit: Any, out: Any) -> None:
+def affine(source: Any, weights: Any, fit: Any, out: Any, room: Any) -> None:
     """out: [4, n] = scale, low, and inverse, origin, from which the levels can be had again."""
     count, size = source.shape
-    x = tile()
-    w = tile()
-    q = tile()
-    s = state()
+    x = aligned(room)
+    w, q, found = offset(x, TILE), offset(x, 2 * TILE), offset(x, 3 * TILE)
     for start in range(0, count, LANES):
-        lanes = load(source, start, x)
+        fill(source, start, x)
         if fit.weighting == GIVEN:
-            load(weights, start, w)
+            fill(weights, start, w)
         else:
             weigh(x, size, fit.weighting, w)
-        _affine_start(x, w, size, fit, s)
-        for c in range(fit.steps + 1):
-            top = f32(f32(fit.first) + f32(f32(fit.step) * f32(c))) + f32(fit.n_max)
-            for k in range(LANES):
-                s[TRY, k] = top / (s[HIGH, k] - s[LOW, k])
-            _affine_levels(x, size, fit, s, q)
-            _affine_solve(x, w, q, size, s)
-            _affine_keep(x, w, q, size, fit, s)
-        for k in range(lanes):
-            flat = s[HIGH, k] == s[FLOOR, k]
-            out[0, start + k] = ZERO if flat else s[SCALE, k]
-            out[1, start + k] = s[FLOOR, k] if flat else s[LOW, k]
-            out[2, start + k] = ZERO if flat else s[INVERSE, k]
-            out[3, start + k] = s[ORIGIN, k]
+        _search(x, w, q, size, fit, found)
+        for j in range(4):
+            empty_into(found, j, out[j], start)
+
+
+@part
+def stored_affine(x: Any, size: Any, scale: Any, shift: Any, n_max: Any, out: Any) -> None:
+    """out: the levels of a sub-block for its scale and shift as stored; the scale is not 0."""
+    zero, top = splat_row(ZERO), splat_row(f32(n_max))
+    by, shifted = splat_row(scale), splat_row(shift)
+    for i in range(0, size, ROW):
+        q = nearest((get_row(x, i) + shifted) / by)
+        q = select(q < zero, zero, q)
+        put_bytes(out, i, select(q > top, top, q))
+
+
+@part
+def kept_affine(x: Any, size: Any, inverse: Any, origin: Any, fit: Any, out: Any) -> None:
+    """out: the levels that the search found."""
+    zero, top = splat_row(ZERO), splat_row(f32(fit.n_max))
+    by, low = splat_row(inverse), splat_row(origin)
+    for i in range(0, size, ROW):
+        v = by * (get_row(x, i) - low)
+        if fit.clamped:
+            v = select(v > zero, v, zero)
+            v = select(v < top, v, top)
+        q = nearest(v)
+        q = select(q < zero, zero, q)
+        put_bytes(out, i, select(q > top, top, q))
 
 
 @kernel
 def round_affine(x: Any, scale: Any, shift: Any, found: Any, fit: Any, out: Any) -> None:
     """out: [n, size] levels; found: what `affine` put out."""
     count, size = x.shape
-    top = f32(fit.n_max)
+    rows, levels = address(x), address(out)
     for n in range(count):
-        d, m = scale[n], shift[n]
-        if d != ZERO:
-            for i in range(size):
-                out[n, i] = np.uint8(level((x[n, i] + m) / d, i32(0), i32(fit.n_max)))
+        at = n * size
+        if scale[n] != ZERO:
+            stored_affine(offset(rows, at), size, scale[n], shift[n], fit.n_max, offset(levels, at))
         else:
-            for i in range(size):
-                v = found[2, n] * (x[n, i] - found[3, n])
-                if fit.clamped:
-                    v = v if v > ZERO else ZERO
-                    v = v if v < top else top
-                out[n, i] = np.uint8(level(v, i32(0), i32(fit.n_max)))
+            kept_affine(offset(rows, at), size, found[2, n], found[3, n], fit, offset(levels, at))

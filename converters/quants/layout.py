@@ -18,6 +18,10 @@ Bytes = npt.NDArray[np.uint8]
 _SIX, _FOUR, _TWO = np.uint8(63), np.uint8(15), np.uint8(3)  # masks of that many bits
 _S2, _S4, _S6 = np.uint8(2), np.uint8(4), np.uint8(6)  # shifts; a plain 2 would widen the type
 
+_LOW_FOUR, _FIFTH_SIXTH = np.uint32(0x0F0F0F0F), np.uint32(0x30303030)  # bits of each of 4 bytes
+SUPER = 256  # elements of a super-block
+AFFINE_BYTES = {3: 64, 15: 128, 31: 160}
+SYMMETRIC_BYTES = {4: 96, 32: 192}
 F16_LIMIT = 65520.0  # from here on rounding gives infinity
 
 
@@ -68,46 +72,67 @@ def q5_1(d: F32, low: F32, levels: Bytes) -> Bytes:
 
 def q2_k(d: F32, d_low: F32, scales: Bytes, levels: Bytes) -> Bytes:
     """16 bytes scale | min << 4, 64 bytes of 2-bit levels, d, dmin. scales: [n, 16], as packed."""
-    return np.concatenate([scales, _two_bits(levels), half(d), half(d_low)], axis=1)
+    return q2_k_of_bits(d, d_low, scales, affine_bits(levels, 3))
+
+
+def q2_k_of_bits(d: F32, d_low: F32, scales: Bytes, bits: Bytes) -> Bytes:
+    """The same from `affine_bits`."""
+    return np.concatenate([scales, bits, half(d), half(d_low)], axis=1)
 
 
 def q3_k(d: F32, scales: Bytes, levels: Bytes) -> Bytes:
     """High bits, 64 bytes of 2-bit levels, 12 bytes of 6-bit scales, d. scales: [n, 16], 0..63."""
+    return q3_k_of_bits(d, scales, symmetric_bits(levels, 4))
+
+
+def q3_k_of_bits(d: F32, scales: Bytes, bits: Bytes) -> Bytes:
+    """The same from `symmetric_bits`."""
     low4 = (scales & _FOUR).reshape(-1, 2, 8)
     high2 = (scales >> _S4).reshape(-1, 4, 4)
     packed = high2[:, 0] | high2[:, 1] << _S2 | high2[:, 2] << _S4 | high2[:, 3] << _S6
-    return np.concatenate(
-        [
-            _high_bits(levels >> _S2),
-            _two_bits(levels & _TWO),
-            low4[:, 0] | low4[:, 1] << _S4,
-            packed,
-            half(d),
-        ],
-        axis=1,
-    )
+    return np.concatenate([bits, low4[:, 0] | low4[:, 1] << _S4, packed, half(d)], axis=1)
 
 
 def q4_k(d: F32, d_low: F32, scales: Bytes, levels: Bytes) -> Bytes:
     """d, dmin, 12 bytes of `six_bits`, nibbles of pairs of sub-blocks."""
-    return np.concatenate([half(d), half(d_low), scales, _paired_nibbles(levels & _FOUR)], axis=1)
+    return k_of_bits(d, d_low, scales, affine_bits(levels, 15))
 
 
 def q5_k(d: F32, d_low: F32, scales: Bytes, levels: Bytes) -> Bytes:
     """As Q4_K, with 32 bytes of fifth bits (bit j of byte t = element t of sub-block j)."""
-    high = _high_bits(levels >> _S4)
-    return np.concatenate(
-        [half(d), half(d_low), scales, high, _paired_nibbles(levels & _FOUR)], axis=1
-    )
+    return k_of_bits(d, d_low, scales, affine_bits(levels, 31))
+
+
+def k_of_bits(d: F32, d_low: F32, scales: Bytes, bits: Bytes) -> Bytes:
+    """Q4_K or Q5_K from `affine_bits`."""
+    return np.concatenate([half(d), half(d_low), scales, bits], axis=1)
 
 
 def q6_k(d: F32, scales: npt.NDArray[np.int8], levels: Bytes) -> Bytes:
     """128 bytes of low nibbles, 64 of high pairs, 16 signed scales, d. scales: [n, 16]."""
+    return q6_k_of_bits(d, scales, symmetric_bits(levels, 32))
+
+
+def q6_k_of_bits(d: F32, scales: npt.NDArray[np.int8], bits: Bytes) -> Bytes:
+    """The same from `symmetric_bits`."""
+    return np.concatenate([bits, scales.view(np.uint8), half(d)], axis=1)
+
+
+def affine_bits(levels: Bytes, n_max: int) -> Bytes:
+    """Levels 0..n_max, [n, 256], as Q2_K, Q4_K or Q5_K keeps them: [n, AFFINE_BYTES[n_max]]."""
+    if n_max == 3:
+        return _two_bits(levels)
+    nibbles = _paired_nibbles(levels & _FOUR)
+    return nibbles if n_max == 15 else np.concatenate([_high_bits(levels >> _S4), nibbles], axis=1)
+
+
+def symmetric_bits(levels: Bytes, n_max: int) -> Bytes:
+    """Levels 0..2 n_max - 1, [n, 256], as Q3_K or Q6_K: [n, SYMMETRIC_BYTES[n_max]]."""
+    if n_max == 4:
+        return np.concatenate([_high_bits(levels >> _S2), _two_bits(levels & _TWO)], axis=1)
     low = (levels & _FOUR).reshape(-1, 2, 2, 64)
     nibbles = (low[:, :, 0] | low[:, :, 1] << _S4).reshape(-1, 128)
-    return np.concatenate(
-        [nibbles, _two_bits(levels >> _S4), scales.view(np.uint8), half(d)], axis=1
-    )
+    return np.concatenate([nibbles, _two_bits(levels >> _S4)], axis=1)
 
 
 def iq4_xs(d: F32, scales: Bytes, levels: Bytes) -> Bytes:
@@ -122,15 +147,14 @@ def iq4_xs(d: F32, scales: Bytes, levels: Bytes) -> Bytes:
 def six_bits(scales: Bytes, lows: Bytes) -> Bytes:
     """8 scales and 8 mins -> 12 bytes: the first four of each whole, the others split 4 + 2.
 
-    Above 63 a number reaches into another's bits, as it does in ggml."""
-    return np.concatenate(
-        [
-            scales[:, :4] | scales[:, 4:] >> _S4 << _S6,
-            lows[:, :4] | lows[:, 4:] >> _S4 << _S6,
-            (scales[:, 4:] & _FOUR) | lows[:, 4:] << _S4,
-        ],
-        axis=1,
-    )
+    Above 63 a number reaches into another's bits, as it does in ggml. Four bytes are moved at once.
+    """
+    scale, low = (np.ascontiguousarray(v).view(np.uint32) for v in (scales, lows))
+    words = np.empty((len(scale), 3), np.uint32)
+    words[:, 0] = scale[:, 0] | (scale[:, 1] & _FIFTH_SIXTH) << np.uint32(2)
+    words[:, 1] = low[:, 0] | (low[:, 1] & _FIFTH_SIXTH) << np.uint32(2)
+    words[:, 2] = (scale[:, 1] & _LOW_FOUR) | (low[:, 1] & _LOW_FOUR) << np.uint32(4)
+    return words.view(np.uint8)
 
 
 def from_six_bits(packed: Bytes) -> tuple[Bytes, Bytes]:

@@ -9,7 +9,7 @@ nonsense and nothing would say why.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 from gguf.constants import GGML_QUANT_SIZES
@@ -19,7 +19,7 @@ from converters.errors import ConvertError
 from converters.quants import blocks, superblocks
 from converters.quants.layout import F16_LIMIT, Bytes, ScaleOverflow
 from converters.quants.search import Backend, backend
-from converters.transforms import F32, Rows, chunks
+from converters.transforms import F32
 
 
 def encode(values: F32, kind: Kind, name: str = "", *, importance: F32 | None = None) -> Bytes:
@@ -36,14 +36,17 @@ def encode(values: F32, kind: Kind, name: str = "", *, importance: F32 | None = 
     ):
         experts = zip(values, importance, strict=True)
         return np.concatenate([encode(rows, kind, name, importance=own) for rows, own in experts])
-    _require_finite(values, name)
+    largest = _largest_finite(values, name)
     rows = np.ascontiguousarray(values, dtype=np.float32)
     rows = rows.reshape(-1, rows.shape[-1]) if rows.ndim > 1 else rows.reshape(1, -1)
     _require_blocks(rows, kind, name)
     if importance is not None:
         importance = _checked(importance, rows.shape[1], name)
     try:
-        _require_below(rows, _LIMIT[kind])
+        if largest >= _LIMIT[kind]:  # the searches would overflow, and could find a scale of 0
+            raise ScaleOverflow(largest, _LIMIT[kind])
+        if kind in _FLOATS:  # needs no search, and loading numba takes as long as a small export
+            return _FLOATS[kind](rows).reshape(-1)
         with np.errstate(all="ignore"):
             return _ENCODERS[kind](backend(), rows, importance).reshape(-1)
     except ScaleOverflow as error:
@@ -55,20 +58,8 @@ def encode(values: F32, kind: Kind, name: str = "", *, importance: F32 | None = 
         ) from error
 
 
-def encoded_chunks(
-    rows: Rows, kind: Kind, name: str, *, importance: F32 | None = None
-) -> Iterator[Bytes]:
-    """The whole tensor as encoded bytes, chunk by chunk. importance: see `encode`."""
-    done = 0
-    for chunk in chunks(rows):
-        part = importance
-        if importance is not None and importance.ndim == 2:
-            part = importance[done : done + len(chunk)]
-        done += len(chunk)
-        yield encode(chunk, kind, name, importance=part)
-
-
-def _require_finite(values: F32, name: str) -> None:
+def _largest_finite(values: F32, name: str) -> float:
+    """The largest magnitude; ConvertError if a value is not finite."""
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ConvertError(
@@ -77,6 +68,7 @@ def _require_finite(values: F32, name: str) -> None:
             "the tensor holds NaN or infinity; the training run that made it diverged",
             "train again with a lower learning rate, or export an earlier checkpoint",
         )
+    return max(-low, high)
 
 
 def _require_blocks(rows: F32, kind: Kind, name: str) -> None:
@@ -108,15 +100,15 @@ def _checked(importance: F32, n_cols: int, name: str) -> F32:
     return np.ascontiguousarray(importance, dtype=np.float32)
 
 
-def _f32(_: Backend, rows: F32, __: F32 | None) -> Bytes:
+def _f32(rows: F32) -> Bytes:
     return rows.view(np.uint8)
 
 
-def _f16(_: Backend, rows: F32, __: F32 | None) -> Bytes:
+def _f16(rows: F32) -> Bytes:
     return rows.astype(np.float16).view(np.uint8)
 
 
-def _bf16(_: Backend, rows: F32, __: F32 | None) -> Bytes:
+def _bf16(rows: F32) -> Bytes:
     """Nearest, ties to even (ggml-impl.h, ggml_compute_fp32_to_bf16)."""
     bits = rows.view(np.uint32)
     odd = (bits >> np.uint32(16)) & np.uint32(1)
@@ -125,17 +117,12 @@ def _bf16(_: Backend, rows: F32, __: F32 | None) -> Bytes:
     return (odd >> np.uint32(16)).astype(np.uint16).view(np.uint8)
 
 
-def _require_below(rows: F32, limit: float) -> None:
-    """The searches would overflow far above what the type holds, and could find a scale of 0."""
-    largest = float(max(rows.max(initial=0), -rows.min(initial=0)))
-    if largest >= limit:
-        raise ScaleOverflow(largest, limit)
-
-
-_ENCODERS: dict[Kind, Callable[[Backend, F32, F32 | None], Bytes]] = {
+_FLOATS: dict[Kind, Callable[[F32], Bytes]] = {
     Kind.F32: _f32,
     Kind.F16: _f16,
     Kind.BF16: _bf16,
+}
+_ENCODERS: dict[Kind, Callable[[Backend, F32, F32 | None], Bytes]] = {
     Kind.Q8_0: blocks.q8_0,
     Kind.Q4_0: blocks.q4_0,
     Kind.Q4_1: blocks.q4_1,

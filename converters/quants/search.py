@@ -10,7 +10,7 @@ import importlib
 import os
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,9 @@ from converters.transforms import F32, Index
 VARIABLE = "FT2OLLAMA_QUANT_BACKEND"
 _SYMMETRIC = ("symmetric", "round_symmetric")
 _AFFINE = ("affine", "round_affine")
+_SUPER = ("affine", "by_largest", "multiples", "pack_affine")
+_SUPER_WEIGHED = ("affine", "weights_of", "sums_of", "scales_of", "multiples", "pack_affine")
+_SUPER_SYMMETRIC = ("symmetric", "signed_scales", "multiples", "pack_symmetric")
 _CODEBOOK = ("codebook", "round_codebook")
 _KERNELS: dict[Kind, tuple[str, ...]] = {
     Kind.Q8_0: ("peaks_of", "round_away"),
@@ -31,34 +34,36 @@ _KERNELS: dict[Kind, tuple[str, ...]] = {
     Kind.Q5_0: ("peaks_of", "truncate"),
     Kind.Q4_1: ("extremes_of", "truncate"),
     Kind.Q5_1: ("extremes_of", "truncate"),
-    Kind.Q2_K: _AFFINE,
-    Kind.Q4_K: _AFFINE,
-    Kind.Q5_K: _AFFINE,
-    Kind.Q3_K: ("descend", "round_symmetric"),
-    Kind.Q6_K: _SYMMETRIC,
+    Kind.Q2_K: _SUPER,
+    Kind.Q4_K: _SUPER,
+    Kind.Q5_K: _SUPER,
+    Kind.Q3_K: ("descend", "multiples", "pack_symmetric"),
+    Kind.Q6_K: _SUPER_SYMMETRIC,
     Kind.IQ4_NL: _CODEBOOK,
     Kind.IQ4_XS: _CODEBOOK,
 }
 _KERNELS_WITH_IMPORTANCE: dict[Kind, tuple[str, ...]] = {
     Kind.Q8_0: _KERNELS[Kind.Q8_0],
-    Kind.Q6_K: _SYMMETRIC,
+    Kind.Q6_K: _SUPER_SYMMETRIC,
     Kind.Q4_0: (*_SYMMETRIC, "weights_of"),
     Kind.Q5_0: (*_SYMMETRIC, "weights_of"),
-    Kind.Q3_K: (*_SYMMETRIC, "weights_of", "sums_of"),
+    Kind.Q3_K: (*_SYMMETRIC, "weights_of", "sums_of", "multiples", "pack_symmetric"),
     Kind.Q4_1: (*_AFFINE, "weights_of"),
     Kind.Q5_1: (*_AFFINE, "weights_of"),
-    Kind.Q2_K: (*_AFFINE, "weights_of", "sums_of", "scales_of"),
-    Kind.Q4_K: (*_AFFINE, "weights_of", "sums_of", "scales_of"),
-    Kind.Q5_K: (*_AFFINE, "weights_of", "sums_of", "scales_of"),
+    Kind.Q2_K: _SUPER_WEIGHED,
+    Kind.Q4_K: _SUPER_WEIGHED,
+    Kind.Q5_K: _SUPER_WEIGHED,
     Kind.IQ4_NL: (*_CODEBOOK, "weights_of"),
     Kind.IQ4_XS: (*_CODEBOOK, "weights_of"),
 }
 _SECONDS = {
-    "affine": 4.0,
-    "symmetric": 2.5,
-    "descend": 3.0,
+    "affine": 2.5,
+    "symmetric": 1.2,
+    "descend": 1.5,
     "codebook": 2.5,
     "scales_of": 2.5,
+    "pack_affine": 1.2,
+    "pack_symmetric": 1.2,
     "feedback": 2.5,
 }
 
@@ -81,11 +86,26 @@ class Backend(Protocol):
     def scales(self, x: F32, w: F32, n_max: int) -> tuple[F32, Bytes]:
         """Sub-scales as integers times one scale."""
 
+    def by_largest(self, scales: F32, n_max: int) -> tuple[F32, Bytes]:
+        """Sub-scales as integers times one scale, the largest exact."""
+
+    def signed_scales(self, scales: F32, n_max: int) -> tuple[F32, npt.NDArray[np.int8]]:
+        """Sub-scales of any sign as integers times one scale, the largest -n_max."""
+
+    def multiples(self, d: F32, integers: npt.NDArray[Any]) -> F32:
+        """One scale times its integers."""
+
     def round_affine(self, x: F32, scale: F32, shift: F32, found: F32, fit: AffineFit) -> Bytes:
         """Levels for scales and shifts as stored."""
 
     def round_symmetric(self, x: F32, scale: F32, inverse: F32, n_max: int) -> Bytes:
         """Levels for scales as stored."""
+
+    def pack_affine(self, x: F32, scale: F32, shift: F32, found: F32, fit: AffineFit) -> Bytes:
+        """`round_affine`, as bits."""
+
+    def pack_symmetric(self, x: F32, scale: F32, inverse: F32, n_max: int) -> Bytes:
+        """`round_symmetric`, as bits."""
 
     def round_codebook(self, x: F32, inverse: F32) -> Bytes:
         """Indices into the codebook."""
@@ -127,9 +147,6 @@ def seconds_to_compile(
     0 if NumPy does the work or the machine code is in the cache, which is so after the first export
     on a machine. For a line like "compiling kernels once, about 5 s".
     """
-    is_ready = getattr(backend(), "is_ready", None)
-    if is_ready is None:
-        return 0.0
     tables = [_KERNELS_WITH_IMPORTANCE if with_importance else _KERNELS]
     if with_feedback:  # all three are tried
         tables = [_KERNELS, _KERNELS_WITH_IMPORTANCE]
@@ -137,6 +154,9 @@ def seconds_to_compile(
     wanted = {kernel for table in tables for kind in found for kernel in table.get(kind, ())}
     if with_feedback and found & set(_KERNELS):
         wanted.add("feedback")
+    is_ready = getattr(backend(), "is_ready", None) if wanted else None
+    if is_ready is None:
+        return 0.0
     return sum(_SECONDS.get(kernel, 0.6) for kernel in wanted if not is_ready(kernel))
 
 

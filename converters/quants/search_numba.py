@@ -16,10 +16,13 @@ from converters.quants import (
     lanes_blocks,
     lanes_codebook,
     lanes_feedback,
+    lanes_pack,
     lanes_scales,
     lanes_symmetric,
 )
 from converters.quants.fits import GIVEN, SQUARE, AffineFit
+from converters.quants.lanes_tile import room
+from converters.quants.layout import AFFINE_BYTES, SUPER, SYMMETRIC_BYTES
 from converters.transforms import F32, Index
 
 Bytes = npt.NDArray[np.uint8]
@@ -28,7 +31,7 @@ Bytes = npt.NDArray[np.uint8]
 def affine(x: F32, w: F32 | None, fit: AffineFit) -> F32:
     """See search_numpy."""
     out = np.empty((4, len(x)), np.float32)
-    _run(lanes_affine.affine, x, x if w is None else w, fit, out)
+    _run(lanes_affine.affine, x, x if w is None else w, fit, out, room())
     return out
 
 
@@ -36,14 +39,14 @@ def symmetric(x: F32, w: F32 | None, n_max: int) -> F32:
     """See search_numpy."""
     out = np.empty((2, len(x)), np.float32)
     weighting = SQUARE if w is None else GIVEN
-    _run(lanes_symmetric.symmetric, x, x if w is None else w, weighting, n_max, out)
+    _run(lanes_symmetric.symmetric, x, x if w is None else w, weighting, n_max, out, room())
     return out
 
 
 def descend(x: F32, n_max: int) -> tuple[F32, Bytes]:
     """See search_numpy."""
     out, levels = np.empty(len(x), np.float32), np.empty(x.shape, np.uint8)
-    _run(lanes_symmetric.descend, x, n_max, out, levels)
+    _run(lanes_symmetric.descend, x, n_max, out, levels, room())
     return out, levels
 
 
@@ -80,6 +83,41 @@ def round_codebook(x: F32, inverse: F32) -> Bytes:
     """See search_numpy."""
     out = np.empty(x.shape, np.uint8)
     _run(lanes_codebook.round_codebook, x, inverse, out)
+    return out
+
+
+def pack_affine(x: F32, scale: F32, shift: F32, found: F32, fit: AffineFit) -> Bytes:
+    """See search_numpy."""
+    out = np.empty((x.size // SUPER, AFFINE_BYTES[fit.n_max]), np.uint8)
+    _run(lanes_pack.pack_affine, x, scale, shift, found, fit, out, np.empty(SUPER, np.uint8))
+    return out
+
+
+def pack_symmetric(x: F32, scale: F32, inverse: F32, n_max: int) -> Bytes:
+    """See search_numpy."""
+    out = np.empty((x.size // SUPER, SYMMETRIC_BYTES[n_max]), np.uint8)
+    _run(lanes_pack.pack_symmetric, x, scale, inverse, n_max, out, np.empty(SUPER, np.uint8))
+    return out
+
+
+def by_largest(scales: F32, n_max: int) -> tuple[F32, Bytes]:
+    """See search_numpy."""
+    out, integers = np.empty(len(scales), np.float32), np.empty(scales.shape, np.uint8)
+    _run(lanes_pack.by_largest, scales, n_max, out, integers)
+    return out, integers
+
+
+def signed_scales(scales: F32, n_max: int) -> tuple[F32, npt.NDArray[np.int8]]:
+    """See search_numpy."""
+    out, integers = np.empty(len(scales), np.float32), np.empty(scales.shape, np.int8)
+    _run(lanes_pack.signed_scales, scales, n_max, out, integers)
+    return out, integers
+
+
+def multiples(d: F32, integers: npt.NDArray[Any]) -> F32:
+    """See search_numpy."""
+    out = np.empty(integers.size, np.float32)
+    _run(lanes_pack.multiples, d, integers, out)
     return out
 
 
@@ -147,6 +185,8 @@ def _run(compiled: Any, *arguments: Any) -> None:
 
 
 def _plain(array: Any) -> Any:
+    if array.flags.c_contiguous and array.flags.aligned and array.flags.writeable:
+        return array  # np.require takes ten times as long to find that out
     return np.require(array, requirements=["C", "A", "W"])
 
 

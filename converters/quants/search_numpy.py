@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from converters.quants import layout, subscales
 from converters.quants.fits import CODEBOOK, MAGNITUDE, RMS, TINY, AffineFit, nearest
-from converters.quants.subscales import by_least_squares
 from converters.transforms import F32, Index
 
 Bytes = npt.NDArray[np.uint8]
@@ -233,7 +233,23 @@ def _code_sums(x: F32, w: F32, inverse: F32) -> tuple[F32, F32]:
 
 def scales(x: F32, w: F32, n_max: int) -> tuple[F32, Bytes]:
     """Sub-scales [n, k] with weights -> one scale [n] and integers [n, k]."""
-    return by_least_squares(x, w, n_max)
+    return subscales.by_least_squares(x, w, n_max)
+
+
+def by_largest(scales: F32, n_max: int) -> tuple[F32, Bytes]:
+    """Sub-scales [n, k] -> one scale [n] and integers [n, k]."""
+    return subscales.by_largest(scales, n_max)
+
+
+def signed_scales(scales: F32, n_max: int) -> tuple[F32, npt.NDArray[np.int8]]:
+    """Sub-scales of any sign [n, k] -> one scale [n], 0 for zeros, and integers [n, k]."""
+    return subscales.signed(scales, n_max)
+
+
+def multiples(d: F32, integers: npt.NDArray[Any]) -> F32:
+    """Scales [n] times integers [n, k], flat."""
+    product: F32 = (d[:, None] * integers.astype(np.float32)).reshape(-1)
+    return product
 
 
 def round_affine(x: F32, scale: F32, shift: F32, found: F32, fit: AffineFit) -> Bytes:
@@ -249,6 +265,18 @@ def round_symmetric(x: F32, scale: F32, inverse: F32, n_max: int) -> Bytes:
     kept = np.clip(nearest(x * inverse[:, None]), -n_max, n_max - 1) + n_max
     kept[inverse == 0] = 0
     return np.where((scale != 0)[:, None], stored, kept).astype(np.uint8)
+
+
+def pack_affine(x: F32, scale: F32, shift: F32, found: F32, fit: AffineFit) -> Bytes:
+    """The levels of `round_affine` as layout.affine_bits: [n / 256, bytes]."""
+    levels = round_affine(x, scale, shift, found, fit)
+    return layout.affine_bits(levels.reshape(-1, layout.SUPER), fit.n_max)
+
+
+def pack_symmetric(x: F32, scale: F32, inverse: F32, n_max: int) -> Bytes:
+    """The levels of `round_symmetric` as layout.symmetric_bits: [n / 256, bytes]."""
+    levels = round_symmetric(x, scale, inverse, n_max)
+    return layout.symmetric_bits(levels.reshape(-1, layout.SUPER), n_max)
 
 
 def round_codebook(x: F32, inverse: F32) -> Bytes:

@@ -24,6 +24,15 @@ def by_largest(scales: F32, n_max: int) -> tuple[F32, Bytes]:
     return largest / top, nearest(inverse[:, None] * scales).astype(np.uint8)
 
 
+def signed(scales: F32, n_max: int) -> tuple[F32, npt.NDArray[np.int8]]:
+    """The scale of largest magnitude becomes -n_max; 0 where all count as zero."""
+    first = np.abs(scales).argmax(axis=1)
+    largest: F32 = np.take_along_axis(scales, first[:, None], axis=1)[:, 0]
+    inverse = np.where(largest != 0, np.float32(-n_max) / largest, np.float32(0))
+    integers = np.minimum(nearest(inverse[:, None] * scales), n_max - 1).astype(np.int8)
+    return np.where(np.abs(largest) < TINY, np.float32(0), np.float32(1) / inverse), integers
+
+
 def by_least_squares(scales: F32, weights: F32, n_max: int) -> tuple[F32, Bytes]:
     """Nine candidates for the scale, then up to five sweeps over the integers. weights: [n, k]."""
     x, w = np.ascontiguousarray(scales.T), np.ascontiguousarray(weights.T)

@@ -11,10 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 from converters.quants import fits, layout
-from converters.quants.fits import TINY, AffineFit, nearest
+from converters.quants.fits import AffineFit, nearest
 from converters.quants.layout import Bytes
 from converters.quants.search import Backend
-from converters.quants.subscales import by_largest
 from converters.transforms import F32
 
 _ZERO = np.float32(0)
@@ -28,8 +27,8 @@ def q2_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     found = _Affine(search, rows.reshape(-1, 16), w, fit)
     d, d_low, scale, low = found.scales(15)
     packed = scale | low << np.uint8(4)  # a wrapped scale reaches into the minimum, as in ggml
-    levels = found.levels(d, d_low, packed & np.uint8(15), packed >> np.uint8(4))
-    return layout.q2_k(d, d_low, packed, levels)
+    bits = found.bits(d, d_low, packed & np.uint8(15), packed >> np.uint8(4))
+    return layout.q2_k_of_bits(d, d_low, packed, bits)
 
 
 def q4_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
@@ -42,8 +41,9 @@ def q4_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     if w is None:
         scale, low = np.minimum(scale, np.uint8(63)), np.minimum(low, np.uint8(63))
     packed = layout.six_bits(scale, low)
-    levels = found.levels(d, d_low, *layout.from_six_bits(packed))
-    return layout.q4_k(d, d_low, packed, levels)
+    if w is not None:
+        scale, low = layout.from_six_bits(packed)
+    return layout.k_of_bits(d, d_low, packed, found.bits(d, d_low, scale, low))
 
 
 def q5_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
@@ -54,8 +54,8 @@ def q5_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     )
     d, d_low, scale, low = found.scales(63)
     scale, low = np.minimum(scale, np.uint8(63)), np.minimum(low, np.uint8(63))
-    levels = found.levels(d, d_low, scale, low)
-    return layout.q5_k(d, d_low, layout.six_bits(scale, low), levels)
+    bits = found.bits(d, d_low, scale, low)
+    return layout.k_of_bits(d, d_low, layout.six_bits(scale, low), bits)
 
 
 class _Affine:
@@ -73,19 +73,19 @@ class _Affine:
         """d [n], dmin [n], integers for scales and minima [n, k]."""
         scales, lows = self.found[0].reshape(-1, self.k), -self.found[1].reshape(-1, self.k)
         if self.w is None:
-            (d, scale), (d_low, low) = by_largest(scales, n_max), by_largest(lows, n_max)
+            d, scale = self.search.by_largest(scales, n_max)
+            d_low, low = self.search.by_largest(lows, n_max)
         else:
             sum_w = self.search.sums(self.w).reshape(-1, self.k)
             d, scale = self.search.scales(scales, sum_w, n_max)
             d_low, low = self.search.scales(lows, sum_w, n_max)
         return d, d_low, scale, low
 
-    def levels(self, d: F32, d_low: F32, scale: Bytes, low: Bytes) -> Bytes:
-        """Levels [n, 256] for the scales as the runtime reads them back."""
-        step = (layout.stored(d)[:, None] * scale).reshape(-1)
-        shift = (layout.stored(d_low)[:, None] * low).reshape(-1)
-        levels = self.search.round_affine(self.x, step, shift, self.found, self.fit)
-        return levels.reshape(-1, _SUPER)
+    def bits(self, d: F32, d_low: F32, scale: Bytes, low: Bytes) -> Bytes:
+        """Bits [n, bytes] of the levels for the scales as the runtime reads them back."""
+        step = self.search.multiples(layout.stored(d), scale)
+        shift = self.search.multiples(layout.stored(d_low), low)
+        return self.search.pack_affine(self.x, step, shift, self.found, self.fit)
 
 
 def q3_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
@@ -106,10 +106,12 @@ def q3_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
         scales = scales.reshape(-1, 16)
         d, outer = search.symmetric(scales, search.sums(w).reshape(-1, 16), 32)
         packed = search.round_symmetric(scales, np.zeros_like(outer), outer, 32)
-    step = layout.stored(d)[:, None] * (packed.astype(np.float32) - np.float32(32))
-    ones = np.where(step.reshape(-1) == 0, _ZERO, np.float32(1))
-    levels = search.round_symmetric(x, step.reshape(-1), ones, 4)
-    levels = np.where((ones == 0)[:, None], kept, levels)
+    step = search.multiples(layout.stored(d), packed.view(np.int8) - np.int8(32))
+    lost = step == 0
+    if not lost.any():
+        return layout.q3_k_of_bits(d, packed, search.pack_symmetric(x, step, step, 4))
+    levels = search.round_symmetric(x, step, step, 4)
+    levels = np.where(lost[:, None], kept, levels)
     return layout.q3_k(d, packed, levels.reshape(-1, _SUPER))
 
 
@@ -120,15 +122,10 @@ def q6_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     if importance is not None:  # ggml takes it as it is here, not times the weights' size
         w = np.broadcast_to(importance, rows.shape).reshape(x.shape)
     scales, found = search.symmetric(x, w, 32)
-    scales = scales.reshape(-1, 16)
-    inverse = _inverse(scales, 128)
-    dead = np.abs(scales).max(axis=1) < TINY
-    d = np.where(dead, _ZERO, np.float32(1) / inverse)
-    integers = np.minimum(nearest(inverse[:, None] * scales), 127).astype(np.int8)
-    step = (layout.stored(d)[:, None] * integers.astype(np.float32)).reshape(-1)
-    levels = search.round_symmetric(x, step, found, 32).reshape(-1, _SUPER)
-    data = layout.q6_k(d, integers, levels)
-    data[dead] = 0
+    d, integers = search.signed_scales(scales.reshape(-1, 16), 128)
+    step = search.multiples(layout.stored(d), integers)
+    data = layout.q6_k_of_bits(d, integers, search.pack_symmetric(x, step, found, 32))
+    data[d == 0] = 0
     return data
 
 

@@ -18,10 +18,10 @@ from quant_inputs import KINDS, N_COLS, families, importances, many, many_import
 from converters.errors import ConvertError
 from converters.quants.fallbacks import RELATIVE_ERROR
 from converters.quants.layout import decode
-from converters.quants.quantize import encode, encoded_chunks
+from converters.quants.quantize import encode
 from converters.quants.search import VARIABLE
 from converters.reader import read_gguf
-from converters.transforms import ArrayRows
+from converters.transforms import ArrayRows, chunks
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "quants.json").read_text())
 FAMILIES = families(16)
@@ -104,7 +104,8 @@ def test_chunks_do_not_change_the_bytes(kind, importance, monkeypatch):
     values, given_ = FAMILIES["heavy tails"], IMPORTANCES[importance]
     whole = encode(values, kind, importance=given_).tobytes()
     monkeypatch.setattr("converters.transforms.CHUNK_ELEMENTS", 5 * N_COLS)
-    pieces = list(encoded_chunks(ArrayRows(values), kind, "x", importance=given_))
+    rows = chunks(ArrayRows(values))
+    pieces = [encode(chunk, kind, "x", importance=given_) for chunk in rows]
     assert len(pieces) == 4
     assert b"".join(piece.tobytes() for piece in pieces) == whole
 

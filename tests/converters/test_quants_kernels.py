@@ -43,6 +43,12 @@ def test_importing_converters_does_not_import_numba():
     assert run("import sys, converters; print('numba' in sys.modules)") == "False"
 
 
+@pytest.mark.parametrize("kind", ["F32", "F16", "BF16"])
+def test_float_types_do_not_import_numba(kind):
+    code = f"{ENCODE.replace('Q8_0', kind)}print('numba' in sys.modules)"
+    assert run(code).split().count("False") == 3
+
+
 def test_compiled_once_into_the_users_cache(tmp_path):
     pytest.importorskip("numba")
     assert run(ENCODE, XDG_CACHE_HOME=str(tmp_path)) == "True False 68"

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from converters.errors import ConvertError
 from converters.quants.layout import decode
 from converters.quants.mix import tensor_type
-from converters.quants.quantize import encode, encoded_chunks
+from converters.quants.quantize import encode
 from converters.quants.types import file_type
-from converters.transforms import ArrayRows
+from converters.transforms import ArrayRows, chunks
 
 KINDS = [Kind.F32, Kind.F16, Kind.BF16, Kind.Q8_0]
 random = np.random.default_rng(0)
@@ -120,7 +120,7 @@ def test_chunks_do_not_change_the_bytes(monkeypatch):
     values = FAMILIES["normal"]
     whole = encode(values, Kind.Q8_0).tobytes()
     monkeypatch.setattr("converters.transforms.CHUNK_ELEMENTS", 7 * 96)
-    pieces = [chunk.tobytes() for chunk in encoded_chunks(ArrayRows(values), Kind.Q8_0, "x")]
+    pieces = [encode(chunk, Kind.Q8_0).tobytes() for chunk in chunks(ArrayRows(values))]
     assert len(pieces) == 10
     assert b"".join(pieces) == whole
 
