@@ -1,4 +1,4 @@
-"""Lane kernels of the affine searches: see `lanes` for how, search_numpy.affine for what."""
+"""Lane kernels of the affine searches: see `lanes_vector` for how, search_numpy.affine for what."""
 
 from __future__ import annotations
 

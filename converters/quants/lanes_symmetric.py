@@ -1,4 +1,4 @@
-"""Lane kernels of the symmetric searches: see `lanes` for how, search_numpy.symmetric for what."""
+"""Lane kernels of the symmetric searches: see `lanes_vector` for how, search_numpy.symmetric for what."""
 
 from __future__ import annotations
 
