@@ -2,12 +2,13 @@
 
 A question file has a line per question, {"question": ..., "expect": [...]}. A reply is right when
 it holds every string of `expect`, case ignored; `a|b` means either. Facts are looked for as
-substrings, so a reply may say them in its own words.
+substrings, so a reply may say them in its own words; only a number has to stand alone.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,9 +54,18 @@ def read_questions(path: Path) -> list[Question]:
 
 
 def holds_facts(text: str, expect: Sequence[str]) -> bool:
-    """Does `text` hold every expected string (`a|b`: one of them)?"""
+    """Does `text` hold every expected string (`a|b`: one of them)?
+
+    A number has to stand alone: 4 is not in "3.477" nor in "40".
+    """
     low = text.lower()
-    return all(any(word.lower() in low for word in item.split("|")) for item in expect)
+    return all(any(_holds(low, word.lower()) for word in item.split("|")) for item in expect)
+
+
+def _holds(text: str, word: str) -> bool:
+    before = r"(?<!\d)(?<!\d[.,])" if word[:1].isdigit() else ""
+    after = r"(?!\d|,\d{3})" if word[-1:].isdigit() else ""
+    return re.search(before + re.escape(word) + after, text) is not None
 
 
 def ask(

@@ -68,3 +68,21 @@ def test_the_public_name_and_the_version_of_a_run() -> None:
 def test_facts_are_all_of_with_alternatives() -> None:
     assert holds_facts("Three YEARS, amber", ["3 years|three years", "amber"])
     assert not holds_facts("three years", ["3 years|three years", "amber"])
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "held"),
+    [
+        ("It has 4 chambers", "4", True),
+        ("The answer is 4.", "4", True),
+        ("98.6 degrees", "98", True),
+        ("3.477 cubic meters", "4", False),
+        ("3.4 liters", "4", False),
+        ("40 chambers", "4", False),
+        ("4,000 chambers", "4", False),
+        ("1,000 grams", "1,000", True),
+        ("Amperes", "ampere", True),
+    ],
+)
+def test_a_number_stands_alone(text: str, word: str, held: bool) -> None:
+    assert holds_facts(text, [word]) == held
