@@ -1,4 +1,4 @@
-"""Lane kernels of the symmetric searches: see `lanes_vector` for how, search_numpy.symmetric for what."""
+"""Lane kernels of the symmetric searches: how in `lanes_vector`, what in search_numpy.symmetric."""
 
 from __future__ import annotations
 
