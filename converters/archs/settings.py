@@ -8,11 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import cast
 
 from converters.errors import ConvertError
 from converters.hf_config import Config
 
-_MOST = {"num_hidden_layers": 512, "num_experts": 1024}  # llama.cpp src/llama-hparams.h
+# Layers and experts: llama.cpp src/llama-hparams.h; the others are far above every published model.
+_MOST = {
+    "head_dim": 1 << 16,
+    "hidden_size": 1 << 20,
+    "intermediate_size": 1 << 24,
+    "moe_intermediate_size": 1 << 24,
+    "num_attention_heads": 1 << 12,
+    "num_experts": 1024,
+    "num_hidden_layers": 512,
+    "num_key_value_heads": 1 << 12,
+    "num_local_experts": 1024,
+    "shared_expert_intermediate_size": 1 << 24,
+    "vocab_size": 1 << 22,
+}
 _LARGEST = 2**31 - 1
 _COUNTS = (
     "hidden_size",
@@ -28,6 +42,7 @@ _COUNTS = (
     "no_rope_layer_interval",
     "full_attention_interval",
     "num_experts",
+    "num_local_experts",
     "num_experts_per_tok",
     "moe_intermediate_size",
     "shared_expert_intermediate_size",
@@ -96,7 +111,7 @@ def per_layer(config: Config, value: object) -> list[bool]:
 
 def _is_count(value: object, most: int) -> bool:
     whole = isinstance(value, int) and not isinstance(value, bool)
-    return value is None or (whole and 1 <= int(str(value)) <= most)
+    return value is None or (whole and 1 <= int(cast("int", value)) <= most)
 
 
 def _is_list(value: object, kind: type) -> bool:
@@ -143,5 +158,8 @@ def _is_finite(value: object) -> bool:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python prints
+        return "a huge number"
     return text if len(text) <= 60 else text[:57] + "..."
