@@ -6,35 +6,29 @@ in the file: no intermediate checkpoint, no second rounding.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
-
-from gguf.constants import GGMLQuantizationType
 
 from converters import archs, metadata
 from converters.archs import Architecture
-from converters.calibrated import Candidate, choose, open_calibration
+from converters.calibrated import choose, open_calibration
 from converters.check import require_whole
 from converters.errors import foreign
 from converters.gathered import gathered
 from converters.hf_folder import Config, read_config
-from converters.jobs import Encoder, Job, announce_compiling, encoded
-from converters.model_facts import facts_of
-from converters.names import gguf_name, name_map
+from converters.jobs import announce_compiling
+from converters.model_tensors import ModelTensors
 from converters.peft_adapter import NO_ADAPTER, read_adapter, require_finite
 from converters.quants.fallbacks import fallbacks
-from converters.quants.mix import Plan, Shapes, plan
+from converters.quants.mix import plan
 from converters.quants.types import file_type
 from converters.safetensors_file import open_folder
 from converters.trained import Trained, trained_model
 from converters.trained_vocab import NOTE as TOKENIZER_NOTE
 from converters.trained_vocab import tokenizer_folder
-from converters.transforms import ArrayRows, Rows
+from converters.transforms import Rows
 from converters.vocab import read_vocabulary
-from converters.writer import Progress, Tensor, write
+from converters.writer import Progress, write
 from converters.written import Written
 
 
@@ -82,23 +76,20 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
             add_bos=add_bos,
             tokenizer_folder=folder,
         )
-        source = _Source(arch, config, trained.weights)
-        shapes = source.shapes()
-        opening = metadata.general(arch.NAME, "model", name)
-        own = arch.pairs(config)
-        facts = facts_of({pair.key: pair.value for pair in (*opening, *own)})
+        source = ModelTensors(arch, config, trained.weights)
+        shapes, facts = source.shapes(), source.facts()
         known = open_calibration(calibration, mode, arch.NAME, config["num_hidden_layers"])
         kinds = plan(wanted.name, shapes, facts, with_importance=not known.is_exact)
         keys = [
-            *opening,
-            metadata.string("general.size_label", metadata.size_label(_parameters(shapes))),
-            *own,
+            *metadata.general(arch.NAME, "model", name),
+            metadata.string("general.size_label", metadata.size_label(source.n_weights)),
+            *arch.pairs(config),
             *vocabulary.pairs(),
             *metadata.lineage_pairs(lineage),
             *metadata.closing(wanted.id),
         ]
         metadata.require_text(keys)
-        loud = fallbacks(wanted.name, shapes, facts).sentence
+        loud = fallbacks(wanted.name, shapes, facts, with_importance=not known.is_exact).sentence
         notes = (
             *trained.notes,
             *([TOKENIZER_NOTE] if folder != base else []),
@@ -137,73 +128,3 @@ def _trained(
     trained = trained_model(read, arch, config, weights)
     require_finite(adapter)
     return trained
-
-
-@dataclass(frozen=True)
-class _Made:
-    """A tensor of the output file. label: what errors call it; rows: opens it."""
-
-    shape: tuple[int, ...]
-    label: str
-    rows: Callable[[], Rows]
-
-
-@dataclass(frozen=True)
-class _Source:
-    """The trained weights, seen as GGUF tensors."""
-
-    arch: Architecture
-    config: Config
-    weights: Mapping[str, Rows]
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """GGUF name -> shape of every tensor of the output file."""
-        return {name: made.shape for name, made in self._made.items()}
-
-    def tensors(self, kinds: Plan, encoders: Mapping[str, Encoder]) -> list[Tensor]:
-        """Every tensor of the output file. kinds: GGUF name -> type; encoders: where not exact.
-
-        The rows are opened when their turn comes, so that a loaded pair lives only while its jobs
-        do.
-        """
-        return [
-            Tensor(
-                name,
-                made.shape,
-                kinds[name],
-                partial(_jobs, made, kinds[name], encoders.get(name)),
-            )
-            for name, made in self._made.items()
-        ]
-
-    def candidates(self, kinds: Plan) -> Iterator[Candidate]:
-        """What may be calibrated."""
-        for name, made in self._made.items():
-            yield Candidate(name, made.shape, kinds[name], made.rows, made.label)
-
-    @cached_property
-    def _made(self) -> dict[str, _Made]:
-        names = name_map(self.arch.NAME, self.config["num_hidden_layers"])
-        made: dict[str, _Made] = {}
-        for hf_name in self.weights:
-            for part, rows in self._parts(hf_name).items():
-                name = gguf_name(names, part)
-                assert name is not None, part  # the family's shapes list only mapped names
-                made[name] = _Made(rows.shape, part, partial(self._part, hf_name, part))
-        for name, array in self.arch.extra_tensors(self.config).items():
-            made[name] = _Made(array.shape, name, partial(ArrayRows, array))
-        return made
-
-    def _part(self, hf_name: str, part: str) -> Rows:
-        return self._parts(hf_name)[part]
-
-    def _parts(self, hf_name: str) -> dict[str, Rows]:
-        return dict(self.arch.transform(self.config, hf_name, self.weights[hf_name]))
-
-
-def _jobs(made: _Made, kind: GGMLQuantizationType, encoder: Encoder | None) -> Iterator[Job]:
-    return encoded(made.rows(), kind, made.label, encoder)
-
-
-def _parameters(shapes: Shapes) -> int:
-    return sum(map(math.prod, shapes.values()))

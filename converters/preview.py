@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +9,7 @@ from converters import archs
 from converters.check import require_whole
 from converters.errors import foreign
 from converters.hf_folder import read_config
-from converters.model_facts import facts_of
-from converters.names import gguf_name, name_map
+from converters.model_tensors import ModelTensors
 from converters.quants.fallbacks import Fallbacks, fallbacks
 from converters.safetensors_file import open_folder
 
@@ -35,14 +33,6 @@ def preview(base: Path, outtype: str) -> Preview:
     arch = archs.find(config)
     weights = arch.gather(config, open_folder(base))
     require_whole(arch, config, weights)
-    names = name_map(arch.NAME, config["num_hidden_layers"])
-    shapes = {
-        str(gguf_name(names, part)): rows.shape
-        for name in weights
-        for part, rows in arch.transform(config, name, weights[name])
-    }
-    values = {pair.key: pair.value for pair in arch.pairs(config)}
-    facts = facts_of({**values, "general.architecture": arch.NAME})
-    found = fallbacks(outtype, shapes, facts)
-    n_weights = sum(map(math.prod, shapes.values()))
-    return Preview(n_weights, round(n_weights * found.bits / 8), found)
+    source = ModelTensors(arch, config, weights)
+    found = fallbacks(outtype, source.shapes(), source.facts())
+    return Preview(source.n_weights, round(source.n_weights * found.bits / 8), found)

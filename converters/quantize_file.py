@@ -70,7 +70,7 @@ def quantize(  # noqa: PLR0913 - one option per thing a caller may decide
     ]
     digest, size = write(out, _pairs(file, wanted), tensors, progress, threads)
     architecture = str(file.values["general.architecture"])
-    loud = fallbacks(wanted.name, shapes, facts).sentence
+    loud = fallbacks(wanted.name, shapes, facts, with_importance=not known.is_exact).sentence
     notes = (loud,) if loud else ()
     return Written(
         out,
