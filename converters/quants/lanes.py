@@ -1,4 +1,6 @@
-"""What all lane kernels share: a tile of sub-blocks, rounding, weights.
+"""What the codebook and scale searches share: a tile of sub-blocks, one per lane.
+
+The affine and symmetric searches hold their sums in vectors instead: lanes_vector, lanes_tile.
 
 A tile is [SIZE, LANES] float32, one sub-block per lane: ggml adds the products of a sub-block one
 after the other, so a compiler may not vectorise along it without changing the result. Across lanes
@@ -13,36 +15,24 @@ from typing import Any
 
 import numpy as np
 
-from converters.quants.fits import MAGNITUDE, RMS
 from converters.quants.kernel_cache import kernel
 
 f32, i32 = np.float32, np.int32
 LANES = 128  # measured: 64 is 15 % slower, 256 no faster
 SIZE = 32  # the longest sub-block
-UNROLL = 4  # sums stay in registers for as many elements
 
 ZERO, ONE, INFINITE = f32(0), f32(1), f32(np.inf)
 MAGIC = f32(12582912.0)  # 1.5 * 2^23: adding it rounds to an integer in the mantissa's low bits
 
-# Rows of a tile's state; the symmetric searches use some of them for other things.
-N_STATE = 17
-LOW, HIGH, FLOOR, SUM_W, SUM_X, ERROR, SCALE, INVERSE, ORIGIN = range(9)
-TRY, SUM_L, SUM_L2, SUM_XL, NEW_SCALE, NEW_LOW, NEW_ERROR, DET = range(9, 17)
-PEAK, AMAX, BEST = LOW, HIGH, ERROR
+# Rows of a tile's state.
+N_STATE = 10
+PEAK, AMAX, BEST, SCALE, INVERSE, TRY, SUM_XL, SUM_L2, ERROR, NEW_ERROR = range(N_STATE)
 
 
 @kernel
 def nearest(v: Any) -> Any:
     """Round half to even; beyond 2^22 wrong in the way ggml is."""
     return i32((f32(v + MAGIC).view(np.int32) & i32(0x007FFFFF)) - i32(0x00400000))
-
-
-@kernel
-def level(v: Any, low: Any, high: Any) -> Any:
-    """The nearest integer within low..high (int32), as float32."""
-    found = nearest(v)
-    found = low if found < low else found
-    return f32(high if found > high else found)
 
 
 @kernel
@@ -60,26 +50,11 @@ def load(source: Any, start: Any, tile: Any) -> Any:
 
 
 @kernel
-def weigh(x: Any, size: Any, weighting: Any, w: Any) -> None:
-    """Weights that follow from the values."""
+def square(x: Any, size: Any, w: Any) -> None:
+    """Weights where none are given: the squares of the values."""
     for i in range(size):
         for k in range(LANES):
-            w[i, k] = abs(x[i, k]) if weighting == MAGNITUDE else x[i, k] * x[i, k]
-    if weighting == RMS:
-        _weigh_rms(x, size, w)
-
-
-@kernel
-def _weigh_rms(x: Any, size: Any, w: Any) -> None:
-    """w: squares, becomes rms + |x|."""
-    for i in range(1, size):
-        for k in range(LANES):
-            w[0, k] += w[i, k]
-    for k in range(LANES):
-        w[size - 1, k] = np.sqrt(w[0, k] / f32(size))
-    for i in range(size):
-        for k in range(LANES):
-            w[i, k] = w[size - 1, k] + abs(x[i, k])
+            w[i, k] = x[i, k] * x[i, k]
 
 
 @kernel

@@ -24,9 +24,9 @@ from converters.quants.lanes import (
     keep,
     load,
     peaks,
+    square,
     state,
     tile,
-    weigh,
 )
 
 _FIRST = f32(CODEBOOK[0])
@@ -88,7 +88,7 @@ def codebook(source: Any, weights: Any, weighting: Any, out: Any) -> None:
         if weighting == GIVEN:
             load(weights, start, w)
         else:
-            weigh(x, size, weighting, w)
+            square(x, size, w)
         peaks(x, size, s)
         for k in range(LANES):
             s[TRY, k] = ONE / (-s[PEAK, k] / _FIRST)

@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converters.errors import ConvertError
+from converters.jobs import encoded
 from converters.quants.layout import decode
 from converters.quants.mix import tensor_type
 from converters.quants.quantize import encode
 from converters.quants.types import file_type
-from converters.transforms import ArrayRows, chunks
+from converters.transforms import ArrayRows
 
 KINDS = [Kind.F32, Kind.F16, Kind.BF16, Kind.Q8_0]
 random = np.random.default_rng(0)
@@ -116,13 +117,11 @@ def test_decode_is_gguf_py(kind):
     assert np.array_equal(ours, gguf.dequantize(data, kind).reshape(-1))
 
 
-def test_chunks_do_not_change_the_bytes(monkeypatch):
-    values = FAMILIES["normal"]
-    whole = encode(values, Kind.Q8_0).tobytes()
-    monkeypatch.setattr("converters.transforms.CHUNK_ELEMENTS", 7 * 96)
-    pieces = [encode(chunk, Kind.Q8_0).tobytes() for chunk in chunks(ArrayRows(values))]
-    assert len(pieces) == 10
-    assert b"".join(pieces) == whole
+def test_jobs_do_not_change_the_bytes():
+    values = np.random.default_rng(4).standard_normal((2500, 1024), np.float32)
+    jobs = list(encoded(ArrayRows(values), Kind.Q8_0, "x"))
+    assert len(jobs) == 3  # each of a million elements, in pieces
+    assert b"".join(job().tobytes() for job in jobs) == encode(values, Kind.Q8_0).tobytes()
 
 
 @pytest.mark.parametrize("kind", KINDS)
