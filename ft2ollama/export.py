@@ -88,10 +88,9 @@ def export(  # noqa: PLR0913 - one option per thing a caller may decide
     with run.lock(), run.stage(stage_name, inputs) as stage:
         options: dict[str, Any] = {"outtype": quant, "progress": progress}
         if kind == "model":
-            known_inputs = run.calibration if "calibration" in inputs else None
-            exact = mode == "auto" and known_inputs is None
-            options |= {"say": say, "calibration": known_inputs, "mode": "exact" if exact else mode}
-        written = _write(run, base, path, inputs["adapter"], options)
+            calibration = run.calibration if "calibration" in inputs else None
+            options |= {"say": say, "calibration": calibration, "mode": mode}
+        written = _write(run, base, kind, path, inputs["adapter"], options)
         remember_sha256(path, written.sha256)
         manifest = {
             "file": path.name,
@@ -121,9 +120,9 @@ def export(  # noqa: PLR0913 - one option per thing a caller may decide
 
 
 def _write(
-    run: Run, base: Base, path: Path, adapter_sha256: str, options: dict[str, Any]
+    run: Run, base: Base, kind: str, path: Path, adapter_sha256: str, options: dict[str, Any]
 ) -> converters.Written:
-    """Call the writer of the kind that `path` is named after."""
+    """Call the writer of this kind."""
     import converters
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +136,7 @@ def _write(
         "data.sha256": run.stage_record("train")["inputs"].get("data", ""),
         "template": template["family"],
     }
-    if path.name.startswith("adapter-"):
+    if kind == "adapter":
         return converters.write_adapter(run.adapter, base.folder, path, **options)
     return converters.write_model(
         base.folder,

@@ -13,6 +13,7 @@ from ft2ollama.errors import UsageError
 
 if TYPE_CHECKING:
     import converters
+    from ft2ollama.config import Config
 
 QUANTS = {
     "model": tuple(name for name in get_args(GgufType) if name != "auto"),
@@ -36,6 +37,13 @@ def check_quant(kind: str, quant: str | None) -> str:
             f"--quant {'Q8_0' if kind == 'model' else 'F16'}",
         )
     return chosen
+
+
+def wanted_quant(config: Config, kind: str, quant: str | None) -> str | None:
+    """The type named on the command line, else the config's where it is about this kind."""
+    if quant is None and kind == config.export_as == "model":
+        return config.export_quant
+    return quant
 
 
 def choose_quant(kind: str, quant: str | None, base: Base) -> tuple[str, str]:

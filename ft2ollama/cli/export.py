@@ -54,14 +54,14 @@ def export(  # noqa: PLR0913 - one argument per option
     set_threads(choose_threads(None))
     from ft2ollama.config import load_config
     from ft2ollama.export import check_trained
+    from ft2ollama.quant_choice import wanted_quant
     from ft2ollama.runs import find_run
 
     found = find_run(run)
     check_trained(found)
     config = load_config(found.config_file).config
     kind = kind or config.export_as
-    if quant is None and kind == config.export_as == "model":
-        quant = config.export_quant
+    quant = wanted_quant(config, kind, quant)
     output.keep_log(found.folder / "log.txt")
     if calibrate is not None:
         collect(output, found, config, calibrate, base_ref)

@@ -82,6 +82,7 @@ def publish_run(
     from ft2ollama.export import check_trained
     from ft2ollama.modelfile import make_modelfile
     from ft2ollama.publish import publish as register
+    from ft2ollama.quant_choice import wanted_quant
 
     check_trained(run)
     config = load_config(run.config_file).config
@@ -93,8 +94,7 @@ def publish_run(
         extra=config.ollama_parameters,
     )
     kind = kind or config.export_as
-    if quant is None and kind == config.export_as == "model":
-        quant = config.export_quant
+    quant = wanted_quant(config, kind, quant)
     exported = export_run(output, run, kind=kind, quant=quant, mode=config.export_mode)
     base = base_of(output, run)
     with _Screen(output) as screen:

@@ -22,7 +22,7 @@ from ft2ollama.data.render import Sample, Tokenizer, render_all
 from ft2ollama.data.split import split
 from ft2ollama.errors import DataError, UsageError
 from ft2ollama.files import sha256_file, sha256_folder, sha256_text
-from ft2ollama.quant_choice import choose_quant
+from ft2ollama.quant_choice import choose_quant, wanted_quant
 from ft2ollama.template import ChatTemplate, choose_template
 
 # Keys that do not change what is trained, or whose files are hashed by content: a run that differs
@@ -121,21 +121,19 @@ def export_type(config: Config, base: Base) -> tuple[str, tuple[str, ...]]:
     """The GGUF type to come, and what speaks against an export: better said before training."""
     import converters
 
-    wanted = config.export_quant if config.export_as == "model" else None
+    kind = config.export_as
     try:
-        return choose_quant(config.export_as, wanted, base)[0], ()
+        return choose_quant(kind, wanted_quant(config, kind, None), base)[0], ()
     except converters.ConvertError as error:
         return "", (f"this base cannot become a GGUF file: {error.what}",)
 
 
 def model_template(wanted: str | None, folder: Path) -> ChatTemplate:
     """The chat template of an HF folder, or the family the config names."""
+    from converters.chat_template import read_chat_template
+
     settings = _tokenizer_config(folder)
-    jinja = settings.get("chat_template")
-    if isinstance(jinja, list):  # [{name, template}], the old form of several templates
-        jinja = next((item["template"] for item in jinja if item["name"] == "default"), None)
-    if (folder / "chat_template.jinja").is_file():  # transformers 5 takes this one if both exist
-        jinja = (folder / "chat_template.jinja").read_text("utf-8")
+    jinja = read_chat_template(folder, settings) or None  # the one the exporter would find
     special = {
         name: token["content"] if isinstance(token, dict) else token
         for name, token in settings.items()
