@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from llama_cpp import LlamaCpp
+from tiny_settings import SMALL
 
 CORPUS = [
     "The quick brown fox jumps over the lazy dog 1234567890 times, doesn't it?",
@@ -88,20 +89,7 @@ def _tiny_llama(folder: Path, overrides: dict[str, Any]) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    settings: dict[str, Any] = {
-        "vocab_size": 320,
-        "hidden_size": 64,
-        "intermediate_size": 96,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 256,
-        "initializer_range": 0.1,
-        "tie_word_embeddings": False,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "pad_token_id": 2,
-    }
+    settings = {**SMALL, "initializer_range": 0.1}
     dtype = overrides.pop("save_dtype", "float32")
     settings |= overrides
     torch.manual_seed(0)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_settings import SMALL
 
 import converters
 from converters.errors import ConvertError, NeedsMerge, Unsupported
@@ -308,21 +309,8 @@ def _save_tiny(row: Row, folder: Path) -> None:
     import transformers
 
     cls = getattr(transformers, row.model)
-    settings = {
-        "vocab_size": 320,
-        "hidden_size": 64,
-        "intermediate_size": 96,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 256,
-        "tie_word_embeddings": False,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "pad_token_id": 2,
-    }
     torch.manual_seed(0)
-    model = cls(cls.config_class(**(settings | row.base)))
+    model = cls(cls.config_class(**(SMALL | row.base)))
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "norm" in name:

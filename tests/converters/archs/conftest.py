@@ -15,23 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from tiny_settings import SMALL
 
 import converters
 from converters.hf_config import complete
 
-SMALL: dict[str, Any] = {
-    "vocab_size": 320,
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
-    "tie_word_embeddings": False,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 2,
-}
 EXACT = 1e-5  # of log-probabilities, among the 30 likeliest tokens
 
 
