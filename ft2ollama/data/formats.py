@@ -17,9 +17,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ft2ollama.data.conversation import Conversation, Message, Role
+
 Row = Mapping[str, Any]
 
-ROLES = {
+ROLES: Mapping[str, Role] = {
     "system": "system",
     "human": "user",
     "user": "user",
@@ -28,12 +30,11 @@ ROLES = {
 }
 
 
-@dataclass(frozen=True)
-class Conversation:
-    """messages: [{role, content}], an assistant turn last.  place: file and row or line."""
-
-    messages: tuple[dict[str, str], ...]
-    place: str
+_TAGS: tuple[tuple[str, str, Role], ...] = (
+    ("user_tag", "human", "user"),
+    ("assistant_tag", "gpt", "assistant"),
+    ("system_tag", "system", "system"),
+)
 
 
 @dataclass(frozen=True)
@@ -81,16 +82,9 @@ def to_conversation(row: Any, columns: Columns, place: str) -> Conversation:
     return Conversation(tuple(messages), place)
 
 
-def _sharegpt(row: Row, columns: Columns) -> list[dict[str, str]]:
+def _sharegpt(row: Row, columns: Columns) -> list[Message]:
     tags = columns.tags
-    roles = {
-        tags.get(key, default): role
-        for key, default, role in (
-            ("user_tag", "human", "user"),
-            ("assistant_tag", "gpt", "assistant"),
-            ("system_tag", "system", "system"),
-        )
-    }
+    roles: dict[str, Role] = {tags.get(key, default): role for key, default, role in _TAGS}
     key = columns.columns.get("messages", "conversations")
     messages = _turns(
         row, key, tags.get("role_tag", "from"), tags.get("content_tag", "value"), roles
@@ -99,12 +93,13 @@ def _sharegpt(row: Row, columns: Columns) -> list[dict[str, str]]:
 
 
 def _turns(
-    row: Row, key: str, role_tag: str, content_tag: str, roles: Mapping[str, str]
-) -> list[dict[str, str]]:
+    row: Row, key: str, role_tag: str, content_tag: str, roles: Mapping[str, Role]
+) -> list[Message]:
     turns = row.get(key)
     if not isinstance(turns, Sequence) or isinstance(turns, str) or not turns:
         raise BadRow(f"{key}: must be a list of turns, not {turns!r:.60}")
-    known, messages = {**ROLES, **roles}, []
+    known = {**ROLES, **roles}
+    messages: list[Message] = []
     for number, turn in enumerate(turns, 1):
         if not isinstance(turn, Mapping) or role_tag not in turn or content_tag not in turn:
             raise BadRow(
@@ -119,13 +114,13 @@ def _turns(
     return messages
 
 
-def _alpaca(row: Row, columns: Columns) -> list[dict[str, str]]:
+def _alpaca(row: Row, columns: Columns) -> list[Message]:
     def column(key: str, default: str) -> str:
         return columns.columns.get(key, default)
 
     prompt = _text(row, column("prompt", "instruction"))
     query = _optional(row, column("query", "input"))
-    messages = []
+    messages: list[Message] = []
     history = row.get(column("history", "history")) or []
     for number, pair in enumerate(history, 1):
         if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
@@ -142,7 +137,7 @@ def _alpaca(row: Row, columns: Columns) -> list[dict[str, str]]:
     return _with_system(messages, _optional(row, column("system", "system")))
 
 
-def _with_system(messages: list[dict[str, str]], system: str) -> list[dict[str, str]]:
+def _with_system(messages: list[Message], system: str) -> list[Message]:
     return [{"role": "system", "content": system}, *messages] if system else messages
 
 
@@ -160,7 +155,7 @@ def _optional(row: Row, key: str) -> str:
     raise BadRow(f"{key}: must be text, not {value!r:.60}")
 
 
-def _check_order(messages: Sequence[Mapping[str, str]]) -> None:
+def _check_order(messages: Sequence[Message]) -> None:
     roles = [message["role"] for message in messages]
     if "system" in roles[1:]:
         raise BadRow("a system turn must be the first")

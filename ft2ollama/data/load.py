@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ft2ollama.data.formats import BadRow, Columns, Conversation, detect_format, to_conversation
+from ft2ollama.data.conversation import Conversation
+from ft2ollama.data.formats import BadRow, Columns, detect_format, to_conversation
 from ft2ollama.errors import DataError
 from ft2ollama.files import sha256_file, sha256_text
 

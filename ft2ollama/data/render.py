@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from ft2ollama.data.formats import BadRow, Conversation
+from ft2ollama.data.conversation import Conversation, Message
+from ft2ollama.data.formats import BadRow
 from ft2ollama.errors import DataError
 from ft2ollama.template import ChatTemplate
 
@@ -104,7 +104,7 @@ def render_all(
 
 
 def render(
-    messages: Sequence[dict[str, str]],
+    messages: Sequence[Message],
     template: ChatTemplate,
     tokenizer: Tokenizer,
     *,
@@ -133,7 +133,7 @@ def render(
 
 
 def answer_spans(
-    messages: Sequence[dict[str, str]], text: str, template: ChatTemplate
+    messages: Sequence[Message], text: str, template: ChatTemplate
 ) -> list[tuple[int, int]]:
     """Character spans [start, end) of the assistant turns in `text`, each with its stop token."""
     spans = []
@@ -159,14 +159,14 @@ def _end_of_answer(turn: str, start: int, stop: Sequence[str]) -> int:
     return max(ends)
 
 
-def _refuse_special_tokens(messages: Sequence[dict[str, Any]], special: Sequence[str]) -> None:
+def _refuse_special_tokens(messages: Sequence[Message], special: Sequence[str]) -> None:
     for number, message in enumerate(messages, 1):
         for token in special:
             if token in message["content"]:
                 raise BadRow(f"turn {number}: the text holds the special token {token}")
 
 
-def _with_system(messages: Sequence[dict[str, str]], system: str) -> Sequence[dict[str, str]]:
+def _with_system(messages: Sequence[Message], system: str) -> Sequence[Message]:
     if not system or messages[0]["role"] == "system":
         return messages
     return [{"role": "system", "content": system}, *messages]

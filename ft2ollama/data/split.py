@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from ft2ollama.data.formats import Conversation
+from ft2ollama.data.conversation import Conversation
 from ft2ollama.files import sha256_text
 
 

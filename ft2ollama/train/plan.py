@@ -16,7 +16,7 @@ from typing import Any
 
 from ft2ollama.base import Base
 from ft2ollama.config import Config
-from ft2ollama.data.formats import Conversation
+from ft2ollama.data.conversation import Conversation
 from ft2ollama.data.load import load_dataset
 from ft2ollama.data.render import Sample, Tokenizer, render_all
 from ft2ollama.data.split import split

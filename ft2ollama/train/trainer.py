@@ -11,19 +11,18 @@ import math
 import random
 import shutil
 import warnings
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer
 
-from ft2ollama.config import Config
-from ft2ollama.data.render import IGNORED, Sample
 from ft2ollama.errors import Interrupted, JobError
 from ft2ollama.runs import Run
+from ft2ollama.train.arguments import training_arguments
+from ft2ollama.train.batches import Collator, rows
 from ft2ollama.train.calibrate import affordable_tokens, collect, wants_statistics
 from ft2ollama.train.callbacks import Report, Reporter, StopOnCtrlC
 from ft2ollama.train.loss import learned_loss
@@ -114,29 +113,6 @@ class LearnedTokenTrainer(Trainer):  # type: ignore[misc]
             return learned_loss(model, self._prepare_inputs(inputs), None), None, None
 
 
-class Collator:
-    """Samples -> right-padded tensors; padding is masked by length, never by token id."""
-
-    def __init__(self, pad_id: int) -> None:
-        self._pad_id = pad_id
-
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """input_ids, attention_mask, labels: [batch, longest]."""
-        longest = max(len(row["input_ids"]) for row in rows)
-
-        def padded(key: str, fill: int) -> torch.Tensor:
-            return torch.tensor([[*row[key], *[fill] * (longest - len(row[key]))] for row in rows])
-
-        mask = [
-            [1] * len(row["input_ids"]) + [0] * (longest - len(row["input_ids"])) for row in rows
-        ]
-        return {
-            "input_ids": padded("input_ids", self._pad_id),
-            "attention_mask": torch.tensor(mask),
-            "labels": padded("labels", IGNORED),
-        }
-
-
 def _make_trainer(
     plan: Plan, run: Run, *, dtype: str, device: str, report: Report
 ) -> tuple[LearnedTokenTrainer, StopOnCtrlC]:
@@ -154,57 +130,16 @@ def _make_trainer(
     model.enable_input_require_grads()
     trainer = LearnedTokenTrainer(
         model=model,
-        args=_arguments(config, plan, run.checkpoints, device),
+        args=training_arguments(plan, run.checkpoints, device),
         data_collator=Collator(model.config.pad_token_id or 0),
-        train_dataset=_rows(plan.train),
-        eval_dataset=_rows(plan.validation) or None,
+        train_dataset=rows(plan.train),
+        eval_dataset=rows(plan.validation) or None,
     )
     trainer.remove_callback(transformers.PrinterCallback)
     stop = StopOnCtrlC(report)
     trainer.add_callback(Reporter(report, lambda: trainer.tokens_seen))
     trainer.add_callback(stop)
     return trainer, stop
-
-
-def _arguments(config: Config, plan: Plan, folder: Path, device: str) -> TrainingArguments:
-    return TrainingArguments(
-        output_dir=str(folder),
-        per_device_train_batch_size=config.per_device_train_batch_size,
-        per_device_eval_batch_size=config.per_device_train_batch_size,
-        gradient_accumulation_steps=config.gradient_accumulation_steps,
-        num_train_epochs=config.num_train_epochs,
-        max_steps=config.max_steps,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type=config.lr_scheduler_type,
-        warmup_steps=config.warmup_steps or round(config.warmup_ratio * plan.steps),
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        optim="adamw_torch",
-        seed=config.seed,
-        train_sampling_strategy="group_by_length",
-        logging_strategy="steps",
-        logging_steps=config.logging_steps,
-        logging_nan_inf_filter=False,  # a loss that is not a number must be seen
-        eval_strategy="epoch" if plan.validation else "no",
-        save_strategy="steps" if config.save_steps else "no",
-        save_steps=config.save_steps or 500,
-        save_total_limit=config.save_total_limit,
-        remove_unused_columns=False,
-        label_names=["labels"],
-        dataloader_pin_memory=device != "cpu",
-        use_cpu=device == "cpu",
-        disable_tqdm=True,
-        report_to=[],
-        log_level="error",
-    )
-
-
-def _rows(samples: Sequence[Sample]) -> list[dict[str, Any]]:
-    # The first label is never predicted: the trainer must not count it as learned.
-    return [
-        {"input_ids": list(sample.ids), "labels": [IGNORED, *sample.labels[1:]]}
-        for sample in samples
-    ]
 
 
 def _recorded(run: Run, report: Report) -> Report:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ft2ollama.data.formats import Conversation
+from ft2ollama.data.conversation import Conversation
 from ft2ollama.data.load import load_dataset, read_rows
 from ft2ollama.data.split import split
 from ft2ollama.errors import DataError

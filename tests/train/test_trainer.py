@@ -14,10 +14,11 @@ import torch
 from ft2ollama.data.render import IGNORED
 from ft2ollama.errors import Interrupted, JobError
 from ft2ollama.runs import Run, create_run
+from ft2ollama.train.batches import Collator
 from ft2ollama.train.loss import learned_loss
 from ft2ollama.train.model import attach_lora, load_base
 from ft2ollama.train.plan import Plan, count_steps
-from ft2ollama.train.trainer import Collator, latest_checkpoint, train
+from ft2ollama.train.trainer import latest_checkpoint, train
 
 Make = Callable[..., Plan]
 pytestmark = pytest.mark.filterwarnings(
