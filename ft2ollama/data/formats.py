@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ft2ollama.data.conversation import Conversation, Message, Role
+from ft2ollama.data.problems import BadRow
 
 Row = Mapping[str, Any]
 
@@ -46,10 +47,6 @@ class Columns:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-class BadRow(Exception):
-    """Why one row cannot be used."""
-
-
 def detect_format(row: Row, columns: Columns) -> str:
     """`sharegpt`, `alpaca` or `messages`: as dataset_info.json says, else from the keys."""
     named = {"sharegpt": "sharegpt", "alpaca": "alpaca", "openai": "messages"}
@@ -61,16 +58,13 @@ def detect_format(row: Row, columns: Columns) -> str:
         return "messages"
     if columns.columns.get("prompt", "instruction") in row:
         return "alpaca"
-    raise BadRow(
-        f"keys {', '.join(map(str, row)) or 'none'} fit no format: expected conversations, "
-        "messages, or instruction and output"
-    )
+    raise BadRow("row-no-format", fields=", ".join(map(str, row)) or "-")
 
 
 def to_conversation(row: Any, columns: Columns, place: str) -> Conversation:
     """One row as a conversation; raises BadRow with the field and the reason."""
     if not isinstance(row, Mapping):
-        raise BadRow(f"is a {type(row).__name__}, not an object with named fields")
+        raise BadRow("row-not-object", kind=type(row).__name__)
     kind = detect_format(row, columns)
     if kind == "alpaca":
         messages = _alpaca(row, columns)
@@ -97,19 +91,28 @@ def _turns(
 ) -> list[Message]:
     turns = row.get(key)
     if not isinstance(turns, Sequence) or isinstance(turns, str) or not turns:
-        raise BadRow(f"{key}: must be a list of turns, not {turns!r:.60}")
+        raise BadRow("turns-wanted", key, value=f"{turns!r:.60}")
     known = {**ROLES, **roles}
     messages: list[Message] = []
     for number, turn in enumerate(turns, 1):
         if not isinstance(turn, Mapping) or role_tag not in turn or content_tag not in turn:
             raise BadRow(
-                f"{key}[{number}]: must have {role_tag!r} and {content_tag!r}: {turn!r:.60}"
+                "turn-keys",
+                f"{key}[{number}]",
+                role_tag=role_tag,
+                content_tag=content_tag,
+                value=f"{turn!r:.60}",
             )
         role, content = turn[role_tag], turn[content_tag]
         if role not in known:
-            raise BadRow(f"{key}[{number}].{role_tag}: {role!r} is none of {', '.join(known)}")
+            raise BadRow(
+                "role-unknown",
+                f"{key}[{number}].{role_tag}",
+                role=f"{role!r:.60}",
+                known=", ".join(known),
+            )
         if not isinstance(content, str):
-            raise BadRow(f"{key}[{number}].{content_tag}: must be text, not {content!r:.60}")
+            raise BadRow("text-wanted", f"{key}[{number}].{content_tag}", value=f"{content!r:.60}")
         messages.append({"role": known[role], "content": content})
     return messages
 
@@ -124,7 +127,7 @@ def _alpaca(row: Row, columns: Columns) -> list[Message]:
     history = row.get(column("history", "history")) or []
     for number, pair in enumerate(history, 1):
         if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
-            raise BadRow(f"history[{number}]: must be [question, answer], not {pair!r:.60}")
+            raise BadRow("history-pair", f"history[{number}]", value=f"{pair!r:.60}")
         messages += [
             {"role": "user", "content": str(pair[0])},
             {"role": "assistant", "content": str(pair[1])},
@@ -143,8 +146,10 @@ def _with_system(messages: list[Message], system: str) -> list[Message]:
 
 def _text(row: Row, key: str) -> str:
     value = row.get(key)
-    if not isinstance(value, str) or not value:
-        raise BadRow(f"{key}: must be text that is not empty, not {value!r:.60}")
+    if not isinstance(value, str):
+        raise BadRow("text-wanted", key, value=f"{value!r:.60}")
+    if not value:
+        raise BadRow("text-empty", key)
     return value
 
 
@@ -152,19 +157,17 @@ def _optional(row: Row, key: str) -> str:
     value = row.get(key)
     if value is None or isinstance(value, str):
         return value or ""
-    raise BadRow(f"{key}: must be text, not {value!r:.60}")
+    raise BadRow("text-wanted", key, value=f"{value!r:.60}")
 
 
 def _check_order(messages: Sequence[Message]) -> None:
     roles = [message["role"] for message in messages]
     if "system" in roles[1:]:
-        raise BadRow("a system turn must be the first")
+        raise BadRow("system-not-first")
     turns = roles[1:] if roles[:1] == ["system"] else roles
     wanted = ["user", "assistant"] * (len(turns) // 2)
     if not turns or turns != wanted:
-        raise BadRow(
-            f"turns must alternate user, assistant and end with assistant: {', '.join(roles)}"
-        )
+        raise BadRow("role-order", roles=", ".join(roles))
     for number, message in enumerate(messages, 1):
         if message["role"] == "assistant" and not message["content"].strip():
-            raise BadRow(f"turn {number}: the answer is empty, nothing can be learned from it")
+            raise BadRow("answer-empty", f"turn {number}")

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ft2ollama.data.catalogue import data_error
 from ft2ollama.data.conversation import Conversation
-from ft2ollama.data.formats import BadRow, Columns, detect_format, to_conversation
+from ft2ollama.data.formats import Columns, detect_format, to_conversation
+from ft2ollama.data.problems import BadRow, Problem
 from ft2ollama.errors import DataError
 from ft2ollama.files import sha256_file, sha256_text
-
-_SHOWN = 20  # problems printed; the count of all of them is in the message
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def load_dataset(
     """Read every named data set. Raises DataError that lists the problems of all files."""
     sources = find_sources(names, dataset_dir)
     conversations: list[Conversation] = []
-    problems: list[str] = []
+    problems: list[Problem] = []
     notes: list[str] = []
     for source in sources:
         rows = read_rows(source.path)
@@ -55,20 +55,13 @@ def load_dataset(
             kind = detect_format(rows[0][1], source.columns)
             notes.append(f"{source.name}: {len(found)} conversations ({kind}) from {source.path}")
         elif not bad:
-            problems.append(f"{source.path}: holds no rows")
+            problems.append(Problem("file-empty", str(source.path)))
         if max_samples and len(found) > max_samples:
             found = found[:max_samples]
             notes.append(f"{source.name}: max_samples keeps the first {max_samples}")
         conversations += found
     if problems:
-        raise DataError(
-            f"{len(problems)} problem(s) in the training data",
-            "\n".join(
-                problems[:_SHOWN]
-                + [f"... and {len(problems) - _SHOWN} more"] * (len(problems) > _SHOWN)
-            ),
-            "mend the rows named above",
-        )
+        raise data_error(problems)
     digest = sha256_text("\n".join(f"{s.columns} {sha256_file(s.path)}" for s in sources))
     return Loaded(tuple(conversations), digest, tuple(notes))
 
@@ -76,7 +69,8 @@ def load_dataset(
 def find_sources(names: Sequence[str], dataset_dir: Path) -> list[Source]:
     """Resolve data set names and paths; raises DataError naming everything that is missing."""
     info = _read_info(dataset_dir / "dataset_info.json")
-    sources, problems = [], []
+    sources = []
+    problems: list[Problem] = []
     for name in names:
         entry = info.get(name)
         if entry is not None:
@@ -89,11 +83,7 @@ def find_sources(names: Sequence[str], dataset_dir: Path) -> list[Source]:
             problems.append(_missing(name, source.path, info))
         sources.append(source)
     if problems:
-        raise DataError(
-            "dataset: no such data",
-            "\n".join(problems),
-            "dataset=<file.json or name in dataset_info.json> dataset_dir=<its folder>",
-        )
+        raise data_error(problems)
     return sources
 
 
@@ -102,23 +92,18 @@ def read_rows(path: Path) -> list[tuple[str, Any]]:
     try:
         text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: is not UTF-8 text",
-            f"byte {error.start}: {error.reason}",
-            f"iconv -f GB18030 -t UTF-8 {path} > {path.stem}.utf8{path.suffix}",
-        ) from error
+        command = f"iconv -f GB18030 -t UTF-8 {path} > {path.stem}.utf8{path.suffix}"
+        values = {"byte": error.start, "reason": error.reason, "command": command}
+        raise data_error([Problem("file-not-utf8", str(path), "", values)]) from error
     if path.suffix == ".jsonl" or (text.lstrip()[:1] == "{" and "\n{" in text.strip()):
         return _read_lines(path, text)
     try:
         rows = json.loads(text)
     except json.JSONDecodeError as error:
-        raise _broken(path, [_json_problem(path, error, error.lineno)]) from error
+        raise data_error([_json_problem(path, error, error.lineno)]) from error
     if not isinstance(rows, list):
-        raise DataError(
-            f"{path}: must hold a list of rows",
-            f"the file holds one {type(rows).__name__}",
-            "put the rows between [ and ], or one a line into a .jsonl file",
-        )
+        kind = type(rows).__name__
+        raise data_error([Problem("json-not-list", str(path), "", {"kind": kind})])
     return [(f"{path}: row {number}", row) for number, row in enumerate(rows, 1)]
 
 
@@ -132,32 +117,25 @@ def _read_lines(path: Path, text: str) -> list[tuple[str, Any]]:
         except json.JSONDecodeError as error:
             problems.append(_json_problem(path, error, number))
     if problems:
-        raise _broken(path, problems)
+        raise data_error(problems)
     return rows
 
 
-def _json_problem(path: Path, error: json.JSONDecodeError, line: int) -> str:
+def _json_problem(path: Path, error: json.JSONDecodeError, line: int) -> Problem:
     near = error.doc[max(0, error.pos - 20) : error.pos + 20].replace("\n", " ")
-    return f"{path}:{line}:{error.colno}: {error.msg}, near  {near}"
-
-
-def _broken(path: Path, problems: list[str]) -> DataError:
-    return DataError(
-        f"{path.name}: broken JSON",
-        "\n".join(problems[:_SHOWN]),
-        "mend that line (a comma too many? a quote inside a text needs a backslash)",
-    )
+    values = {"reason": error.msg, "near": near}
+    return Problem("json-broken", f"{path}:{line}:{error.colno}", "", values)
 
 
 def _convert(
     rows: Sequence[tuple[str, Any]], source: Source
-) -> tuple[list[Conversation], list[str]]:
+) -> tuple[list[Conversation], list[Problem]]:
     found, problems = [], []
     for place, row in rows:
         try:
             found.append(to_conversation(row, source.columns, place))
         except BadRow as error:
-            problems.append(f"{place}: {error}")
+            problems.append(error.at(place))
     return found, problems
 
 
@@ -167,7 +145,7 @@ def _read_info(path: Path) -> dict[str, Any]:
     try:
         info = json.loads(path.read_text("utf-8-sig"))
     except json.JSONDecodeError as error:
-        raise _broken(path, [_json_problem(path, error, error.lineno)]) from error
+        raise data_error([_json_problem(path, error, error.lineno)]) from error
     if not isinstance(info, dict):
         raise DataError(
             f"{path}: must hold an object",
@@ -191,11 +169,11 @@ def _from_info(name: str, entry: Any, dataset_dir: Path) -> Source:
     return Source(name, dataset_dir / file, columns)
 
 
-def _missing(name: str, path: Path, info: dict[str, Any]) -> str:
+def _missing(name: str, path: Path, info: dict[str, Any]) -> Problem:
     near = difflib.get_close_matches(name, [*info, *_data_files(path.parent)], n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
     known = f" (dataset_info.json knows {', '.join(list(info)[:8])})" if info else ""
-    return f"{name}: file {path} does not exist{hint}{known}"
+    return Problem("file-missing", name, "", {"path": path, "hint": hint + known})
 
 
 def _data_files(folder: Path) -> list[str]:

@@ -10,6 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ft2ollama.language import Language
+
+# code -> language -> (what is wrong, what to do); both may name the problem's values in {braces}.
+Texts = Mapping[str, Mapping[Language, tuple[str, str]]]
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -23,3 +28,25 @@ class Problem:
     key: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
     severity: Literal["error", "warning"] = "error"
+
+
+class BadRow(Exception):
+    """Why one row cannot be used; the place is added where it is known."""
+
+    def __init__(self, code: str, key: str = "", **values: Any) -> None:
+        super().__init__(code)
+        self.code = code
+        self.key = key
+        self.values = values
+
+    def at(self, place: str) -> Problem:
+        """The problem of the row at `place`."""
+        return Problem(self.code, place, self.key, self.values)
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A row that was left out (`bad_rows: drop`). row: as it was read; anything JSON can hold."""
+
+    problem: Problem
+    row: Any

@@ -49,13 +49,13 @@ def test_broken_json_is_reported_with_line_and_column(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", json.dumps(ROW) + '\n{"instruction": "Q",}\n{"x" 1}\n')
     with pytest.raises(DataError) as caught:
         read_rows(path)
-    assert caught.value.what == "a.jsonl: broken JSON"
+    assert caught.value.what == "2 problems in the training data"
     lines = caught.value.why.splitlines()
     # Python 3.13 points at the comma, older ones behind it.
     assert lines[0].startswith((f"{path}:2:20: ", f"{path}:2:21: "))
-    assert lines[1].startswith(f"{path}:3:6: Expecting ':' delimiter")
+    assert lines[1].startswith(f"{path}:3:6: broken JSON: Expecting ':' delimiter")
     path = write(tmp_path / "b.json", '[{"instruction": "Q", "output": "A"},\n {"instruction": ]')
-    with pytest.raises(DataError, match="broken JSON") as caught:
+    with pytest.raises(DataError, match="1 problem") as caught:
         read_rows(path)
     assert caught.value.why.startswith(f"{path}:2:18: ")
 
@@ -65,7 +65,7 @@ def test_all_bad_rows_of_all_files_at_once(tmp_path: Path) -> None:
     two = write(tmp_path / "b.json", json.dumps([{"instruction": "Q", "output": ""}]))
     with pytest.raises(DataError) as caught:
         load_dataset([str(one), str(two)], tmp_path)
-    assert caught.value.what == "3 problem(s) in the training data"
+    assert caught.value.what == "3 problems in the training data"
     assert [line.split(": ")[:2] for line in caught.value.why.splitlines()] == [
         [str(one), "row 2"],
         [str(one), "row 4"],
@@ -84,9 +84,9 @@ def test_a_missing_file_suggests_the_near_one(tmp_path: Path) -> None:
 def test_text_that_is_not_utf8_names_the_command_that_converts_it(tmp_path: Path) -> None:
     path = tmp_path / "gbk.json"
     path.write_bytes('[{"instruction": "你好", "output": "您好"}]'.encode("gb18030"))
-    with pytest.raises(DataError, match="is not UTF-8 text") as caught:
+    with pytest.raises(DataError, match="1 problem") as caught:
         read_rows(path)
-    assert caught.value.fix.startswith("iconv -f GB18030 -t UTF-8 ")
+    assert "iconv -f GB18030 -t UTF-8 " in caught.value.why
 
 
 def test_max_samples_takes_the_first(tmp_path: Path) -> None:
