@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ft2ollama.config.expects import did_you_mean
-from ft2ollama.data.catalogue import data_error, line, lines, note
+from ft2ollama.data.catalogue import data_error, line, note, tally
 from ft2ollama.data.conversation import Conversation
 from ft2ollama.data.dataset_info import Source
 from ft2ollama.data.formats import detect_format, fields_read, to_conversation
@@ -94,7 +94,7 @@ def load_dataset(
     reading = reading or Reading(max_samples)
     loaded = collect(names, dataset_dir, reading)
     if loaded.faults or (loaded.dropped and reading.bad_rows == "error"):
-        raise data_error(loaded.problems)
+        raise data_error(loaded.problems, droppable=not loaded.faults)
     if not loaded.conversations:
         raise data_error([*loaded.problems, Problem("nothing-left", ", ".join(names))])
     return loaded
@@ -209,7 +209,8 @@ def _look_at_fields(done: _Set) -> None:
         if column in _OPTIONAL and name not in done.fields:
             values = {"field": name, "fields": ", ".join(done.fields)}
             key = f"{source.name}.columns.{column}"
-            done.warnings.append(Problem("column-absent", source.place, key, values, "warning"))
+            place = source.column_places.get(column, source.place)
+            done.warnings.append(Problem("column-absent", place, key, values, "warning"))
 
 
 def _describe(done: _Set, reading: Reading, more: bool) -> None:
@@ -219,16 +220,17 @@ def _describe(done: _Set, reading: Reading, more: bool) -> None:
     )
     where = source.path or (source.hub.id if source.hub else "")
     if count:
-        done.notes.insert(0, note("read", name=source.name, count=count, kinds=kinds, where=where))
+        code = "read" if count > 1 else "read-one"
+        done.notes.insert(0, note(code, name=source.name, count=count, kinds=kinds, where=where))
     if others := left_out(source):
         names = ", ".join(file.name for file in others[:5])
         done.notes.append(note("left-out", name=source.name, files=names))
     if more:
         done.notes.append(note("max-samples", name=source.name, count=reading.max_samples))
     if done.dropped and reading.bad_rows == "drop":
-        done.notes.append(note("dropped", name=source.name, count=len(done.dropped)))
-        problems = [one.problem for one in done.dropped]
-        done.notes += [f"  {text}" for text in lines(problems, choose_language())]
+        kinds = tally(one.problem for one in done.dropped)
+        values = {"count": len(done.dropped), "kinds": kinds}
+        done.notes.append(note("dropped", name=source.name, **values))
 
 
 def _resample(done: _Set, reading: Reading) -> None:
