@@ -7,9 +7,10 @@ files, what was left out, and what people should know. `collect` never stops at 
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -107,7 +108,7 @@ def collect(names: Sequence[str], dataset_dir: Path, reading: Reading) -> Loaded
     conversations = tuple(one for each in sets for one in each.found)
     return Loaded(
         conversations=conversations,
-        sha256=sha256_text("\n".join(_digest(one) for one in conversations)),
+        sha256=_digest(conversations),
         notes=tuple(text for each in sets for text in (*each.notes, *_told(each.warnings))),
         sets=tuple((each.source.name, tuple(each.found)) for each in sets),
         dropped=tuple(one for each in sets for one in each.dropped),
@@ -129,8 +130,12 @@ def joined(one: Loaded, other: Loaded | None) -> Loaded:
     )
 
 
-def _digest(conversation: Conversation) -> str:
-    return f"{key_of(conversation)} {sorted(conversation.unlearned)}"
+def _digest(conversations: Iterable[Conversation]) -> str:
+    """Hash of everything that training sees of the conversations, in their order."""
+    digest = hashlib.sha256()
+    for one in conversations:
+        digest.update(f"{key_of(one)} {sorted(one.unlearned)}\n".encode())
+    return digest.hexdigest()
 
 
 def _told(warnings: Sequence[Problem]) -> list[str]:
