@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class Plan:
     """What will be trained. inputs: name -> sha256 of everything the adapter depends on.
 
     dropped: rows that were left out (`bad_rows: drop`).
+    validation_sets: `validation` by data set, with eval_on_each_dataset.
     quant: the GGUF type the export will have, "" if this base cannot be exported.
     """
 
@@ -51,6 +52,7 @@ class Plan:
     tokenizer: Tokenizer
     train: tuple[Sample, ...]
     validation: tuple[Sample, ...]
+    validation_sets: Mapping[str, tuple[Sample, ...]]
     conversations: tuple[Conversation, ...]
     dropped: tuple[Dropped, ...]
     steps: int
@@ -81,7 +83,6 @@ def make_plan(config: Config, base: Base) -> Plan:
     check_stop_tokens(template, tokenizer)
     loaded, parts = read_parts(config)
     train_rows = parts.train
-    val_rows = [row for rows in parts.validation.values() for row in rows]
     if not train_rows:
         raise DataError(
             "val_size leaves nothing to train on",
@@ -104,6 +105,7 @@ def make_plan(config: Config, base: Base) -> Plan:
         )
 
     train = rendered(train_rows)
+    held = {name: rendered(rows) for name, rows in parts.validation.items()}
     quant, doubts = export_type(config, base)
     return Plan(
         config=config,
@@ -111,7 +113,8 @@ def make_plan(config: Config, base: Base) -> Plan:
         template=template,
         tokenizer=tokenizer,
         train=train,
-        validation=rendered(val_rows),
+        validation=tuple(sample for samples in held.values() for sample in samples),
+        validation_sets=held if config.eval_on_each_dataset else {},
         conversations=tuple(train_rows),
         dropped=loaded.dropped,
         steps=count_steps(config, len(train)),
