@@ -78,6 +78,8 @@ def train_run(
     threads = choose_threads(config.num_threads)
     set_threads(threads)
     plan = plan_run(output, config)
+    for remark in plan.remarks:
+        output.warn(remark)
     if not force and (same := finished_run(plan, run)) is not None:
         output.done(f"nothing to train: run {same.id} has the same config, base and data")
         output.say("  (--force trains again)")

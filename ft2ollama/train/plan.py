@@ -41,6 +41,7 @@ _LIBRARIES_GB = 0.9  # torch, transformers and peft, resident
 class Plan:
     """What will be trained. inputs: name -> sha256 of everything the adapter depends on.
 
+    remarks: what the user should look at in the data.
     dropped: rows that were left out (`bad_rows: drop`).
     validation_sets: `validation` by data set, with eval_on_each_dataset.
     quant: the GGUF type the export will have, "" if this base cannot be exported.
@@ -58,6 +59,7 @@ class Plan:
     steps: int
     inputs: dict[str, str]
     notes: tuple[str, ...]
+    remarks: tuple[str, ...]
     quant: str
 
     @property
@@ -120,6 +122,7 @@ def make_plan(config: Config, base: Base) -> Plan:
         steps=count_steps(config, len(train)),
         inputs=_inputs(config, base, loaded.sha256),
         notes=(*loaded.notes, *doubts),
+        remarks=loaded.remarks,
         quant=quant,
     )
 
