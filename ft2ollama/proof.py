@@ -161,12 +161,16 @@ def compare_reply(
     )
 
 
-def write_report(proof: Proof, folder: Path, *, model: str, server: Ollama) -> list[Path]:
+def write_report(
+    proof: Proof, folder: Path, *, model: str, server: Ollama, forced: str = ""
+) -> list[Path]:
     """proof/report.json and proof/report.md in the run folder."""
     head = {
         "model": model,
         "ollama": server.version(),
-        "verdict": "equal" if not proof.failures else "refused",
+        "host": server.host,
+        "verdict": "equal" if not proof.failures else "forced" if forced else "refused",
+        "forced": forced,
         "agreement": round(proof.agreement, 4),
         "identical_replies": proof.identical,
         "failures": proof.failures,
