@@ -42,9 +42,7 @@ def publish(ollama: Ollama, ollama_server: Server, smol: str, model: str) -> Pub
         tag = f"{model}:2026010{number}-120000-run"
         ollama.create(tag, from_=smol, system=f"Version {number} of {model}.")
         now = digest_of(ollama, f"{model}:latest")
-        move = move_alias(
-            ollama, f"{model}:latest", tag, expected=now, models=ollama_server.models
-        )
+        move = move_alias(ollama, f"{model}:latest", tag, expected=now, models=ollama_server.models)
         record_move(ollama, move, action="publish", run=f"run-{number}", proof="equal", forced="")
         return tag
 
