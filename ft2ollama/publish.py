@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from ft2ollama.aliases import digest_of, move_alias
@@ -31,6 +32,7 @@ from ft2ollama.proof import (
     prove_prompts,
     write_report,
 )
+from ft2ollama.proof_weights import prove_weights
 from ft2ollama.runs import Run
 from ft2ollama.versions import record_move
 
@@ -98,7 +100,7 @@ def publish(  # noqa: PLR0913 - one option per thing a caller may decide
                 tag = _free_tag(server, wanted)
                 made.append((server, tag))
                 create_candidate(server, tag, exported, base, modelfile, watch)
-                proof = prove(run, server, tag, exported.quant, watch)
+                proof = prove(run, server, tag, exported, base, watch)
                 reports = write_report(proof, run.proof, model=tag, server=server, forced=force)
                 if proof.failures and not force:
                     raise _refusal(tag, server, proof, str(reports[1]))
@@ -234,18 +236,25 @@ def create_candidate(
     )
 
 
-def prove(run: Run, server: Ollama, model: str, quant: str, watch: Watch) -> Proof:
-    """Both proofs of `model` against the run's proof files."""
+def prove(
+    run: Run, server: Ollama, model: str, exported: Exported, base: Base, watch: Watch
+) -> Proof:
+    """All proofs of `model` against the run's files; the replies last, if the rest is equal."""
+    files = [(exported.path, exported.sha256)]
+    if exported.kind == "adapter":
+        files.insert(0, (_base_gguf(base), base.sha256))
+    weights = prove_weights(server, model, files)
     template = json.loads((run.proof / "template.json").read_text("utf-8"))
     prompts = prove_prompts(server, model, read_jsonl(run.proof / "prompts.jsonl"), watch.prompts)
-    if not all(check.equal for check in prompts):
-        return Proof(tuple(prompts), (), 0.0)  # replies to another prompt would prove nothing
+    proof = Proof(tuple(prompts), (), 0.0, weights)
+    if proof.failures:  # replies of other weights or to another prompt would prove nothing
+        return proof
     references = read_jsonl(run.proof / "replies.jsonl")
     replies = check_replies(server, model, references, template["stop"], watch.replies)
-    return Proof(tuple(prompts), tuple(replies), AGREEMENT[quant])
+    return Proof(tuple(prompts), tuple(replies), AGREEMENT[exported.quant], weights)
 
 
-def _base_gguf(base: Base) -> Any:
+def _base_gguf(base: Base) -> Path:
     if base.gguf is None:
         raise UsageError(
             "an adapter needs its base as a GGUF in Ollama",

@@ -162,6 +162,12 @@ def _say(output: Output, published: Published, server: Ollama) -> None:
 
 
 def _say_proof(output: Output, proof: Proof) -> None:
+    for check in proof.weights:
+        if check.equal is None:
+            output.warn(f"weights proof: {check.file} not compared, {check.difference}")
+    if stored := [check for check in proof.weights if check.equal]:
+        ways = " and ".join(sorted({check.method for check in stored}))
+        output.done(f"weights proof: {len(stored)} file(s) stored as exported, by {ways}")
     methods = sorted({check.method for check in proof.prompts})
     output.done(
         f"prompt proof: {len(proof.prompts)} of {len(proof.prompts)} conversations equal, "
