@@ -24,6 +24,7 @@ from ft2ollama.files import Progress, sha256_file
 from ft2ollama.ollama_chat import (
     Message,
     Reply,
+    Thought,
     chat_body,
     generate_plan,
     parse_reply,
@@ -33,7 +34,16 @@ from ft2ollama.ollama_http import ServerError, Transport, client_options
 from ft2ollama.ollama_names import canonical_name, check_name, is_loopback, server_url
 from ft2ollama.ollama_show import Shown, parse_shown
 
-__all__ = ["Listed", "Ollama", "Reply", "ServerError", "Shown", "check_name", "quiet_options"]
+__all__ = [
+    "Listed",
+    "Ollama",
+    "Reply",
+    "ServerError",
+    "Shown",
+    "Thought",
+    "check_name",
+    "quiet_options",
+]
 
 # A blob can vanish between HEAD and create: deleting or re-creating a model prunes its blobs.
 _BLOB_GONE = re.compile(r"blobs.sha256.*(no such file|cannot find)", re.S)
@@ -210,18 +220,24 @@ class Ollama:
         *,
         options: Mapping[str, Any] | None = None,
         timeout_s: float | None = None,
-    ) -> Iterator[str | Reply]:
-        """Yield the answer piece by piece, then the whole `Reply`."""
-        body = chat_body(model, messages, options, None, None) | {"stream": True}
+        think: bool | None = None,
+    ) -> Iterator[str | Thought | Reply]:
+        """Yield the thoughts and the answer piece by piece, then the whole `Reply`."""
+        body = chat_body(model, messages, options, None, think) | {"stream": True}
+        thoughts: list[str] = []
         pieces: list[str] = []
         doing = f"answer with {model}"
         with self._known(model):
             for line in self._http.lines("/api/chat", body, doing, timeout_s):
-                if piece := (line.get("message") or {}).get("content"):
+                message = line.get("message") or {}
+                if thought := message.get("thinking"):
+                    thoughts.append(thought)
+                    yield Thought(thought)
+                if piece := message.get("content"):
                     pieces.append(piece)
                     yield piece
                 if line.get("done"):
-                    yield parse_reply(line, "".join(pieces))
+                    yield parse_reply(line, "".join(pieces), "".join(thoughts))
                     return
         raise JobError(
             f"the answer of {model} broke off",
