@@ -51,6 +51,14 @@ _PAIRS = (
     ("问题", "回答"),
 )
 _EXTRA = frozenset({"system", "tools", "functions", "parallel_tool_calls"})
+# Fields of rows that are for something else than sft on text -> the problem.
+_OTHERS = {
+    **dict.fromkeys(("images", "image", "videos", "video", "audios", "audio"), "row-media"),
+    **dict.fromkeys(
+        ("chosen", "rejected", "chosen_messages", "rejected_messages"), "row-preference"
+    ),
+    **dict.fromkeys(("label", "kto_tag"), "row-disliked"),
+}
 _FORMATS = {"sharegpt": "sharegpt", "alpaca": "alpaca", "openai": "messages"}
 
 
@@ -106,15 +114,27 @@ def fields_read(kind: str, columns: Columns) -> frozenset[str]:
 
 def to_conversation(row: Any, columns: Columns, place: str, warn: Warn = unsaid) -> Conversation:
     """One row as a conversation; raises BadRow with the field and the reason."""
+    fields: Row = row if isinstance(row, Mapping) else {}
+    _refuse_other_kinds(fields, columns)
     kind = detect_format(row, columns)
     talk = _READERS[kind](row, columns, warn)
-    fields: Row = row if isinstance(row, Mapping) else {}
     messages = _with_system(talk.messages, _optional(fields, columns.name("system")))
     shift = len(messages) - len(talk.messages)
     unlearned = frozenset(index + shift for index in talk.unlearned)
     tools = read_tools(fields, columns.name("tools"))
     check_order(messages, unlearned, tools, warn)
     return Conversation(tuple(messages), place, tools, unlearned)
+
+
+def _refuse_other_kinds(row: Row, columns: Columns) -> None:
+    """Rows with images or sound, and answers that are marked better or worse (DPO, KTO).
+
+    A field that dataset_info.json names as one of ours is no such thing.
+    """
+    for name in _OTHERS.keys() & row.keys() - set(columns.columns.values()):
+        code, value = _OTHERS[name], row[name]
+        if value is False if code == "row-disliked" else value:
+            raise BadRow(code, name)
 
 
 def _list_of_turns(row: Row, columns: Columns, warn: Warn) -> Talk:

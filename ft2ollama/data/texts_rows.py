@@ -79,6 +79,18 @@ TEXTS: Texts = {
         "en": ("the row is a single turn of a conversation", "put all turns of a conversation into one row: " + _TURNS),
         "zh": ("这一行只是对话中的一轮", "请把一个对话的所有轮次放在同一行：" + _TURNS),
     },
+    "row-media": {
+        "en": ("the row comes with images, video or sound; only text can be trained on", "remove the row"),
+        "zh": ("这一行带有图片、视频或声音；只能训练文本", "请删去这一行"),
+    },
+    "row-preference": {
+        "en": ("the row holds better and worse answers (DPO); only sft is trained here", "keep the better answer: write the chosen one as output, or as the last turn"),
+        "zh": ("这一行有好坏两种回答（DPO）；这里只做 sft", "请只保留好的回答：把 chosen 写作 output，或写作最后一轮"),
+    },
+    "row-disliked": {
+        "en": ("the answer is marked as a bad one (KTO), and would be learned as a good one", "remove the row, or the field"),
+        "zh": ("这个回答被标为不好（KTO），训练会把它当成好的来学", "请删去这一行，或删去这个字段"),
+    },
     "key-twice": {
         "en": ("the key stands twice in one object, and only the last value would count", "remove or rename one of the two"),
         "zh": ("同一个对象里这个键出现了两次，只有最后一个值会生效", "请删去或改名其中一个"),
