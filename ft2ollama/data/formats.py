@@ -129,11 +129,13 @@ def to_conversation(row: Any, columns: Columns, place: str, warn: Warn = unsaid)
 def _refuse_other_kinds(row: Row, columns: Columns) -> None:
     """Rows with images or sound, and answers that are marked better or worse (DPO, KTO).
 
-    A field that dataset_info.json names as one of ours is no such thing.
+    When dataset_info.json names one of them as a column of ours (response: chosen), all is said.
     """
-    for name in _OTHERS.keys() & row.keys() - set(columns.columns.values()):
-        code, value = _OTHERS[name], row[name]
-        if value is False if code == "row-disliked" else value:
+    decided = {_OTHERS.get(name) for name in columns.columns.values()}
+    for name, value in row.items():
+        code = _OTHERS.get(name)
+        asks = value is False if code == "row-disliked" else value
+        if code and asks and code not in decided:
             raise BadRow(code, name)
 
 
