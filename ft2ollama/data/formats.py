@@ -77,7 +77,7 @@ class Columns:
 
 def detect_format(row: Any, columns: Columns) -> str:
     """One of the formats above: as dataset_info.json says, else from the fields of the row."""
-    if isinstance(row, Sequence) and not isinstance(row, str) and any(map(is_turn, row)):
+    if isinstance(row, Sequence) and any(isinstance(turn, Mapping) for turn in row):
         return "turns"
     if not isinstance(row, Mapping):
         raise BadRow("row-not-object", value=shown(row))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from ft2ollama.config.expects import did_you_mean, shown
@@ -87,6 +88,9 @@ def read_turns(turns: Any, key: str, tags: Mapping[str, str], warn: Warn) -> Tal
     for number, turn in enumerate(turns, 1):
         at = f"{key}[{number}]"
         role_key, content_key = _keys(turn, tags, at)
+        for name in turn.keys() - _KNOWN - {role_key, content_key}:
+            if near := _near_key(str(name)):
+                warn("turn-key-near", f"{at}.{name}", near=near)
         role = _role(turn[role_key], known, f"{at}.{role_key}")
         message = _message(turn, role, content_key, at, warn)
         if role == "system" and not message["content"].strip():
@@ -100,6 +104,11 @@ def read_turns(turns: Any, key: str, tags: Mapping[str, str], warn: Warn) -> Tal
         if _weight(turn, at) == 0 and message["role"] == "assistant":
             talk.unlearned.add(len(talk.messages) - 1)
     return talk
+
+
+@lru_cache
+def _near_key(name: str) -> str:
+    return did_you_mean(name, _KNOWN - {"id", "audio"})
 
 
 def _keys(turn: Any, tags: Mapping[str, str], at: str) -> tuple[str, str]:
@@ -133,9 +142,6 @@ def _message(turn: Turn, role: str, content_key: str, at: str, warn: Warn) -> Me
         text = turn.get(content_key)
         calls = calls_of_text(text, f"{at}.{content_key}", warn)
         return {"role": "assistant", "content": "", "tool_calls": calls}
-    for name in turn:
-        if name not in _KNOWN and (near := did_you_mean(str(name), _KNOWN - {"id", "audio"})):
-            warn("turn-key-near", f"{at}.{name}", near=near)
     message: Message = {"role": role, "content": ""}  # type: ignore[typeddict-item]
     said = _said(turn.get(content_key), f"{at}.{content_key}", warn)
     if role == "assistant":

@@ -107,6 +107,19 @@ def test_any_tags() -> None:
     ]  # fmt: skip
 
 
+def test_keys_that_tags_name_are_no_misspellings() -> None:
+    warned: list[str] = []
+
+    def warn(code: str, key: str = "", **values: Any) -> None:
+        warned.append(key)
+
+    tags = {"role_tag": "roles", "content_tag": "contents"}
+    turns = [{"roles": "user", "contents": "Hi"}, {"roles": "gpt", "contents": "Hello", "vale": 1}]
+    talk = to_conversation(turns, Columns("", {}, tags), "here", warn)
+    assert list(talk.messages) == MESSAGES
+    assert warned == ["turns[2].vale"]
+
+
 def test_system_by_turn_by_column_and_by_developer() -> None:
     turn = {"role": "system", "content": "S"}
     wanted = [("system", "S"), ("user", "Hi"), ("assistant", "Hello")]
