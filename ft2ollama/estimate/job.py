@@ -84,7 +84,8 @@ class Job:
     def micro_batch(self) -> int:
         """Tokens of the largest micro-batch, padding included."""
         longest = self.cutoff_len if self.packed else min(self.rows.longest, self.cutoff_len)
-        return self.batch * longest
+        rows = min(self.batch, self.rows.count) if self.rows.known else self.batch
+        return rows * longest
 
     @property
     def steps(self) -> int:
