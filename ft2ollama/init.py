@@ -141,7 +141,7 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
         "warmup_ratio",
         "seed",
     ),
-    "export": ("export_quant", "ollama_name"),
+    "export": ("export_quant", "ollama_name", "proof_replies"),
 }
 
 

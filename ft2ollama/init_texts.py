@@ -7,7 +7,7 @@ from ft2ollama.language import Language
 _EN = {
     "head": """\
 {name}: {model} ({weights} B weights) learns from {rows} conversations.
-Written by ft2ollama init for {place}: about {gb} GB of memory, {minutes} minutes in all.
+Written by ft2ollama init for {place}: about {gb} GB of memory, {minutes} min in all.
   ft2ollama train {path}
   ft2ollama publish {name}
 Any key can be given on the command line as key=value. Every key is explained in docs/config.md.""",
@@ -19,7 +19,7 @@ Any key can be given on the command line as key=value. Every key is explained in
     "model_name_or_path": "a folder, a .gguf file, a hub id, or ollama:NAME",
     "hub": "where a hub id is looked up",
     "template": "the model has no chat template of its own",
-    "no template": "# template: chatml{:<23}# left out: the model's own chat template".format(""),
+    "no template": "# template: chatml{:<22}# left out: the model's own chat template".format(""),
     "dataset": "{rows} conversations of {mean} tokens on average",
     "dataset_dir": "its folder, as seen from where the command runs",
     "cutoff_len": "tokens; the longest conversation has {longest}, {lost} are longer than this",
@@ -37,6 +37,7 @@ Any key can be given on the command line as key=value. Every key is explained in
     "seed": "the same seed gives the same run",
     "export_quant": "{gguf} GB as a GGUF file",
     "ollama_name": "ollama run {name}",
+    "proof_replies": "reference replies are written in float32, which does not fit here",
 }
 _ZH = {
     "head": """\
@@ -53,7 +54,7 @@ _ZH = {
     "model_name_or_path": "文件夹、.gguf 文件、模型库 ID，或 ollama:名称",
     "hub": "从哪个模型库下载",
     "template": "该模型没有自带对话模板",
-    "no template": "# template: chatml{:<23}# 不写则用模型自带的对话模板".format(""),
+    "no template": "# template: chatml{:<22}# 不写则用模型自带的对话模板".format(""),
     "dataset": "{rows} 段对话，平均 {mean} 个 token",
     "dataset_dir": "数据所在文件夹（相对于运行命令的目录）",
     "cutoff_len": "token 数；最长的对话有 {longest} 个，超过此长度的有 {lost} 段",
@@ -71,5 +72,6 @@ _ZH = {
     "seed": "种子相同，结果相同",
     "export_quant": "GGUF 文件约 {gguf} GB",
     "ollama_name": "ollama run {name}",
+    "proof_replies": "参考回答用 float32 生成，本机内存放不下",
 }
 TEXTS: dict[Language, dict[str, str]] = {"en": _EN, "zh": _ZH}

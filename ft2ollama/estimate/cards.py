@@ -89,21 +89,21 @@ def card_of_driver(name: str, memory: float) -> Card:
 
 
 def _named(text: str) -> Card | None:
-    """The longest name whose words are all in the text."""
-    words = set(_words(text))
+    """The card with most words that are all in the text, else the plainest that has its words."""
+    words = _words(text)
     if not words:
         return None
-    fits = [name for name in CARDS if _words(name) and set(_words(name)) <= words]
-    if not fits:  # a part of a name: "4090", "a6000"
-        fits = [name for name in CARDS if words <= set(_words(name))]
-        fits = fits if len(fits) == 1 else [name for name in fits if name in text.upper()]
-        fits = fits or [
-            name for name in CARDS if words <= set(_words(name)) and len(_words(name)) == 2
-        ]
-    return CARDS[max(fits, key=lambda name: len(_words(name)))] if fits else None
+    whole = [name for name in CARDS if _words(name) <= words]
+    part = [name for name in CARDS if words <= _words(name)]
+    if whole:
+        return CARDS[max(whole, key=lambda name: len(_words(name)))]
+    return CARDS[min(part, key=lambda name: len(_words(name)))] if part else None
 
 
-def _words(text: str) -> list[str]:
-    spaced = re.sub(r"(?i)nvidia|geforce|tesla|quadro|gpu|sxm\d?|pcie|hbm\w*|-", " ", text)
-    spaced = re.sub(r"(?i)(?<=\d)(ti|super|gb)\b", r" \1", spaced)
-    return [word.lower() for word in spaced.split() if word.lower() != "80"]
+def _words(text: str) -> frozenset[str]:
+    """rtx4060ti -> rtx, 4060, ti; what a driver adds is left out."""
+    plain = re.sub(
+        r"nvidia|geforce|tesla|quadro|gpu|sxm\d?|pcie|hbm\w*|80gb|[-_]", " ", text.lower()
+    )
+    spaced = re.sub(r"(?<=rtx)(?=\d)|(?<=\d)(?=ti\b|super\b)", " ", plain)
+    return frozenset(spaced.split())

@@ -26,7 +26,8 @@ class Job:
 
     device: cpu or cuda.  bits: of the base's linear weights.  pure: weights that learn are bfloat16
     too.  packed: rows are joined to cutoff_len without padding.  recompute: share of the layers
-    computed again.  stored: bytes of the base on disk, 0 if unknown.
+    computed again.  stored: bytes of the base on disk, 0 if unknown.  replies: reference replies
+    afterwards.
     """
 
     shape: Shape
@@ -47,6 +48,7 @@ class Job:
     packed: bool = False
     recompute: float = 0.0
     stored: float = 0.0
+    replies: int = 0
 
     @property
     def trained(self) -> float:
@@ -136,5 +138,6 @@ def job_of(config: Config, shape: Shape, rows: Rows, *, device: str, dtype: str)
         max_steps=config.max_steps,
         pure=bool(getattr(config, "pure_bf16", False)),
         packed=bool(getattr(config, "packing", False)),
+        replies=config.proof_replies,
         recompute=float(getattr(config, "gradient_checkpointing", False) is True),
     )

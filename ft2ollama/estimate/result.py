@@ -119,18 +119,17 @@ def estimate(
     place: Place,
     *,
     kind: str,
-    replies: int = 0,
     save_steps: int = 0,
     keep: int | None = None,
     unpacked: float = 0.0,
 ) -> Estimate:
-    """The whole bill. kind: GGUF type of the export; replies: reference replies after training."""
+    """The whole bill. kind: GGUF type of the export."""
     terms = _terms(job, place)
-    phases = _phases(job, place, sum(term.gb for term in terms), replies)
+    phases = _phases(job, place, sum(term.gb for term in terms))
     peak = max(phase.gb for phase in phases)
     rate = 1 / seconds_per_token(job, place)
     disk = disk_terms(job, kind, save_steps=save_steps, keep=keep, unpacked=unpacked)
-    stages = _stages(job, place, rate, kind, replies, disk[-1][2])
+    stages = _stages(job, place, rate, kind, disk[-1][2])
     return Estimate(
         place=place.name,
         device=place.device,
@@ -157,7 +156,6 @@ def bill(config: Config, job: Job, place: Place, *, unpacked: float = 0.0) -> Es
         job,
         place,
         kind="adapter" if adapter else choose_type(config.export_quant, job.shape),
-        replies=config.proof_replies,
         save_steps=config.save_steps,
         keep=config.save_total_limit,
         unpacked=unpacked,
@@ -165,8 +163,9 @@ def bill(config: Config, job: Job, place: Place, *, unpacked: float = 0.0) -> Es
 
 
 def peak_gb(job: Job, place: Place) -> float:
-    """Peak of the training steps alone, in GB: what suggestions are chosen by."""
-    return sum(term.gb for term in _terms(job, place))
+    """The largest of the moments, in GB."""
+    training = sum(term.gb for term in _terms(job, place))
+    return max(phase.gb for phase in _phases(job, place, training))
 
 
 def fits(gb: float, place: Place) -> Fits:
@@ -243,14 +242,14 @@ def _activation_words(job: Job, tokens: int) -> str:
     return f"{job.shape.layers} layers{again}, {job.batch} x {row:,} tokens"
 
 
-def _phases(job: Job, place: Place, training: float, replies: int) -> tuple[Term, ...]:
+def _phases(job: Job, place: Place, training: float) -> tuple[Term, ...]:
     """The moments that can be the peak."""
     stored = job.stored or 2.0 * job.shape.weights
     training_term = Term("training", "a step with the longest conversations", training)
     writing = "base and adapter once more, in float32"
     if place.card is not None:
         gb = (4.0 * job.shape.weights + memory.CONTEXT) / 1e9
-        return (training_term, *((Term("reference replies", writing, gb),) if replies else ()))
+        return (training_term, *((Term("reference replies", writing, gb),) if job.replies else ()))
     loading = memory.cpu_loading(job.shape, job.way, stored) / 1e9
     held, _ = memory.cpu_token_bytes(job.shape, job.way, job.rank)
     left = memory.CPU_FRAGMENTS[_width(job)] * held * job.micro_batch
@@ -258,7 +257,7 @@ def _phases(job: Job, place: Place, training: float, replies: int) -> tuple[Term
     return (
         training_term,
         Term("reading the base", "its file and the weights side by side", loading),
-        *((Term("reference replies", writing, gb),) if replies else ()),
+        *((Term("reference replies", writing, gb),) if job.replies else ()),
     )
 
 
@@ -268,9 +267,7 @@ def _host_gb(job: Job) -> float:
     return 3.0 + min(stored, 5e9) / 1e9
 
 
-def _stages(
-    job: Job, place: Place, rate: float, kind: str, replies: int, gguf: float
-) -> tuple[Stage, ...]:
+def _stages(job: Job, place: Place, rate: float, kind: str, gguf: float) -> tuple[Stage, ...]:
     billions = job.shape.weights / 1e9
     tokens = f"{job.tokens:,.0f} tokens at about {rate:,.0f} tokens/s"
     training = job.tokens / rate / 60
@@ -282,10 +279,12 @@ def _stages(
         Stage("loading", "libraries and base", loading / 60),
         Stage("training", f"{job.steps:,} steps, {tokens}" if job.steps else tokens, training),
     ]
-    if replies:
+    if job.replies:
         reading = _READING_BYTES if place.card is None else place.card.bandwidth
         each = _REPLY_TOKENS * (4.0 * job.shape.weights / reading + 0.03)
-        found.append(Stage("reference replies", f"{replies} in float32", replies * each / 60))
+        found.append(
+            Stage("reference replies", f"{job.replies} in float32", job.replies * each / 60)
+        )
     if kind != "adapter":
         slow = _EXPORT["plain" if kind in ("F16", "BF16", "F32", "Q8_0") else "blocks"]
         seconds = _EXPORT_START + slow * billions

@@ -45,12 +45,15 @@ _NF4 = (
     "16-bit weights"
 )
 
+_QUIET = "proof_replies=0"
+_NO_PROOF = "publish has no replies of the trainer to compare Ollama's with"
 _BF16 = "rounds the frozen weights; slow where the CPU has no bfloat16"
 _LORA = "an adapter instead of all weights"
 
 
 def compare(job: Job, place: Place) -> tuple[Compared, ...]:
     """Memory and time of every method for this job."""
+    job = replace(job, replies=0)  # they are the same for all
     own = seconds_per_token(job, place)
     others = (
         *(replace(job, method="lora", bits=bits) for bits in (4, 8, 16, 32)),
@@ -71,7 +74,7 @@ def suggest(job: Job, place: Place, keys: Collection[str]) -> tuple[Suggestion, 
     keys: of this version's config.
     """
     state = fits(peak_gb(job, place), place)
-    families = [_larger(job)] if state == "yes" else _smaller(job, keys)
+    families = [_larger(job)] if state == "yes" else _families(job, place, keys)
     found = []
     for family in families:
         tried = [_weighed(job, place, *one) for one in family]
@@ -82,6 +85,23 @@ def suggest(job: Job, place: Place, keys: Collection[str]) -> tuple[Suggestion, 
             good = [one for one in good if one.times < 0.97]
         found += good[:1]
     return tuple(sorted(found, key=lambda one: one.fits != "yes")[:_MOST])
+
+
+def _families(job: Job, place: Place, keys: Collection[str]) -> list[Iterator[Change]]:
+    """The changes; first of all no float32 replies where it is they that do not fit."""
+    steps = peak_gb(replace(job, replies=0), place)
+    if fits(peak_gb(job, place), place) == fits(steps, place):
+        return _smaller(job, keys)
+    quiet = replace(job, replies=0)
+    return [
+        iter([(_QUIET, quiet, _NO_PROOF)]),
+        *(_with(_QUIET, family) for family in _smaller(quiet, keys)),
+    ]
+
+
+def _with(words: str, family: Iterator[Change]) -> Iterator[Change]:
+    for more, job, price in family:
+        yield f"{words} {more}", job, price
 
 
 def _weighed(job: Job, place: Place, words: str, other: Job, price: str) -> Suggestion:
