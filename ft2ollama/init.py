@@ -125,7 +125,7 @@ def _beside(line: str, why: str) -> list[str]:
     """The reason behind the value, or above it where 100 columns are too few."""
     wide = sum(1 + (east_asian_width(letter) in "WF") for letter in why)
     beside = f"{line:<{_COLUMN}}# {why}"
-    return [beside] if max(len(line), _COLUMN) + 2 + wide <= 100 else [f"# {why}", line]
+    return [beside] if max(len(line), _COLUMN) + 2 + wide <= 98 else [f"# {why}", line]
 
 
 _SECTIONS: dict[str, tuple[str, ...]] = {

@@ -7,7 +7,7 @@ from ft2ollama.language import Language
 _EN = {
     "head": """\
 {name}: {model} ({weights} B weights) learns from {rows} conversations.
-Written by ft2ollama init for {place}: about {gb} GB of memory, {minutes} min in all.
+Written by ft2ollama init for {place}: {gb} GB of memory, {minutes} min.
   ft2ollama train {path}
   ft2ollama publish {name}
 Any key can be given on the command line as key=value. Every key is explained in docs/config.md.""",
@@ -29,9 +29,9 @@ Any key can be given on the command line as key=value. Every key is explained in
     "lora_rank": "how much can be learned; 8 to 64",
     "lora_target": "every linear layer but the output layer",
     "num_train_epochs": "passes over the data: {steps} steps; more learns the rows by heart",
-    "per_device_train_batch_size": "conversations at once; about {gb} GB, {free} GB are free here",
+    "per_device_train_batch_size": "at once; about {gb} GB, {free} GB are free here",
     "gradient_accumulation_steps": "batches per step",
-    "learning_rate": "small models take higher rates; halve it if the loss jumps",
+    "learning_rate": "higher for small models; halve it if the loss jumps",
     "lr_scheduler_type": "the rate falls gently to zero",
     "warmup_ratio": "share of the steps in which the rate rises",
     "seed": "the same seed gives the same run",

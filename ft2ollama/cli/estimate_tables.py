@@ -10,6 +10,7 @@ from ft2ollama.cli.output import Output
 if TYPE_CHECKING:
     from ft2ollama.estimate import Estimate, Job, Place, Term
 
+_GB = "     GB"  # over numbers that end at the same column
 _MARKS = {"yes": "[green]✓[/]", "tight": "[yellow]![/]", "no": "[red]✗[/]"}
 
 
@@ -17,11 +18,14 @@ def show(output: Output, job: Job, place: Place, found: Estimate, keys: Collecti
     """Everything. keys: of the config, because only those are suggested."""
     output.title("the training")
     output.fields(_job(job, place))
-    _sum(output, "memory while training", found.terms, _peak(found))
+    output.say("")
+    each = f"± 10 %; each further token of a batch adds {found.token_mb:.2f} MB"
+    _sum(output, "memory while training", found.terms, each)
     if found.peak_gb > found.phases[0].gb:
         late = max(found.phases, key=lambda phase: phase.gb)
-        output.say(f"  more than the training needs: {late.name} ({late.words}), {late.gb:.2f} GB")
-    _sum(output, "disk", found.disk, "[bold]sum[/]")
+        output.say(f"  the peak comes later: {late.name}, {late.gb:.2f} GB")
+        output.say(f"  ({late.words})\n")
+    _sum(output, "disk", found.disk, "")
     output.table(
         "time",
         ["step", "what", "about"],
@@ -76,18 +80,14 @@ def _job(job: Job, place: Place) -> list[tuple[str, str, str]]:
     ]
 
 
-def _sum(output: Output, title: str, terms: Sequence[Term], last: str) -> None:
+def _sum(output: Output, title: str, terms: Sequence[Term], words: str) -> None:
     rows = [[term.name, term.words, _gb(term.gb)] for term in terms]
-    rows.append([last, "", f"[bold]{_gb(sum(term.gb for term in terms))}[/]"])
-    output.table(title, ["part", "from", "GB"], rows)
+    rows.append(["[bold]sum[/]", words, f"[bold]{_gb(sum(term.gb for term in terms))}[/]"])
+    output.table(title, ["part", "from", _GB], rows)
 
 
 def _gb(value: float) -> str:
-    return f"{value:,.2f}" if value >= 0.005 else "< 0.01"
-
-
-def _peak(found: Estimate) -> str:
-    return f"[bold]sum, ± 10 %[/]  (each further token: {found.token_mb:.2f} MB)"
+    return f"{value:>7,.2f}" if value >= 0.005 else " < 0.01"
 
 
 def _methods(output: Output, job: Job, place: Place) -> None:
@@ -102,7 +102,7 @@ def _methods(output: Output, job: Job, place: Place) -> None:
         ]
         for one in compare(job, place)
     ]
-    output.table("the same with another method", ["", "method", "GB", "time"], rows)
+    output.table("the same with another method", ["", "method", _GB, "time"], rows)
 
 
 def _suggestions(output: Output, job: Job, place: Place, keys: Collection[str]) -> None:
@@ -117,7 +117,7 @@ def _suggestions(output: Output, job: Job, place: Place, keys: Collection[str]) 
         [_MARKS[one.fits], one.settings, _gb(one.gb), f"{one.times:.2f} x", one.price]
         for one in found
     ]
-    output.table("what to change", ["", "key=value", "GB", "time", "price"], rows)
+    output.table("what to change", ["", "key=value", _GB, "time", "price"], rows)
 
 
 def _verdict(output: Output, found: Estimate) -> None:

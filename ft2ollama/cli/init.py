@@ -102,7 +102,7 @@ def _show(output: Output, path: Path, proposal: Proposal, title: str) -> None:
 
     from ft2ollama.cli.estimate_tables import summary
 
-    output.console.print(escape(path.read_text("utf-8")), style="cyan", soft_wrap=False)
+    output.console.print(escape(path.read_text("utf-8")), soft_wrap=True)
     output.done(f"{path}: {summary(proposal.needs)}")
     if proposal.needs.fits != "yes":
         output.warn(f"memory: {proposal.needs.fits}; ft2ollama estimate {path} compares methods")

@@ -269,7 +269,8 @@ def _host_gb(job: Job) -> float:
 
 def _stages(job: Job, place: Place, rate: float, kind: str, gguf: float) -> tuple[Stage, ...]:
     billions = job.shape.weights / 1e9
-    tokens = f"{job.tokens:,.0f} tokens at about {rate:,.0f} tokens/s"
+    busy = " (as busy as it is now)" if place.card is None else ""
+    tokens = f"{job.tokens:,.0f} tokens at about {rate:,.0f} tokens/s{busy}"
     training = job.tokens / rate / 60
     if not job.rows.known and job.max_steps <= 0:
         tokens = f"no data: {1e6 / rate / 60:,.0f} minutes per million tokens"
