@@ -11,7 +11,18 @@ import sys
 import click
 
 from ft2ollama import __version__
-from ft2ollama.cli import chat, demo, doctor, estimate, export, init, publish, runs, train
+from ft2ollama.cli import (
+    chat,
+    demo,
+    doctor,
+    estimate,
+    export,
+    history,
+    init,
+    publish,
+    runs,
+    train,
+)
 from ft2ollama.cli.output import Output
 
 COMMANDS = (
@@ -22,6 +33,8 @@ COMMANDS = (
     train.train,
     export.export,
     publish.publish,
+    history.history,
+    history.rollback,
     chat.chat,
     runs.runs,
 )

@@ -34,7 +34,8 @@ def test_the_bill_of_a_config(command: Command, config: Path) -> None:
     assert " GB memory, " in done.stdout
     for word in (
         "counted with the model's tokenizer", "weights", "optimizer", "activations", "allocator",
-        "± 10 %; each further token", "Ollama's copy", "publish", "QLoRA, NF4", "full fine-tuning", "it fits",
+        "± 10 %; each further token", "Ollama's copy", "publish",
+        "QLoRA, NF4", "full fine-tuning", "it fits",
     ):  # fmt: skip
         assert word in done.stderr
 
