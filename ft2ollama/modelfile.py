@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ft2ollama.errors import UsageError
+from ft2ollama.template import why_unproved
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ def make_modelfile(
     if not template["gotmpl"]:
         raise UsageError(
             "this version cannot publish the model's own chat template",
-            "no family of modelfiles/ builds the same prompt, so nothing could be proved",
+            "no family of modelfiles/ builds the same prompt, so nothing could be proved:\n"
+            + why_unproved(template["jinja"], template["special_tokens"]),
             "train with `template: chatml`, or export the GGUF: ft2ollama export",
         )
     parameters: dict[str, Any] = {"stop": tuple(template["stop"]), "num_ctx": num_ctx}

@@ -84,7 +84,7 @@ _IGNORED: tuple[tuple[str, str, str], ...] = (
     (LLAMA_FACTORY, "val_size alone decides whether a held-out loss is measured",
      "eval_on_each_dataset eval_num_beams compute_accuracy"),
     (LLAMA_FACTORY, "the loss curve is always drawn", "plot_loss"),
-    (LLAMA_FACTORY, "tokens are kept in a cache of their own, by the content of data and settings",
+    (LLAMA_FACTORY, "tokens are kept by the content of data and settings",
      "overwrite_cache preprocessing_batch_size tokenized_path "
      "data_shared_file_system buffer_size"),
     (TRANSFORMERS, "batches are made in the main process, which is fast enough",
