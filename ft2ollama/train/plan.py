@@ -20,7 +20,8 @@ from ft2ollama.config import Config
 from ft2ollama.data.catalogue import data_error
 from ft2ollama.data.conversation import Conversation
 from ft2ollama.data.load import load_dataset
-from ft2ollama.data.render import Rules, Sample, render_all
+from ft2ollama.data.render_all import render_all
+from ft2ollama.data.samples import Rules, Sample
 from ft2ollama.data.split import split
 from ft2ollama.data.tokenizer import Tokenizer
 from ft2ollama.errors import DataError, UsageError
@@ -35,6 +36,7 @@ _NOT_TRAINING = {
     "output_dir", "run_name", "export_quant", "export_as", "export_mode", "ollama_name", "num_ctx",
     "ollama_system", "ollama_parameters", "num_threads", "save_total_limit", "logging_steps",
     "model_name_or_path", "hub", "dataset", "dataset_dir", "proof_prompts", "trust_remote_code",
+    "preprocessing_num_workers",
 }  # fmt: skip
 
 
@@ -129,7 +131,8 @@ def rendered(
         special_tokens_in_text=config.special_tokens_in_text,
         system=config.default_system or "",
     )
-    found = render_all(rows, template, tokenizer, rules)
+    workers = config.preprocessing_num_workers
+    found = render_all(rows, template, tokenizer, rules, workers=workers)
     errors = [problem for problem in found.problems if problem.severity == "error"]
     if errors:
         raise data_error(errors)

@@ -27,7 +27,8 @@ from ft2ollama.chat_jinja import (
     render_jinja,
     split_blocks,
 )
-from ft2ollama.data.render import IGNORED, Rules, Sample, render_all
+from ft2ollama.data.render_all import render_all
+from ft2ollama.data.samples import IGNORED, Rules, Sample
 from ft2ollama.data.turns import make_talk
 
 pytestmark = [pytest.mark.oracle, pytest.mark.slow, pytest.mark.usefixtures("chat_models")]
