@@ -78,6 +78,8 @@ def train_run(
     threads = choose_threads(config.num_threads)
     set_threads(threads)
     plan = plan_run(output, config)
+    for remark in plan.remarks:
+        output.warn(remark)
     if not force and (same := finished_run(plan, run)) is not None:
         output.done(f"nothing to train: run {same.id} has the same config, base and data")
         output.say("  (--force trains again)")
@@ -139,16 +141,15 @@ def new_run(plan: Plan) -> Run:
     import re
 
     from ft2ollama.config import dump_config
+    from ft2ollama.data.sources import absolute as absolute_names
     from ft2ollama.runs import create_run
 
     config = plan.config
     absolute = config.model_copy(
         update={
             "dataset_dir": config.dataset_dir.absolute(),
-            "dataset": tuple(
-                str(Path(name).absolute()) if Path(name).is_file() else name
-                for name in config.dataset
-            ),
+            "dataset": absolute_names(config.dataset, config.dataset_dir),
+            "eval_dataset": absolute_names(config.eval_dataset or (), config.dataset_dir) or None,
             "proof_prompts": config.proof_prompts.absolute() if config.proof_prompts else None,
             "model_name_or_path": (
                 str(Path(config.model_name_or_path).expanduser().absolute())

@@ -9,26 +9,23 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ft2ollama.base import Base
 from ft2ollama.config import Config
-from ft2ollama.data.catalogue import data_error
 from ft2ollama.data.conversation import Conversation
-from ft2ollama.data.load import load_dataset
-from ft2ollama.data.render_all import render_all
-from ft2ollama.data.samples import Rules, Sample
-from ft2ollama.data.split import split
+from ft2ollama.data.from_config import read_parts
+from ft2ollama.data.problems import Dropped
+from ft2ollama.data.samples import Sample
 from ft2ollama.data.tokenizer import Tokenizer
 from ft2ollama.errors import DataError, UsageError
-from ft2ollama.families import families
 from ft2ollama.files import sha256_file, sha256_folder, sha256_text
 from ft2ollama.quant_choice import choose_quant, wanted_quant
 from ft2ollama.template import ChatTemplate, choose_template
+from ft2ollama.train.rendered import publish_notes, render_rows
 
 # Keys that do not change what is trained, or whose files are hashed by content: a run that differs
 # only in these is the same run.
@@ -40,10 +37,6 @@ _NOT_TRAINING = {
 }  # fmt: skip
 
 
-_SAID = {
-    "dropped-too-long": "longer than cutoff_len left out",
-    "cut-to-length": "cut to cutoff_len",
-}
 _LIBRARIES_GB = 0.9  # torch, transformers and peft, resident
 
 
@@ -51,6 +44,9 @@ _LIBRARIES_GB = 0.9  # torch, transformers and peft, resident
 class Plan:
     """What will be trained. inputs: name -> sha256 of everything the adapter depends on.
 
+    remarks: what the user should look at in the data.
+    dropped: rows that were left out (`bad_rows: drop`).
+    validation_sets: `validation` by data set, with eval_on_each_dataset.
     quant: the GGUF type the export will have, "" if this base cannot be exported.
     """
 
@@ -60,10 +56,13 @@ class Plan:
     tokenizer: Tokenizer
     train: tuple[Sample, ...]
     validation: tuple[Sample, ...]
+    validation_sets: Mapping[str, tuple[Sample, ...]]
     conversations: tuple[Conversation, ...]
+    dropped: tuple[Dropped, ...]
     steps: int
     inputs: dict[str, str]
     notes: tuple[str, ...]
+    remarks: tuple[str, ...]
     quant: str
 
     @property
@@ -87,8 +86,8 @@ def make_plan(config: Config, base: Base) -> Plan:
     tokenizer = Tokenizer(base.tokenizer_folder)
     template = model_template(config.template, base.folder, tokenizer)
     check_stop_tokens(template, tokenizer)
-    loaded = load_dataset(config.dataset, config.dataset_dir, max_samples=config.max_samples)
-    train_rows, val_rows = split(loaded.conversations, config.val_size)
+    loaded, parts = read_parts(config)
+    train_rows = parts.train
     if not train_rows:
         raise DataError(
             "val_size leaves nothing to train on",
@@ -97,76 +96,33 @@ def make_plan(config: Config, base: Base) -> Plan:
         )
     check_proof_prompts(config.proof_prompts)
 
-    train, kept, said = rendered(config, train_rows, template, tokenizer)
-    validation, _, said_too = rendered(config, val_rows, template, tokenizer)
+    train = render_rows(config, train_rows, template, tokenizer)
+    held = {
+        name: render_rows(config, rows, template, tokenizer)
+        for name, rows in parts.validation.items()
+    }
+    every = (train, *held.values())
     quant, doubts = export_type(config, base)
     return Plan(
         config=config,
         base=base,
         template=template,
         tokenizer=tokenizer,
-        train=train,
-        validation=validation,
-        conversations=kept,
-        steps=count_steps(config, len(train)),
+        train=train.samples,
+        validation=tuple(sample for rows in held.values() for sample in rows.samples),
+        validation_sets=(
+            {name: rows.samples for name, rows in held.items()}
+            if config.eval_on_each_dataset
+            else {}
+        ),
+        conversations=train.conversations,
+        dropped=(*loaded.dropped, *(one for rows in every for one in rows.dropped)),
+        steps=count_steps(config, len(train.samples)),
         inputs=_inputs(config, base, loaded.sha256),
-        notes=(*loaded.notes, *said, *said_too, *_publish_notes(template, config, kept), *doubts),
+        notes=(*loaded.notes, *publish_notes(template, config, train.conversations), *doubts),
+        remarks=(*loaded.remarks, *(text for rows in every for text in rows.remarks)),
         quant=quant,
     )
-
-
-def rendered(
-    config: Config, rows: Sequence[Conversation], template: ChatTemplate, tokenizer: Tokenizer
-) -> tuple[tuple[Sample, ...], tuple[Conversation, ...], tuple[str, ...]]:
-    """Samples, the rows they are of, and a line on rows that were left out or cut.
-
-    Raises DataError that lists the rows that cannot be trained on.
-    """
-    rules = Rules(
-        cutoff_len=config.cutoff_len,
-        cutoff_policy=config.cutoff_policy,
-        train_on_prompt=config.train_on_prompt,
-        mask_history=config.mask_history,
-        thinking=config.enable_thinking,
-        special_tokens_in_text=config.special_tokens_in_text,
-        system=config.default_system or "",
-    )
-    workers = config.preprocessing_num_workers
-    found = render_all(rows, template, tokenizer, rules, workers=workers)
-    errors = [problem for problem in found.problems if problem.severity == "error"]
-    if errors:
-        raise data_error(errors)
-    if rows and not found.samples:
-        raise data_error(found.problems)
-    counts = Counter(problem.code for problem in found.problems)
-    kept = tuple(rows[row] for row in dict.fromkeys(found.rows))
-    notes = (f"{count} rows {_SAID.get(code, code)}" for code, count in counts.items())
-    return tuple(found.samples), kept, tuple(notes)
-
-
-def _publish_notes(
-    template: ChatTemplate, config: Config, rows: Sequence[Conversation]
-) -> tuple[str, ...]:
-    """What of the training this version cannot publish: better said before than after."""
-    if not template.gotmpl:
-        return (
-            "the model's own chat template: this version can train with it and export, but "
-            f"publish only {', '.join(families())}",
-        )
-    question = [{"role": "user", "content": "x"}]
-    prompts = {
-        template.render(question, add_generation_prompt=True, thinking=thinking)
-        for thinking in (None, config.enable_thinking)
-    }
-    notes = []
-    if len(prompts) > 1:
-        notes.append(
-            f"enable_thinking: {str(config.enable_thinking).lower()} changes the prompt in a way "
-            "that this version cannot publish"
-        )
-    if any(row.tools for row in rows):
-        notes.append("tools are trained; this version publishes the model without them")
-    return tuple(notes)
 
 
 def export_type(config: Config, base: Base) -> tuple[str, tuple[str, ...]]:

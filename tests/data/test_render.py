@@ -14,8 +14,8 @@ from ft2ollama.base import Base
 from ft2ollama.data.catalogue import line
 from ft2ollama.data.conversation import Conversation
 from ft2ollama.data.problems import Problem
-from ft2ollama.data.render import Renderer
-from ft2ollama.data.render_all import render_all
+from ft2ollama.data.render import render_all
+from ft2ollama.data.renderer import Renderer
 from ft2ollama.data.samples import IGNORED, Rendered, Rules, Sample
 from ft2ollama.data.tokenizer import Tokenizer
 from ft2ollama.template import ChatTemplate, choose_template, families

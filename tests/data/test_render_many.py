@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from ft2ollama.base import Base
-from ft2ollama.data import render_all as many
+from ft2ollama.data import render as many
 from ft2ollama.data import token_cache
 from ft2ollama.data.conversation import Conversation
 from ft2ollama.data.problems import Problem
-from ft2ollama.data.render import Renderer
-from ft2ollama.data.render_all import render_all
+from ft2ollama.data.render import render_all
+from ft2ollama.data.renderer import Renderer
 from ft2ollama.data.samples import Rendered, Rules
 from ft2ollama.data.tokenizer import Tokenizer
 from ft2ollama.template import ChatTemplate, choose_template

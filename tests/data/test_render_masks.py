@@ -27,7 +27,7 @@ from ft2ollama.chat_jinja import (
     render_jinja,
     split_blocks,
 )
-from ft2ollama.data.render_all import render_all
+from ft2ollama.data.render import render_all
 from ft2ollama.data.samples import IGNORED, Rules, Sample
 from ft2ollama.data.turns import make_talk
 
