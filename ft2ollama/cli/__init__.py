@@ -11,12 +11,13 @@ import sys
 import click
 
 from ft2ollama import __version__
-from ft2ollama.cli import chat, demo, doctor, export, publish, runs, train
+from ft2ollama.cli import chat, data, demo, doctor, export, publish, runs, train
 from ft2ollama.cli.output import Output
 
 COMMANDS = (
     demo.demo,
     doctor.doctor,
+    data.data,
     train.train,
     export.export,
     publish.publish,
