@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from ft2ollama.data.problems import Problem, Texts
 from ft2ollama.data.texts_checks import TEXTS as _CHECKS
 from ft2ollama.data.texts_render import TEXTS as _RENDER
+from ft2ollama.data.texts_rows import NOTES
 from ft2ollama.data.texts_rows import TEXTS as _ROWS
 from ft2ollama.errors import DataError
 from ft2ollama.language import Language, choose_language
@@ -35,7 +37,13 @@ def line(problem: Problem, language: Language) -> str:
     what, fix = sentence(problem, language)
     between = "；" if language == "zh" else "; "
     where = ": ".join(part for part in (problem.place, problem.key) if part)
-    return f"{where}: {what}" + (f"{between}{fix}" if fix else "")
+    told = f"{where}: {what}" + (f"{between}{fix}" if fix else "")
+    return told.encode("utf-8", "backslashreplace").decode()  # a row may hold half a character
+
+
+def note(code: str, **values: Any) -> str:
+    """A sentence of `NOTES` in the user's language."""
+    return NOTES[code][choose_language()].format_map(values)
 
 
 def lines(problems: Sequence[Problem], language: Language) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from ft2ollama.language import Language
 
@@ -50,3 +50,27 @@ class Dropped:
 
     problem: Problem
     row: Any
+
+
+class Warn(Protocol):
+    """Takes what was understood and yet looks wrong."""
+
+    def __call__(self, code: str, key: str = "", **values: Any) -> None:
+        """Note a warning; `code` and `values` as for BadRow."""
+
+
+def unsaid(code: str, key: str = "", **values: Any) -> None:
+    """A `Warn` that nobody listens to."""
+
+
+class BadFile(Exception):
+    """Why a file or an entry of dataset_info.json cannot be read on."""
+
+    def __init__(self, code: str, place: str, key: str = "", **values: Any) -> None:
+        super().__init__(code)
+        self.problem = Problem(code, place, key, values)
+
+    @classmethod
+    def of(cls, problem: Problem) -> BadFile:
+        """The same for a problem that is at hand."""
+        return cls(problem.code, problem.place, problem.key, **problem.values)

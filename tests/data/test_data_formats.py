@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
 from ft2ollama.data.formats import Columns, to_conversation
-from ft2ollama.data.problems import BadRow
 
 SHAREGPT = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}
 
@@ -50,38 +47,3 @@ def test_alpaca_joins_instruction_and_input_as_llama_factory_does() -> None:
 def test_openai_messages() -> None:
     row = {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]}
     assert roles_and_texts(row) == [("user", "Q"), ("assistant", "A")]
-
-
-@pytest.mark.parametrize(
-    ("row", "code", "key"),
-    [
-        (["Hi", "Hello"], "row-not-object", ""),
-        ({"text": "x"}, "row-no-format", ""),
-        ({"conversations": []}, "turns-wanted", "conversations"),
-        ({"conversations": [{"from": "human"}]}, "turn-keys", "conversations[1]"),
-        (
-            {"conversations": [{"from": "bot", "value": "x"}]},
-            "role-unknown",
-            "conversations[1].from",
-        ),
-        (
-            {"conversations": [{"from": "human", "value": 3}]},
-            "text-wanted",
-            "conversations[1].value",
-        ),
-        ({"conversations": SHAREGPT["conversations"][:1]}, "role-order", ""),
-        ({"conversations": SHAREGPT["conversations"][::-1]}, "role-order", ""),
-        (
-            {"conversations": [SHAREGPT["conversations"][0], {"from": "gpt", "value": " "}]},
-            "answer-empty",
-            "turn 2",
-        ),
-        ({"instruction": "Q", "output": None}, "text-wanted", "output"),
-        ({"instruction": "Q", "output": "A", "history": [["a"]]}, "history-pair", "history[1]"),
-        ({"instruction": "Q", "output": "A", "system": 1}, "text-wanted", "system"),
-    ],
-)
-def test_a_bad_row_says_where_and_why(row: object, code: str, key: str) -> None:
-    with pytest.raises(BadRow) as caught:
-        to_conversation(row, Columns(), "here")
-    assert (caught.value.code, caught.value.key) == (code, key)
