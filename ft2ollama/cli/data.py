@@ -49,7 +49,7 @@ def check(
     Exit code 0, or 2 when rows cannot be trained on. Example: ft2ollama data check faq.yaml
     """
     from ft2ollama.cli.data_inputs import read_inputs
-    from ft2ollama.cli.data_report import show_problems, show_sets, show_verdict
+    from ft2ollama.cli.data_report import show_problems, show_sets, show_verdict, stops_training
     from ft2ollama.errors import ExitCode
     from ft2ollama.language import choose_language
 
@@ -64,7 +64,7 @@ def check(
     path = _write(output, inputs, found, report, language)
     for one in found.sets:
         output.event("set", **_fields(one))
-    bad = found.errors or (strict and found.warnings)
+    bad = stops_training(found, inputs.config.bad_rows) or (strict and found.warnings)
     output.result(
         str(path) if path else "",
         errors=found.errors,
@@ -115,8 +115,6 @@ def _fields(one: Any) -> dict[str, Any]:
 @_LANG
 @click.option("--row", type=click.IntRange(min=1), help="Show the Nth row that can be used.")
 @click.option("--place", metavar="FILE:LINE", help="Show the row that stands there.")
-@click.option("--count", type=click.IntRange(min=1), default=3, show_default=True,
-              help="How many rows, from the shortest to the longest.")  # fmt: skip
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page.")
 @click.pass_obj
 def preview(
@@ -125,10 +123,12 @@ def preview(
     model: str | None,
     lang: str | None,
     html: Path | None,
-    **chosen: Any,
+    row: int | None,
+    place: str | None,
 ) -> None:
     """Show rows as the exact tokens the model gets, with the learned ones marked.
 
+    Without --row or --place: the shortest, the median and the longest.
     Example: ft2ollama data preview faq.yaml --place rows.jsonl:7 --html row.html
     """
     from ft2ollama.cli.data_inputs import read_inputs
@@ -140,7 +140,7 @@ def preview(
     language = choose_language(lang)
     inputs = read_inputs(output, words, model)
     rows = [row for one in inputs.sets for row in one.conversations]
-    shown = render_rows(inputs, choose(rows, chosen["row"], chosen["place"], chosen["count"]))
+    shown = render_rows(inputs, choose(rows, row, place))
     if html is None:
         show_rows(output, shown, inputs.about, language)
     else:

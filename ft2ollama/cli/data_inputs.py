@@ -42,19 +42,18 @@ class Inputs:
 
 def read_inputs(output: Output, words: Sequence[str], model: str | None) -> Inputs:
     """Read the data sets that the words name, and open the model. Raises UserError kinds."""
+    from ft2ollama.data.from_config import reading_of
     from ft2ollama.data.gather import hold_out, read_questions, read_sets
-    from ft2ollama.data.load import Reading
 
     config, name, wanted = _config(words, model)
     with output.waiting("reading the data"):
-        reading = Reading(max_samples=config.max_samples, hub=config.hub, seed=config.seed)
-        sets = read_sets(config.dataset, config.dataset_dir, reading)
-        parted = hold_out(sets, config.val_size)
-        held_out = getattr(config, "eval_dataset", None) or ()
-        parted += _as_validation(read_sets(held_out, config.dataset_dir, reading))
+        reading = reading_of(config)
+        sets = hold_out(read_sets(config.dataset, config.dataset_dir, reading), config.val_size)
+        held_out = read_sets(config.eval_dataset or (), config.dataset_dir, reading)
+        sets += _as_validation(held_out)
         questions, problems = read_questions(config.proof_prompts)
     opened, about = _model(output, config, required=model is not None) if wanted else (None, "")
-    return Inputs(name, config, parted, questions, problems, opened, about)
+    return Inputs(name, config, sets, questions, problems, opened, about)
 
 
 def _as_validation(sets: Sequence[DataSet]) -> list[DataSet]:

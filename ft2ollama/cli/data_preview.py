@@ -25,12 +25,11 @@ _READ = ("#d0d3d9 on #26282d", "#d0d3d9 on #34373e")
 _LEARNED = ("underline #b8f5cf on #0f3a26", "underline #b8f5cf on #185a3b")
 _SPECIAL = "#dcb8ff"
 _PAST = "strike"
+_ROWS = 3  # shown unless one is named
 
 
-def choose(
-    rows: Sequence[Conversation], row: int | None, place: str | None, count: int
-) -> list[Conversation]:
-    """The rows to show: the Nth, the one at a place, or some from the shortest to the longest."""
+def choose(rows: Sequence[Conversation], row: int | None, place: str | None) -> list[Conversation]:
+    """The rows to show: the Nth, the one at a place, or the shortest, median and longest."""
     if not rows:
         raise DataError("no row can be shown", "none could be read", "ft2ollama data check ...")
     if place is not None:
@@ -47,7 +46,7 @@ def choose(
             raise UsageError(f"no row {row}", f"there are {len(rows)}", f"--row {len(rows)}")
         return [rows[row - 1]]
     sizes = [sum(len(message["content"] or "") for message in one.messages) for one in rows]
-    return [rows[number] for number in spread(sizes, count)]
+    return [rows[number] for number in spread(sizes, _ROWS)]
 
 
 def _stands_at(place: str, wanted: str) -> bool:

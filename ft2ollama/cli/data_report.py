@@ -93,14 +93,20 @@ def _show_group(
         what, _ = sentence(problem, language)
         key = f" [dim]{escape(problem.key)}[/]" if problem.key else ""
         text = f"[cyan]{escape(problem.place)}[/]{key}  {escape(what)}"
-        output.console.print(Padding(text, (0, 0, 0, 4)), soft_wrap=False)
+        output.console.print(Padding(text, (0, 0, 0, 4), expand=False), soft_wrap=False)
     if len(group) > _SHOWN:
         more = word["more"].format(count=f"{len(group) - _SHOWN:,}")
         output.console.print(f"    [dim]{more}[/]")
     _, fix = sentence(group[0], language)
     if fix:
         text = f"[green]{word['fix']} {escape(fix)}[/]"
-        output.console.print(Padding(text, (0, 0, 0, 4)), soft_wrap=False)
+        output.console.print(Padding(text, (0, 0, 0, 4), expand=False), soft_wrap=False)
+
+
+def stops_training(report: Report, bad_rows: str) -> bool:
+    """Would training refuse this data? With `bad_rows: drop` only if no row is left."""
+    usable = sum(one.usable for one in report.sets if one.part == "train")
+    return bool(report.errors) and (bad_rows == "error" or not usable)
 
 
 def show_verdict(output: Output, report: Report, language: Language, *, strict: bool) -> None:

@@ -19,7 +19,8 @@ _HAN = "\u3400-\u9fff"
 _REFUSAL = re.compile(
     r"as an? (?:ai|artificial intelligence|(?:large )?language)\b[\w ]{0,20}\b(?:model|assistant)\b"
     r"|i(?:['’]m| am) (?:just|only) an? (?:ai|artificial|(?:large )?language model)"
-    r"|i(?:['’]m| am) (?:sorry|afraid)[,.]? (?:but )?i (?:can(?:['’]|no)t|(?:am|['’]m) (?:not able|unable))"
+    r"|i(?:['’]m| am) (?:sorry|afraid)[,.]? (?:but )?"
+    r"i (?:can(?:['’]|no)t|(?:am|['’]m) (?:not able|unable))"
     r"|i (?:can(?:['’]|no)t|cannot|am unable to|['’]m unable to) "
     r"(?:assist|help you|provide|fulfil|answer|comply|discuss)"
     r"|作为(?:一个|一名|一款|一位)?\s?(?:人工智能|ai|大?语言模型|大型语言模型)"
@@ -45,7 +46,7 @@ _IDENTITY = re.compile(
 _CUT_MARK = re.compile(r"litellm_truncated skipped \d+ chars|\[(?:truncated|内容已截断)\]", re.I)
 _LINE_MARK = re.compile(r"\s*(?:[-*+•·#>|]|\d+[.)、]|```|\$\$)")
 _OPEN_END = tuple(",，、(（[【《“‘:：")
-_SENTENCE = re.compile(rf"[.!?]\s+(?=\S)|[。！？](?=\S)")
+_SENTENCE = re.compile(r"[.!?]\s+(?=\S)|[。！？](?=\S)")
 # What is cut ends in a small letter (a name at the end of a letter does not) or in Chinese.
 _HALF_SENTENCE = re.compile(rf"\w+\W+\w+\W+[a-z\u00df-\u00ff]+$|[{_HAN}]{{6}}$")
 _SPEAKER = re.compile(
@@ -54,8 +55,9 @@ _SPEAKER = re.compile(
 )
 _HALF_WIDTH = re.compile(rf"[{_HAN}][,;!?][{_HAN}]")
 _TRANSLATE = re.compile(
-    r"translat|翻译|译成|译为|english|chinese|french|german|spanish|japanese|中文|英文|英语|日语", re.I
-)  # fmt: skip
+    r"translat|english|chinese|french|german|spanish|japanese|翻译|译成|译为|中文|英文|英语|日语",
+    re.IGNORECASE,
+)
 _DIFY_CUT = 503  # a feedback export of Dify cuts at 500 characters and adds three dots
 
 

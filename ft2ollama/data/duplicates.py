@@ -3,14 +3,14 @@
 In: conversations.  Out: pairs of row numbers, earlier row first.
 
 Nearly means: character 3-grams (words do not exist in Chinese before a segmenter guesses them) with
-a Jaccard similarity of at least 0.7 on the question, on the answer, and on both together. Paraphrases
-that share a long answer are no duplicates: that is how facts are taught. Rows whose numbers, dates,
-ids or negations differ are none either: "within 7 days" is not "within 15 days".
+a Jaccard similarity of at least 0.7 on the question, on the answer, and on both together.
+Paraphrases that share a long answer are no duplicates: that is how facts are taught. Rows whose
+numbers, dates, ids or negations differ are none either: "7 days" is not "15 days".
 
 MinHash with 64 permutations in 16 bands of 4 finds the candidates (A. Broder, "On the resemblance
 and containment of documents", 1997); each is then verified exactly, so there is no false pair, and
-few are missed. Work and memory grow linearly with the rows: in a crowded bucket each row is compared
-with its neighbours in the order of a hash of the question, not with every other.
+few are missed. Work and memory grow linearly with the rows: in a crowded bucket each row is
+compared with its neighbours in the order of a hash of the question, not with every other.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ft2ollama.data.conversation import Conversation, Message
 
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 NEAR = 0.7  # smallest similarity of question, answer and both
 _PERMUTATIONS, _BANDS = 64, 16
 _NEIGHBOURS = 8  # rows of one bucket that each row is compared with
@@ -78,7 +78,9 @@ def normal(text: str) -> str:
 
 def sides(conversation: Conversation) -> Sides:
     """What a conversation asks and answers, over all its turns."""
-    asked, answered, setting = [], [], []
+    asked: list[str] = []
+    answered: list[str] = []
+    setting: list[str] = []
     for message in conversation.messages:
         kind = {"assistant": answered, "system": setting}.get(message["role"], asked)
         kind.append(spoken(message))
@@ -282,7 +284,8 @@ def _neighbours(keys: Array, questions: Array) -> Array:
     other = np.concatenate([pair[1] for pair in pairs])
     differ = one != other
     one, other = one[differ], other[differ]
-    return np.minimum(one, other) * count + np.maximum(one, other)
+    codes: Array = np.minimum(one, other) * count + np.maximum(one, other)
+    return codes
 
 
 def _odd(bits: int, count: int) -> list[int]:

@@ -1,6 +1,6 @@
 """Every problem the doctor found, a JSON line each: what the terminal has no room for.
 
-In: problems.  Out: a file of {severity, code, place, key, what, fix, values}, in one language.
+In: problems.  Out: a file of {severity, code, place, key, problem, fix, values}, in one language.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def as_record(problem: Problem, language: Language) -> dict[str, Any]:
         "code": problem.code,
         "place": problem.place,
         "key": problem.key,
-        "what": what,
+        "problem": what,
         "fix": fix,
         "values": {key: value if _plain(value) else str(value)
                    for key, value in problem.values.items()},

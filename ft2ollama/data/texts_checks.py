@@ -7,31 +7,31 @@ from ft2ollama.data.problems import Texts
 TEXTS: Texts = {
     # --- characters
     "replacement-character": {
-        "en": ("{count} broken character(s) {char}: {near}", "read the source again in its own encoding; what stood there is lost in this file"),
+        "en": ("broken character {char}, {count} ×: {near}", "read the source again in its own encoding; what stood there is lost in this file"),
         "zh": ("有 {count} 个损坏的字符 {char}：{near}", "请用正确的编码重新读取源数据；原来的字在这个文件里已经丢失"),
     },
     "control-character": {
-        "en": ("{count} control character(s) {char}: {near}", "remove them: they come from terminals, PDFs or Windows-1252, and the model learns to write them"),
+        "en": ("control character {char}, {count} ×: {near}", "remove them: they come from terminals, PDFs or Windows-1252, and the model learns to write them"),
         "zh": ("有 {count} 个控制字符 {char}：{near}", "请删掉：它们来自终端、PDF 或 Windows-1252，模型会学着写出来"),
     },
     "invisible-character": {
-        "en": ("{count} invisible character(s) {char}: {near}", "remove them: words with them become other tokens than the same words without"),
+        "en": ("invisible character {char}, {count} ×: {near}", "remove them: words with them become other tokens than the same words without"),
         "zh": ("有 {count} 个看不见的字符 {char}：{near}", "请删掉：带着它们的词会变成另外的 token"),
     },
     "private-character": {
-        "en": ("{count} character(s) of a private font, {char}: {near}", "replace them: no model knows them (icon fonts, or a wrong decoding of Big5 or GBK)"),
+        "en": ("character of a private font {char}, {count} ×: {near}", "replace them: no model knows them (icon fonts, or a wrong decoding of Big5 or GBK)"),
         "zh": ("有 {count} 个私有区字符 {char}：{near}", "请替换：任何模型都不认识它们（图标字体，或 Big5、GBK 解码有误）"),
     },
     "mojibake": {
-        "en": ("decoded wrongly: {text} should be {meant}", "read the source again as UTF-8 and write this file anew"),
+        "en": ("decoded wrongly: {text} should read {meant}", "read the source again as UTF-8 and write this file anew"),
         "zh": ("乱码：{text} 应为 {meant}", "请按 UTF-8 重新读取源数据，再生成这个文件"),
     },
     "html-entity": {
-        "en": ("{count} HTML escape(s) instead of the character: {text}", "unescape the text (Python: html.unescape)"),
+        "en": ("HTML escape in place of its character, {count} ×: {text}", "unescape the text (Python: html.unescape)"),
         "zh": ("有 {count} 处 HTML 转义没有还原：{text}", "请还原文本（Python：html.unescape）"),
     },
     "escaped-newline": {
-        "en": ("{count} line break(s) written as backslash and n: {text}", "write real line breaks: the text was escaped once too often"),
+        "en": ("line break written as backslash and n, {count} ×: {text}", "write real line breaks: the text was escaped once too often"),
         "zh": ("有 {count} 处换行写成了反斜杠加 n：{text}", "请写成真正的换行：文本多转义了一次"),
     },
     # --- special tokens
@@ -77,7 +77,7 @@ TEXTS: Texts = {
         "zh": ("回答不断重复：不同的词组只占 {share} %", "请删去这一行，否则模型会学着重复"),
     },
     "mixed-punctuation": {
-        "en": ("half-width punctuation among full-width: {text} ({count} time(s))", "use one kind; the model learns to mix them"),
+        "en": ("half-width punctuation among full-width, {count} ×: {text}", "use one kind; the model learns to mix them"),
         "zh": ("全角标点中混有 {count} 处半角标点：{text}", "请统一用一种；否则模型会学着混用"),
     },
     "answered-in-latin": {
@@ -165,7 +165,7 @@ TEXTS: Texts = {
     },
     # --- tokens
     "too-long": {
-        "en": ("{tokens} tokens, cutoff_len is {cutoff}: {lost} learned tokens in {turns} answer(s) do not fit", "cutoff_len={tokens}, or shorten the row"),
+        "en": ("{tokens} tokens, cutoff_len is {cutoff}: {lost} learned tokens do not fit, answers without their end: {turns}", "cutoff_len={tokens}, or shorten the row"),
         "zh": ("有 {tokens} 个 token，cutoff_len 是 {cutoff}：{turns} 个回答里要学的 {lost} 个 token 放不下", "cutoff_len={tokens}，或缩短这一行"),
     },
     "nothing-learned": {
@@ -173,7 +173,7 @@ TEXTS: Texts = {
         "zh": ("这一行没有任何要学的 token", "请检查 train_on_prompt、mask_history 和这一行的 weight"),
     },
     "unknown-tokens": {
-        "en": ("{count} piece(s) that this model's vocabulary cannot write: {text}", "replace them, or choose a model that knows this writing"),
+        "en": ("this model's vocabulary cannot write it, {count} ×: {text}", "replace them, or choose a model that knows this writing"),
         "zh": ("有 {count} 处是这个模型的词表写不出来的：{text}", "请替换，或换一个认识这种文字的模型"),
     },
 }  # fmt: skip
