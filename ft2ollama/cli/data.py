@@ -133,6 +133,7 @@ def preview(
     """
     from ft2ollama.cli.data_inputs import read_inputs
     from ft2ollama.cli.data_preview import choose, render_rows, show_rows
+    from ft2ollama.data.catalogue import line
     from ft2ollama.data.preview_html import page
     from ft2ollama.files import write_text
     from ft2ollama.language import choose_language
@@ -140,7 +141,9 @@ def preview(
     language = choose_language(lang)
     inputs = read_inputs(output, words, model)
     rows = [row for one in inputs.sets for row in one.conversations]
-    shown = render_rows(inputs, choose(rows, row, place))
+    shown, problems = render_rows(inputs, choose(rows, row, place))
+    for problem in problems:
+        output.warn(line(problem, language))
     if html is None:
         show_rows(output, shown, inputs.about, language)
     else:

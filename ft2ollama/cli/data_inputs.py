@@ -109,7 +109,8 @@ def _is_config(path: Path) -> bool:
 def _model(output: Output, config: Config, *, required: bool) -> tuple[Model | None, str]:
     """The model's template and tokenizer; without it, when it is not at hand, a warning."""
     from ft2ollama.data.measure import Model
-    from ft2ollama.data.render import Tokenizer
+    from ft2ollama.data.render import Rules
+    from ft2ollama.data.tokenizer import Tokenizer
     from ft2ollama.train.plan import model_template
 
     try:
@@ -118,21 +119,23 @@ def _model(output: Output, config: Config, *, required: bool) -> tuple[Model | N
             raise UsageError(
                 f"{folder} has no tokenizer.json", "tokens cannot be counted", "--model <folder>"
             )
-        template = model_template(config.template, folder)
         tokenizer = Tokenizer(folder)
+        template = model_template(config.template, folder, tokenizer)
     except UserError as error:
         if required:
             raise
         output.warn(f"without the model, tokens are not checked: {error.what}")
         return None, ""
-    model = Model(
-        template=template,
-        tokenizer=tokenizer,
+    rules = Rules(
         cutoff_len=config.cutoff_len,
+        cutoff_policy=config.cutoff_policy,
         train_on_prompt=config.train_on_prompt,
         mask_history=config.mask_history,
+        thinking=config.enable_thinking,
+        special_tokens_in_text=config.special_tokens_in_text,
         system=config.default_system or "",
     )
+    model = Model(template, tokenizer, rules)
     name = config.model_name_or_path.rstrip("/").rsplit("/", 1)[-1]
     return model, f"{name}, template {template.family or 'its own'}, cutoff_len {config.cutoff_len}"
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from ft2ollama.cli.data_words import words
 from ft2ollama.cli.output import Output
+from ft2ollama.data.catalogue import data_error
 from ft2ollama.data.conversation import Conversation
-from ft2ollama.data.preview import Piece, hex_of, pieces, spread, visible
+from ft2ollama.data.preview import pieces, spread, units
 from ft2ollama.data.preview_html import Shown
-from ft2ollama.data.problems import BadRow
+from ft2ollama.data.problems import Problem
 from ft2ollama.errors import DataError, UsageError
 from ft2ollama.language import Language
 
@@ -21,10 +22,9 @@ if TYPE_CHECKING:
 
 # Letters and ground together, so that they are readable on light and dark terminals alike; every
 # second token is a little lighter, which shows where one ends.
-_READ = ("#d0d3d9 on #26282d", "#d0d3d9 on #34373e")
-_LEARNED = ("underline #b8f5cf on #0f3a26", "underline #b8f5cf on #185a3b")
+_READ = (("#d0d3d9", "#26282d"), ("#d0d3d9", "#34373e"))
+_LEARNED = (("#b8f5cf", "#0f3a26"), ("#b8f5cf", "#185a3b"))
 _SPECIAL = "#dcb8ff"
-_PAST = "strike"
 _ROWS = 3  # shown unless one is named
 
 
@@ -54,22 +54,28 @@ def _stands_at(place: str, wanted: str) -> bool:
     return place == wanted or place.endswith(f"/{wanted}") or place.startswith(f"{wanted}: ")
 
 
-def render_rows(inputs: Inputs, rows: Sequence[Conversation]) -> list[Shown]:
-    """The tokens of the rows; raises UsageError without a model, DataError for a bad row."""
+def render_rows(
+    inputs: Inputs, rows: Sequence[Conversation]
+) -> tuple[list[Shown], list[Problem]]:
+    """The tokens of the rows, and why others have none.
+
+    Raises UsageError without a model, DataError when no row can be rendered.
+    """
     if inputs.model is None:
         raise UsageError(
             "tokens need a model", "none was given", "--model Qwen/Qwen2.5-0.5B-Instruct"
         )
-    shown = []
+    shown, problems = [], []
     for row in rows:
-        try:
-            found = pieces(inputs.model.sample(row), inputs.model.tokenizer)
-        except BadRow as error:
-            from ft2ollama.data.catalogue import data_error
-
-            raise data_error([error.at(row.place)]) from None
-        shown.append(Shown(row.place, found, inputs.model.cutoff_len))
-    return shown
+        samples, found = inputs.model.samples(row)
+        problems += found
+        for number, sample in enumerate(samples, 1):
+            place = f"{row.place} ({number}/{len(samples)})" if len(samples) > 1 else row.place
+            tokens = pieces(sample, inputs.model.tokenizer)
+            shown.append(Shown(place, tokens, inputs.model.rules.cutoff_len))
+    if not shown:
+        raise data_error(problems)
+    return shown, problems
 
 
 def show_rows(output: Output, rows: Sequence[Shown], about: str, language: Language) -> None:
@@ -97,13 +103,13 @@ def _coloured(row: Shown, language: Language) -> Text:
     from rich.text import Text
 
     text = Text()
-    for place, piece in enumerate(row.pieces):
-        if place == row.cutoff:
+    for number, unit in enumerate(units(row.pieces, row.cutoff)):
+        if unit.start == row.cutoff:
             text.append(_cut_note(row, language), style="bold red")
-        style = (_LEARNED if piece.learned else _READ)[place % 2]
-        if piece.special:
-            style = f"{style.replace(style.split(' on ')[0].split()[-1], _SPECIAL)}"
-        text.append(_letters(piece), style=f"{style} {_PAST}" if place >= row.cutoff else style)
+        letters, ground = (_LEARNED if unit.learned else _READ)[number % 2]
+        style = f"{_SPECIAL if unit.special else letters} on {ground}"
+        marks = f"{'underline ' * unit.learned}{'strike ' * (unit.start >= row.cutoff)}"
+        text.append(unit.text, style=marks + style)
     return text
 
 
@@ -112,19 +118,12 @@ def _plain(row: Shown, language: Language) -> Text:
 
     text = Text()
     before = False
-    for place, piece in enumerate(row.pieces):
-        if place == row.cutoff:
+    for unit in units(row.pieces, row.cutoff):
+        text.append("⟧" if before and not unit.learned else "")
+        if unit.start == row.cutoff:
             text.append(_cut_note(row, language))
-        opens, closes = piece.learned and not before, before and not piece.learned
-        text.append("⟧" if closes else "")
-        text.append("⟦" if opens else "│" if place else "")
-        text.append(_letters(piece))
-        before = piece.learned
+        text.append("⟦" if unit.learned and not before else "│" if unit.start else "")
+        text.append(unit.text)
+        before = unit.learned
     text.append("⟧" if before else "")
     return text
-
-
-def _letters(piece: Piece) -> str:
-    """What stands for a token: its text, or its bytes and then the character they end."""
-    shown = visible(piece).text
-    return f"<{hex_of(piece.raw)}>{shown}" if piece.raw else shown

@@ -14,6 +14,7 @@ from ft2ollama.data.check import Report, SetReport
 from ft2ollama.data.problems import Problem
 from ft2ollama.language import Language
 
+_LONG = ("too-long", "dropped-too-long", "cut-to-length")
 _SHOWN = 3  # places of each kind
 _ROLES = ("system", "user", "assistant", "tool", "template")
 _MARKS = {"error": "[red]✗[/]", "warning": "[yellow]![/]"}
@@ -87,7 +88,7 @@ def _show_group(
     word = words(language)
     count = word["times"].format(count=f"{len(group):,}")
     output.console.print(f"\n{_MARKS[severity]} [bold]{code}[/]  [dim]{count}[/]")
-    if code == "too-long":  # the fix that is shown then helps them all
+    if code in _LONG:  # the longest first: its fix helps them all
         group = sorted(group, key=lambda problem: -problem.values["tokens"])
     for problem in group[:_SHOWN]:
         what, _ = sentence(problem, language)

@@ -33,16 +33,18 @@ def measure(output: Output, inputs: Inputs) -> list[SetLengths]:
     with output.counting("measuring", "rows") as meter:
         for one in inputs.sets:
             measured, lengths = [], []
-            for row in one.conversations:
-                done += 1
-                meter(done, total)
-                if inputs.model is None:
-                    lengths.append(sum(len(message["content"] or "") for message in row.messages))
-                    continue
-                counted, _ = inputs.model.measure(row)
-                if counted is not None:
-                    measured.append(counted)
-                    lengths.append(counted.tokens)
+            measured = []
+            if inputs.model is None:
+                lengths = [
+                    sum(len(message["content"] or "") for message in row.messages)
+                    for row in one.conversations
+                ]
+            else:
+                for _, counted, _ in inputs.model.measure(one.conversations):
+                    done += 1
+                    meter(done, total)
+                    measured += [counted] if counted else []
+                lengths = [row.tokens for row in measured]
             found.append(SetLengths(one.name, tuple(lengths), tuple(measured)))
     return [one for one in found if one.lengths]
 

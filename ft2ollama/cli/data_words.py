@@ -23,7 +23,7 @@ _WORDS: Mapping[Language, Mapping[str, str]] = {
         "han": "Chinese",
         "kana": "Japanese",
         "hangul": "Korean",
-        "latin": "Latin script",
+        "latin": "Latin",
         "cyrillic": "Cyrillic",
         "arabic": "Arabic",
         "devanagari": "Devanagari",
@@ -45,16 +45,15 @@ _WORDS: Mapping[Language, Mapping[str, str]] = {
         "padding": "padding",
         "packing": "packed full",
         "cost": "what cutoff_len would cost",
-        "cost_note": "padding: of batches of {batch}, drawn at random. packed full: when rows are "
-        "packed into sequences of that length",
+        "cost_note": "padding: in batches of {batch} drawn at random; packed full: of sequences "
+        "that long",
         "length": "length in {unit}",
         "counts": "{tokens} tokens, {learned} learned",
         "cut_here": "cutoff_len {cutoff} ends here: {left} tokens, {lost} of them learned, "
         "do not fit",
-        "legend": "green and underlined: learned · grey: only read · purple: control token · "
-        "<e4 bd>: bytes of a character that the next token completes",
-        "legend_plain": "⟦...⟧ is learned · │ stands between tokens · "
-        "<e4 bd>: bytes of a character that the next token completes",
+        "legend": "underlined on green: learned · grey: read only · purple: control token · "
+        "字₃: 3 tokens",
+        "legend_plain": "⟦...⟧: learned · │ stands between tokens · ⏎: line break · 字₃: 3 tokens",
         "shortest": "shortest",
         "median": "median",
         "longest_row": "longest",
@@ -103,10 +102,8 @@ _WORDS: Mapping[Language, Mapping[str, str]] = {
         "length": "长度（{unit}）",
         "counts": "{tokens} 个 token，其中 {learned} 个要学",
         "cut_here": "cutoff_len {cutoff} 到此为止：后面 {left} 个 token（{lost} 个要学）放不下",
-        "legend": "绿色下划线：要学的 · 灰色：只读的 · 紫色：控制 token · "
-        "<e4 bd>：一个字的部分字节，由下一个 token 补全",
-        "legend_plain": "⟦...⟧ 是要学的 · │ 分隔 token · "
-        "<e4 bd>：一个字的部分字节，由下一个 token 补全",
+        "legend": "绿底下划线：要学的 · 灰底：只读的 · 紫色：控制 token · 字₃：占 3 个 token",
+        "legend_plain": "⟦...⟧：要学的 · │ 分隔 token · ⏎：换行 · 字₃：占 3 个 token",
         "shortest": "最短",
         "median": "中位",
         "longest_row": "最长",

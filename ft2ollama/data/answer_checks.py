@@ -58,6 +58,7 @@ _TRANSLATE = re.compile(
     r"translat|english|chinese|french|german|spanish|japanese|翻译|译成|译为|中文|英文|英语|日语",
     re.IGNORECASE,
 )
+_LEAST = {"latin": 30, "han": 12}  # characters: a shorter answer may be a name or a term
 _DIFY_CUT = 503  # a feedback export of Dify cuts at 500 characters and adds three dots
 
 
@@ -112,7 +113,7 @@ def _check_style(question: str, answer: str) -> Iterator[Finding]:
     if "，" in answer and (found := _HALF_WIDTH.findall(answer)):
         yield "mixed-punctuation", {"text": near(answer, found[0]), "count": len(found)}
     asked, given = script(question), script(answer)
-    if {asked, given} == {"han", "latin"} and len(answer) >= 30:
+    if {asked, given} == {"han", "latin"} and len(answer) >= _LEAST[given]:
         both = question + answer
         if "`" not in both and not _TRANSLATE.search(question) and _pure(question, answer, given):
             yield f"answered-in-{given}", {"text": near(answer, answer[:24], 0)}

@@ -30,9 +30,10 @@ _KINDS = {
 # UTF-8 read as Latin-1 or Windows-1252: a lead byte and a continuation byte, as letters.
 _CP1252 = "€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"
 _WESTERN = re.compile(f"[\xc2-\xf4][\x80-\xbf{_CP1252}]+(?:[\xc2-\xf4][\x80-\xbf{_CP1252}]+)*")
-# UTF-8 read as GBK: these letters begin the common syllables (的 是 你 我 了 不 ， 。) and are rare
+# UTF-8 read as GBK: letters that begin the common syllables (的 是 你 我 了 不 ， 。) and are rare
 # otherwise; 锟斤拷 is U+FFFD itself, read as GBK; 烫 and 屯 are unset memory.
-_GBK = re.compile("[鐨鏄浣鎴浜涓锛銆鍦鏈鍙鎵绗闂璇][\u3400-\u9fff\u3040-\u30ff\ue000-\uf8ff€]+")
+_GBK = re.compile("[涓锛鐨銆鍙澶鏈瀹鍦鍒杩浣鍔鍚缁骞鏂鏄浼璁鐢鎴鏃鍐鏀璇鍖鎶鍜鎵鑰鎬淇浜闂绗]")
+_GBK_RUN = re.compile("[\u3400-\u9fff\u3040-\u30ff\ue000-\uf8ff\ufffd€]{3,}")
 _GBK_TRACES = re.compile("锟斤拷|烫烫烫|屯屯屯")
 _ENTITY = re.compile(r"&(?:nbsp|amp|lt|gt|quot|#39|#x27|#\d{2,5});")
 _BREAK = re.compile(r"(?<!\\)\\n")
@@ -40,14 +41,15 @@ _BREAK = re.compile(r"(?<!\\)\\n")
 
 def check_characters(text: str) -> Iterator[Finding]:
     """Findings in any turn's text."""
-    if found := _ODD.findall(text):
-        kinds: dict[str, list[str]] = {}
-        for char in found:
-            kinds.setdefault(_KINDS[unicodedata.category(char)], []).append(char)
-        for code, chars in kinds.items():
-            yield code, {"char": _name(chars[0]), "count": len(chars), "near": near(text, chars[0])}
-    if not text.isascii() and (pair := _mojibake(text)):
+    pair = None if text.isascii() else _mojibake(text)
+    if pair:
         yield "mojibake", {"text": pair[0], "meant": pair[1]}
+    kinds: dict[str, list[str]] = {}
+    for char in _ODD.findall(text):
+        if not pair or char < "\x80":  # the others are part of the wrong decoding
+            kinds.setdefault(_KINDS[unicodedata.category(char)], []).append(char)
+    for code, chars in kinds.items():
+        yield code, {"char": _name(chars[0]), "count": len(chars), "near": near(text, chars[0])}
     yield from _markup(text)
 
 
@@ -78,7 +80,7 @@ def _mojibake(text: str) -> tuple[str, str] | None:
         meant = _western(run[0])
         if meant:
             return run[0][:40], meant[:40]
-    for run in _GBK.finditer(text):
+    for run in _GBK_RUN.finditer(text) if _GBK.search(text) else ():
         meant = _gbk(run[0])
         if meant:
             return run[0][:40], meant[:40]
@@ -96,7 +98,7 @@ def _western(run: str) -> str:
 
 def _gbk(run: str) -> str:
     """The Chinese behind GBK letters, or "": nearly all bytes must be UTF-8 of Chinese letters."""
-    data = run.replace("€", "").encode("gb18030", "ignore")
+    data = re.sub("[€\ufffd]", "", run).encode("gb18030", "ignore")
     meant = data.decode("utf-8", "ignore")
     chinese = sum("\u3000" <= char <= "\u9fff" or char > "\uff00" for char in meant)
     return meant if 3 * chinese >= 0.8 * len(data) and chinese >= 2 else ""

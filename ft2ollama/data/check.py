@@ -9,7 +9,7 @@ characters take about half a minute on one core.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Literal
@@ -20,9 +20,10 @@ from ft2ollama.data.leakage import Question, held_out_leaks, proof_leaks
 from ft2ollama.data.measure import Measured, Model
 from ft2ollama.data.problems import Problem
 from ft2ollama.data.repeats import repeats
-from ft2ollama.data.row_checks import check_row, control_tokens
+from ft2ollama.data.row_checks import check_row
 
 Progress = Callable[[int, int], None]
+_LEFT_OUT = ("dropped-too-long",)  # warnings of rows that training leaves out
 _FEW = 20  # rows below which no length is unusual
 _LONG, _SHORT = 30, 2  # an unusual answer: so many medians, so many characters
 
@@ -96,8 +97,7 @@ def examine(
     reports, problems, measured, done = [], [], [], 0
     for one in sets:
         checked = _Checked(one, model)
-        for row in one.conversations:
-            checked.add(row)
+        for _ in checked.rows():
             done += 1
             if not done % 200:
                 progress(done, total)
@@ -117,7 +117,7 @@ class _Checked:
 
     def __init__(self, one: DataSet, model: Model | None) -> None:
         self._set, self._model = one, model
-        self._control = control_tokens(model.tokenizer.special) if model else None
+        self._control = frozenset(model.control) if model else frozenset()
         self._roles: Counter[str] = Counter()
         self._tokens: Counter[str] = Counter()
         self._scripts: Counter[str] = Counter()
@@ -127,8 +127,20 @@ class _Checked:
         self.problems = list(one.problems)
         self.measured: list[Measured] = []
 
-    def add(self, row: Conversation) -> None:
-        """Check and count one row."""
+    def rows(self) -> Iterator[Conversation]:
+        """Check and count every row; each is handed on when it is done."""
+        if self._model is None:
+            for row in self._set.conversations:
+                self._longest = max(self._longest, self._add(row))
+                yield row
+            return
+        for row, measured, found in self._model.measure(self._set.conversations):
+            self._add(row)
+            self._count(measured, found)
+            yield row
+
+    def _add(self, row: Conversation) -> int:
+        """Check one row's texts; its characters."""
         self.problems += check_row(row, self._control)
         size = 0
         for number, message in enumerate(row.messages):
@@ -138,18 +150,16 @@ class _Checked:
             if message["role"] == "assistant" and length:
                 self._answers.append((length, number + 1, row))
         self._scripts[script(row.messages[-1]["content"] or "")] += 1
-        if self._model is None:
-            self._longest = max(self._longest, size)
-        else:
-            self._measure(row, self._model)
+        return size
 
-    def _measure(self, row: Conversation, model: Model) -> None:
-        measured, found = model.measure(row)
+    def _count(self, measured: Measured | None, found: Sequence[Problem]) -> None:
+        """Tokens of one row; a row that the renderer leaves out is not usable."""
         self.problems += found
         if measured is None:
             self._useless += 1
             return
-        self._useless += any(problem.severity == "error" for problem in found)
+        left_out = any(p.severity == "error" or p.code in _LEFT_OUT for p in found)
+        self._useless += left_out
         self._tokens += measured.roles
         self._longest = max(self._longest, measured.tokens)
         self.measured.append(measured)

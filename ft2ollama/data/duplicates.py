@@ -38,6 +38,7 @@ _FACTS = re.compile(
     r"[a-z]*\d[\da-z]*(?:[.:/-]\d+)*|[零〇二三四五六七八九十百千万亿两]+"
     r"|\b(?:not|no|never|none|cannot|without)\b|n't\b|[不没無无未非勿]"
 )
+_NUMBER = re.compile(r"[\d零〇二三四五六七八九十百千万亿两]")
 _ENDS = " .!?。…~"
 
 
@@ -108,6 +109,11 @@ def facts(text: str) -> tuple[str, ...]:
     texts say different things, however alike they look.
     """
     return tuple(sorted(_FACTS.findall(text)))
+
+
+def numbers(text: str) -> set[str]:
+    """The numbers, dates and ids among the facts of a normalised text."""
+    return {word for word in facts(text) if _NUMBER.search(word)}
 
 
 def exact_pairs(keys: Iterable[str]) -> list[Pair]:

@@ -1,28 +1,33 @@
-"""The tokens of a conversation, counted with the model's own template and tokenizer.
+"""The tokens of conversations, counted with the model's own template and tokenizer.
 
-In: a conversation.  Out: `Measured` and the problems that only tokens show. The row is rendered
-whole, whatever cutoff_len says, so that it can be told what any cutoff_len would cost.
+In: conversations.  Out: a `Measured` each and the problems that only tokens show. Rows are rendered
+whole, whatever cutoff_len says, so that it can be told what any cutoff_len would cost; what becomes
+of a row that is too long is asked of the renderer itself.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
 
 from ft2ollama.data.conversation import Conversation
-from ft2ollama.data.problems import BadRow, Problem
-from ft2ollama.data.render import IGNORED, Sample, Tokenizer, render
+from ft2ollama.data.problems import Problem
+from ft2ollama.data.render import IGNORED, Renderer, Rules, Sample
+from ft2ollama.data.tokenizer import Tokenizer
 from ft2ollama.template import ChatTemplate
 
 _ANY_LENGTH = 1 << 40
+_BATCH = 256  # rows encoded at once
 
 Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """place: of the row.  tokens: of the whole row.  answers: learned [start, end) token spans.
+    """tokens: of the longest sample of a row.  answers: learned [start, end) token spans.
 
     roles: tokens of each role's texts; `template`: what stands around them.
     """
@@ -41,63 +46,82 @@ class Measured:
         """Learned tokens beyond position `cutoff`."""
         return sum(max(0, end - max(start, cutoff)) for start, end in self.answers)
 
-    def hurt(self, cutoff: int) -> int:
-        """Answers that do not end before position `cutoff`: they lose their end or everything."""
-        return sum(end > cutoff for _, end in self.answers)
-
 
 @dataclass(frozen=True)
 class Model:
-    """What turns a conversation into tokens, and how much of it is learned."""
+    """What turns conversations into tokens. rules: as training has them."""
 
     template: ChatTemplate
     tokenizer: Tokenizer
-    cutoff_len: int
-    train_on_prompt: bool = False
-    mask_history: bool = False
-    system: str = ""
+    rules: Rules
 
-    def sample(self, row: Conversation) -> Sample:
-        """Token ids and labels of the whole row; raises BadRow."""
-        messages = row.messages
-        if self.system and messages[0]["role"] != "system":
-            messages = ({"role": "system", "content": self.system}, *messages)
-        return render(
-            messages,
-            self.template,
-            self.tokenizer,
-            cutoff_len=_ANY_LENGTH,
-            train_on_prompt=self.train_on_prompt,
-            mask_history=self.mask_history,
-        )
+    @cached_property
+    def _whole(self) -> Renderer:
+        return Renderer(self.template, self.tokenizer, replace(self.rules, cutoff_len=_ANY_LENGTH))
 
-    def measure(self, row: Conversation) -> tuple[Measured | None, list[Problem]]:
-        """Counts, or None with the reason why the row cannot be rendered."""
-        try:
-            sample = self.sample(row)
-        except BadRow as error:
-            return None, [error.at(row.place)]
-        roles: Counter[str] = Counter()
-        for message in row.messages:
-            text = message.get("reasoning_content", "") + (message["content"] or "")
-            roles[message["role"]] += len(self.tokenizer.encode(text)[0])
-        roles["template"] = max(0, len(sample.ids) - roles.total())
-        measured = Measured(row.place, len(sample.ids), learned_spans(sample.labels), roles)
-        return measured, self._problems(row, measured)
+    @cached_property
+    def _limited(self) -> Renderer:
+        return Renderer(self.template, self.tokenizer, self.rules)
 
-    def _problems(self, row: Conversation, measured: Measured) -> list[Problem]:
-        if measured.tokens <= self.cutoff_len:
-            return []
-        values = {
-            "tokens": measured.tokens,
-            "cutoff": self.cutoff_len,
-            "lost": measured.lost(self.cutoff_len),
-            "turns": measured.hurt(self.cutoff_len),
-        }
-        return [Problem("too-long", row.place, "", values)]
+    @property
+    def control(self) -> tuple[str, ...]:
+        """Tokens that no text of the data may hold."""
+        return self._whole.control
+
+    def samples(self, row: Conversation) -> tuple[list[Sample], list[Problem]]:
+        """Token ids and labels of a row, uncut; more than one where the template rewrites turns."""
+        found = self._whole.render([row])
+        return found.samples, found.problems
+
+    def measure(
+        self, rows: Iterable[Conversation]
+    ) -> Iterator[tuple[Conversation, Measured | None, list[Problem]]]:
+        """Each row with its counts, or None and the reason why it cannot be rendered."""
+        left = iter(rows)
+        while batch := list(islice(left, _BATCH)):
+            yield from self._measure(batch)
+
+    def _measure(
+        self, rows: Sequence[Conversation]
+    ) -> Iterator[tuple[Conversation, Measured | None, list[Problem]]]:
+        found = self._whole.render(rows)
+        samples: list[list[Sample]] = [[] for _ in rows]
+        for number, sample in zip(found.rows, found.samples, strict=True):
+            samples[number].append(sample)
+        problems: dict[str, list[Problem]] = {}
+        for problem in found.problems:
+            problems.setdefault(problem.place, []).append(problem)
+        for row, made, roles in zip(rows, samples, self._roles(rows), strict=True):
+            if not made:
+                yield row, None, problems.get(row.place, [])
+                continue
+            measured = _measured(row.place, made, roles)
+            too_long = measured.tokens > self.rules.cutoff_len
+            yield row, measured, self._limited.render([row]).problems if too_long else []
+
+    def _roles(self, rows: Sequence[Conversation]) -> Iterator[Counter[str]]:
+        """Tokens of what each role says, by itself."""
+        texts = [
+            message.get("reasoning_content", "") + (message["content"] or "")
+            for row in rows
+            for message in row.messages
+        ]
+        sizes = iter([len(encoded.ids) for encoded in self.tokenizer.encode_all(texts)])
+        for row in rows:
+            roles: Counter[str] = Counter()
+            for message in row.messages:
+                roles[message["role"]] += next(sizes)
+            yield roles
 
 
-def learned_spans(labels: Sequence[int]) -> tuple[Span, ...]:
+def _measured(place: str, samples: Sequence[Sample], roles: Counter[str]) -> Measured:
+    tokens = max(len(sample.ids) for sample in samples)
+    roles["template"] = max(0, tokens - roles.total())
+    answers = [span for sample in samples for span in learned_spans(sample.labels)]
+    return Measured(place, tokens, tuple(answers), roles)
+
+
+def learned_spans(labels: Sequence[int]) -> list[Span]:
     """[start, end) of the runs of tokens that are learned."""
     spans, start = [], -1
     for place, label in enumerate((*labels, IGNORED)):
@@ -106,4 +130,4 @@ def learned_spans(labels: Sequence[int]) -> tuple[Span, ...]:
         elif label == IGNORED and start >= 0:
             spans.append((start, place))
             start = -1
-    return tuple(spans)
+    return spans

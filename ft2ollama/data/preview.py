@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-from ft2ollama.data.render import IGNORED, Sample, Tokenizer
+from ft2ollama.data.render import IGNORED, Sample
+from ft2ollama.data.tokenizer import Tokenizer
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _SPACE = "▁"
+_SUBSCRIPT = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
 @dataclass(frozen=True)
@@ -39,18 +41,19 @@ class Piece:
 def pieces(sample: Sample, tokenizer: Tokenizer) -> list[Piece]:
     """Every token of a row, in order."""
     special = {tokenizer.id(token) for token in tokenizer.special}
+    byte_level = _is_byte_level(tokenizer)
     found: list[Piece] = []
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     inside = False
     for token, label in zip(sample.ids, sample.labels, strict=True):
         learned = label != IGNORED
         name = tokenizer.text(token) or ""
-        if token in special or name in tokenizer.added:
-            found.append(Piece(token, name, special=token in special, learned=learned))
+        if token in special:
+            found.append(Piece(token, name, special=True, learned=learned))
             decoder.reset()
             inside = False
             continue
-        data = token_bytes(name, byte_level=_is_byte_level(tokenizer))
+        data = token_bytes(name, byte_level=byte_level)
         text = decoder.decode(data)
         ends_inside = bool(decoder.getstate()[0])
         raw = data if inside or ends_inside else b""
@@ -82,6 +85,43 @@ def spread(sizes: Sequence[int], count: int) -> list[int]:
         return order
     places = [round(step * (len(order) - 1) / max(1, count - 1)) for step in range(count)]
     return [order[place] for place in places]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What a line of text shows at once: a token, or the tokens of one character.
+
+    start: number of the first token.  text: `萤₃` for a character of three tokens.
+    """
+
+    start: int
+    text: str
+    learned: bool
+    special: bool = False
+
+
+def units(found: Sequence[Piece], cutoff: int) -> Iterator[Unit]:
+    """The tokens in order; those of one character together, unless `cutoff` falls between them."""
+    start = 0
+    while start < len(found):
+        piece = found[start]
+        end = start + 1
+        if piece.raw:
+            end = next((n + 1 for n in range(start, len(found)) if found[n].text), end)
+        group = found[start:end]
+        if len(group) > 1 and len(group[-1].text) == 1 and not start < cutoff < end:
+            count = str(len(group)).translate(_SUBSCRIPT)
+            yield Unit(start, visible(group[-1]).text + count, piece.learned)
+        else:
+            for number, one in enumerate(group, start):
+                yield Unit(number, _letters(one), one.learned, one.special)
+        start = end
+
+
+def _letters(piece: Piece) -> str:
+    """A token's text, or its bytes and then the characters they end."""
+    shown = visible(piece).text
+    return f"<{hex_of(piece.raw)}>{shown}" if piece.raw else shown
 
 
 def visible(piece: Piece) -> Piece:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ft2ollama.data.conversation import Conversation
-from ft2ollama.data.duplicates import exact_pairs, facts, near_pairs, same_question, sides
+from ft2ollama.data.duplicates import exact_pairs, near_pairs, numbers, same_question, sides
 from ft2ollama.data.problems import Problem
 
 _SHOWN = 40  # characters of an answer
@@ -34,18 +34,18 @@ def _whole(row: Conversation) -> str:
     return f"{both.setting}\0{both.question}\0{both.answer}"
 
 
-def _contradictions(rows: Sequence[Conversation], numbers: Sequence[int]) -> list[Problem]:
+def _contradictions(rows: Sequence[Conversation], chosen: Sequence[int]) -> list[Problem]:
     """Same question and history, another last answer; numbers that differ are named."""
     first: dict[str, int] = {}
     found = []
-    for row in numbers:
+    for row in chosen:
         question, answer = same_question(rows[row])
         before = first.setdefault(question, row)
         if before == row:
             continue
         other = same_question(rows[before])[1]
-        here, there = facts(answer), facts(other)
-        only_here, only_there = set(here) - set(there), set(there) - set(here)
+        here, there = numbers(answer), numbers(other)
+        only_here, only_there = here - there, there - here
         if only_here and only_there:
             values = {"here": _listed(only_here), "there": _listed(only_there)}
             found.append(_warning("facts-differ", rows[row], rows[before], **values))

@@ -7,7 +7,7 @@ impossible is found when it is read (`formats.py`) or rendered (`render.py`).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 
 from ft2ollama.data.answer_checks import check_answer
 from ft2ollama.data.character_checks import Finding, check_characters
@@ -23,14 +23,8 @@ _LIKE_CONTROL = re.compile(
 )
 
 
-def control_tokens(special: Sequence[str]) -> re.Pattern[str] | None:
-    """A pattern of a model's control tokens, for `check_row`."""
-    words = sorted((token for token in special if len(token) > 2), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, words))) if words else None
-
-
-def check_row(row: Conversation, control: re.Pattern[str] | None = None) -> Iterator[Problem]:
-    """Every warning on one row. control: the model's own control tokens, where it is known."""
+def check_row(row: Conversation, control: Collection[str] = ()) -> Iterator[Problem]:
+    """Every warning on one row. control: tokens that the renderer reports itself."""
     asked = ""
     for number, message in enumerate(row.messages, 1):
         text, thought = message["content"] or "", message.get("reasoning_content", "")
@@ -45,11 +39,10 @@ def check_row(row: Conversation, control: re.Pattern[str] | None = None) -> Iter
         yield _problem(row, index + 1, finding)
 
 
-def _check_text(text: str, control: re.Pattern[str] | None) -> Iterator[Finding]:
+def _check_text(text: str, control: Collection[str]) -> Iterator[Finding]:
     yield from check_characters(text)
-    if control and (found := control.search(text)):
-        yield "control-token", {"token": found[0]}
-    elif found := _LIKE_CONTROL.search(text):
+    found = _LIKE_CONTROL.search(text)
+    if found and found[0].strip() not in control:
         yield "control-token-like", {"token": found[0].strip()}
 
 

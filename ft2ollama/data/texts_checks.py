@@ -35,10 +35,6 @@ TEXTS: Texts = {
         "zh": ("有 {count} 处换行写成了反斜杠加 n：{text}", "请写成真正的换行：文本多转义了一次"),
     },
     # --- special tokens
-    "control-token": {
-        "en": ("the text holds {token}, a control token of this model", "remove it; it is trained as plain characters, never as the token"),
-        "zh": ("文本里有 {token}，它是这个模型的控制 token", "请删掉；训练时只当作普通字符，绝不会变成控制 token"),
-    },
     "control-token-like": {
         "en": ("the text holds {token}, which is a control token of some models", "remove it: it is left over from a prompt of another tool"),
         "zh": ("文本里有 {token}，它是某些模型的控制 token", "请删掉：这是其他工具的提示词残留"),
@@ -164,14 +160,6 @@ TEXTS: Texts = {
         "zh": ("不是一个问题：{text}", '请写成 {{"question": "你是谁？"}} 这样的一行'),
     },
     # --- tokens
-    "too-long": {
-        "en": ("{tokens} tokens, cutoff_len is {cutoff}: {lost} learned tokens do not fit, answers without their end: {turns}", "cutoff_len={tokens}, or shorten the row"),
-        "zh": ("有 {tokens} 个 token，cutoff_len 是 {cutoff}：{turns} 个回答里要学的 {lost} 个 token 放不下", "cutoff_len={tokens}，或缩短这一行"),
-    },
-    "nothing-learned": {
-        "en": ("no token of this row is learned", "check train_on_prompt, mask_history and the weights of the row"),
-        "zh": ("这一行没有任何要学的 token", "请检查 train_on_prompt、mask_history 和这一行的 weight"),
-    },
     "unknown-tokens": {
         "en": ("this model's vocabulary cannot write it, {count} ×: {text}", "replace them, or choose a model that knows this writing"),
         "zh": ("有 {count} 处是这个模型的词表写不出来的：{text}", "请替换，或换一个认识这种文字的模型"),
