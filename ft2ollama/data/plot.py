@@ -29,11 +29,13 @@ def plot_lengths(
     figure = Figure(figsize=(8, 4), layout="constrained", dpi=150)
     axes = figure.add_subplot()
     everything = np.concatenate([np.array(values) for values in lengths.values()])
-    wide = everything.max() > 20 * max(1, np.median(everything))
+    low, high = int(everything.min()), int(everything.max())
+    wide = high > 20 * max(1, np.median(everything))
+    step = -(-(high - low + 1) // _BINS)  # whole numbers: every bar holds as many lengths
     edges = (
-        np.geomspace(max(1, everything.min()), everything.max() + 1, _BINS)
+        np.geomspace(max(1, low), high + 1, _BINS) - 0.5
         if wide
-        else np.linspace(0, everything.max() + 1, _BINS)
+        else np.arange(low, high + step + 1, step) - 0.5
     )
     names = [name if name.isascii() else f"set {number}" for number, name in enumerate(lengths, 1)]
     axes.hist(list(map(np.array, lengths.values())), bins=list(edges), stacked=True, label=names)

@@ -54,13 +54,12 @@ def histogram(lengths: Sequence[int], bars: int = 12) -> list[Bar]:
     """Equal ranges with round limits; the last one is open and holds the longest hundredth."""
     top = int(np.percentile(np.array(lengths), 99, method="nearest"))
     step = _round_step(max(1, top) / bars)
-    edges = list(range(0, top + step, step))
+    edges = list(range(0, top + 1, step))
     counts, _ = np.histogram(lengths, [*(edge - 0.5 for edge in edges), np.inf])
     longest = max(lengths)
     return [
         Bar(low, longest if number == len(edges) - 1 else low + step - 1, int(counts[number]))
         for number, low in enumerate(edges)
-        if counts[number] or low <= top
     ]
 
 
