@@ -39,7 +39,8 @@ class Source:
     """One data set. path: a file or folder; with `hub` it is None.
 
     num_samples: how many conversations to take, more than there are repeats some.
-    warnings: what dataset_info.json says that looks wrong.  place: its entry there, or "".
+    warnings: what dataset_info.json says that looks wrong.  place, column_places: of the
+    entry and of its columns there.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Source:
     num_samples: int | None = None
     warnings: tuple[Problem, ...] = ()
     place: str = ""
+    column_places: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ class _Reading:
             num_samples=self._num_samples(),
             warnings=tuple(self.warnings),
             place=self.place,
+            column_places=self._column_places(),
             path=None if isinstance(where, HubData) else where,
             hub=where if isinstance(where, HubData) else None,
         )
@@ -167,6 +170,11 @@ class _Reading:
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise self._bad("info-number", "num_samples", value=shown(number))
         return number
+
+    def _column_places(self) -> dict[str, str]:
+        mark = self.marks.get("columns")
+        marks = nodes.entries(mark.node) if mark and self.values.get("columns") else []
+        return {one.key: f"{self.path}:{one.line}:{one.column}" for one in marks}
 
     def _names(self, key: str) -> dict[str, str]:
         """`columns` or `tags`: text to text; preference and media columns are refused."""

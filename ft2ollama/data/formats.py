@@ -15,6 +15,7 @@ what was understood and yet looks wrong is told to `warn`. Nothing is skipped.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -121,7 +122,7 @@ def _list_of_turns(row: Row, columns: Columns, warn: Warn) -> Talk:
     key = next((name for name in names if name in row), names[0])
     if key not in row:
         raise _no_field(row, "messages", key)
-    return read_turns(row[key], key, columns.tags, warn)
+    return read_turns(_decoded(row[key]), key, columns.tags, warn)
 
 
 def _bare_turns(row: Any, columns: Columns, warn: Warn) -> Talk:
@@ -206,8 +207,18 @@ def _no_field(row: Row, column: str, key: str) -> BadRow:
     return BadRow("field-missing", key, column=column, fields=fields, near=near or "FIELD")
 
 
+def _decoded(value: Any) -> Any:
+    """A list; in the cell of a table it is JSON text."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
+
+
 def _list(row: Row, key: str) -> Sequence[Any]:
-    value = row.get(key) or []
+    value = _decoded(row.get(key)) or []
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise BadRow("history-list", key, value=shown(value))
     return value

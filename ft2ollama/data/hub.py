@@ -6,6 +6,7 @@ that says how to work without the network. `datasets` is imported only here and 
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 from ft2ollama.data.placed import Placed
 from ft2ollama.data.problems import BadFile
 
+_PATIENCE = 10  # seconds
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -38,9 +40,13 @@ def is_hub_id(name: str) -> bool:
 def quiet_datasets() -> Any:
     """The library, without its progress bars and its log."""
     import datasets
+    import huggingface_hub
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
+    huggingface_hub.utils.logging.set_verbosity(logging.CRITICAL)
+    disable_progress_bars()
     datasets.disable_progress_bars()
-    datasets.utils.logging.set_verbosity(datasets.utils.logging.CRITICAL)
+    datasets.utils.logging.set_verbosity(logging.CRITICAL)
     return datasets
 
 
@@ -60,8 +66,13 @@ def _pruned(value: Any) -> Any:
 
 
 def hub_rows(data: HubData, *, streaming: bool) -> Iterator[Placed]:
-    """The rows of a data set on the Hugging Face hub; streaming downloads what is read only."""
+    """The rows of a data set on the Hugging Face hub; streaming downloads what is read only.
+
+    A hub that cannot be reached is asked once, not for half a minute; then the copy of an earlier
+    download is taken, if there is one.
+    """
     datasets = quiet_datasets()
+    unreachable = _unreachable(data)
     try:
         rows = datasets.load_dataset(
             data.id,
@@ -74,7 +85,25 @@ def hub_rows(data: HubData, *, streaming: bool) -> Iterator[Placed]:
         for number, row in enumerate(rows, 1):
             yield Placed(f"{data.id}: row {number}", without_nulls(row))
     except Exception as error:
-        raise _refusal(data, error) from error
+        raise _refusal(data, unreachable or error) from error
+
+
+def _unreachable(data: HubData) -> Exception | None:
+    """Why the hub cannot be asked; from then on the libraries look into their cache only."""
+    import datasets
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+
+    try:
+        HfApi().dataset_info(data.id, revision=data.revision, timeout=_PATIENCE)
+    except (RepositoryNotFoundError, GatedRepoError) as error:
+        raise BadFile("hub-missing", data.id, endpoint=constants.ENDPOINT) from error
+    except HfHubHTTPError:
+        return None  # load_dataset will meet it too, and say more
+    except Exception as error:  # noqa: BLE001  whatever the HTTP library of the day raises
+        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+        return error
+    return None
 
 
 def modelscope_folder(data: HubData) -> Path:

@@ -7,15 +7,16 @@ files, what was left out, and what people should know. `collect` never stops at 
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ft2ollama.config.expects import did_you_mean
-from ft2ollama.data.catalogue import data_error, line, lines, note
+from ft2ollama.data.catalogue import data_error, line, note, tally
 from ft2ollama.data.conversation import Conversation
 from ft2ollama.data.dataset_info import Source
 from ft2ollama.data.formats import detect_format, fields_read, to_conversation
@@ -94,7 +95,7 @@ def load_dataset(
     reading = reading or Reading(max_samples)
     loaded = collect(names, dataset_dir, reading)
     if loaded.faults or (loaded.dropped and reading.bad_rows == "error"):
-        raise data_error(loaded.problems)
+        raise data_error(loaded.problems, droppable=not loaded.faults)
     if not loaded.conversations:
         raise data_error([*loaded.problems, Problem("nothing-left", ", ".join(names))])
     return loaded
@@ -107,7 +108,7 @@ def collect(names: Sequence[str], dataset_dir: Path, reading: Reading) -> Loaded
     conversations = tuple(one for each in sets for one in each.found)
     return Loaded(
         conversations=conversations,
-        sha256=sha256_text("\n".join(_digest(one) for one in conversations)),
+        sha256=_digest(conversations),
         notes=tuple(text for each in sets for text in (*each.notes, *_told(each.warnings))),
         sets=tuple((each.source.name, tuple(each.found)) for each in sets),
         dropped=tuple(one for each in sets for one in each.dropped),
@@ -129,8 +130,12 @@ def joined(one: Loaded, other: Loaded | None) -> Loaded:
     )
 
 
-def _digest(conversation: Conversation) -> str:
-    return f"{key_of(conversation)} {sorted(conversation.unlearned)}"
+def _digest(conversations: Iterable[Conversation]) -> str:
+    """Hash of everything that training sees of the conversations, in their order."""
+    digest = hashlib.sha256()
+    for one in conversations:
+        digest.update(f"{key_of(one)} {sorted(one.unlearned)}\n".encode())
+    return digest.hexdigest()
 
 
 def _told(warnings: Sequence[Problem]) -> list[str]:
@@ -209,7 +214,8 @@ def _look_at_fields(done: _Set) -> None:
         if column in _OPTIONAL and name not in done.fields:
             values = {"field": name, "fields": ", ".join(done.fields)}
             key = f"{source.name}.columns.{column}"
-            done.warnings.append(Problem("column-absent", source.place, key, values, "warning"))
+            place = source.column_places.get(column, source.place)
+            done.warnings.append(Problem("column-absent", place, key, values, "warning"))
 
 
 def _describe(done: _Set, reading: Reading, more: bool) -> None:
@@ -219,16 +225,17 @@ def _describe(done: _Set, reading: Reading, more: bool) -> None:
     )
     where = source.path or (source.hub.id if source.hub else "")
     if count:
-        done.notes.insert(0, note("read", name=source.name, count=count, kinds=kinds, where=where))
+        code = "read" if count > 1 else "read-one"
+        done.notes.insert(0, note(code, name=source.name, count=count, kinds=kinds, where=where))
     if others := left_out(source):
         names = ", ".join(file.name for file in others[:5])
         done.notes.append(note("left-out", name=source.name, files=names))
     if more:
         done.notes.append(note("max-samples", name=source.name, count=reading.max_samples))
     if done.dropped and reading.bad_rows == "drop":
-        done.notes.append(note("dropped", name=source.name, count=len(done.dropped)))
-        problems = [one.problem for one in done.dropped]
-        done.notes += [f"  {text}" for text in lines(problems, choose_language())]
+        kinds = tally(one.problem for one in done.dropped)
+        values = {"count": len(done.dropped), "kinds": kinds}
+        done.notes.append(note("dropped", name=source.name, **values))
 
 
 def _resample(done: _Set, reading: Reading) -> None:

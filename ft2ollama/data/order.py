@@ -38,7 +38,7 @@ def check_order(
         _check_text(message, number)
         before = "call" if message.get("tool_calls") else message["role"]
     if before not in ("assistant", "call"):
-        raise BadRow("answer-missing", f"turn {len(messages)}", role=before)
+        raise BadRow("answer-missing", f"turns[{len(messages)}]", role=before)
     answers = {i for i, message in enumerate(messages) if message["role"] == "assistant"}
     if answers <= unlearned:
         raise BadRow("all-unlearned")
@@ -53,14 +53,14 @@ def _check_follows(message: Message, before: str, number: int) -> None:
     if role in _NEXT[before]:
         return
     if role == "system":
-        raise BadRow("system-not-first", f"turn {number}")
+        raise BadRow("system-not-first", f"turns[{number}]")
     if role == "tool":
-        raise BadRow("tool-without-call", f"turn {number}")
+        raise BadRow("tool-without-call", f"turns[{number}]")
     if before == "call":
-        raise BadRow("call-unanswered", f"turn {number}", role=role)
+        raise BadRow("call-unanswered", f"turns[{number}]", role=role)
     if before == _START:
-        raise BadRow("role-first", f"turn {number}", role=role)
-    raise BadRow("role-order", f"turn {number}", role=role, before=before)
+        raise BadRow("role-first", f"turns[{number}]", role=role)
+    raise BadRow("role-order", f"turns[{number}]", role=role, before=before)
 
 
 def _check_text(message: Message, number: int) -> None:
@@ -68,14 +68,14 @@ def _check_text(message: Message, number: int) -> None:
     text = message["content"]
     if message["role"] in ("user", "assistant") and not text.strip():
         if message["role"] == "user":
-            raise BadRow("question-empty", f"turn {number}")
+            raise BadRow("question-empty", f"turns[{number}]")
         if not message.get("tool_calls"):
-            raise BadRow("answer-empty", f"turn {number}")
+            raise BadRow("answer-empty", f"turns[{number}]")
     try:
         text.encode()
     except UnicodeEncodeError as error:
         half = f"U+{ord(text[error.start]):04X}"
-        raise BadRow("half-character", f"turn {number}", character=half) from None
+        raise BadRow("half-character", f"turns[{number}]", character=half) from None
 
 
 def _check_calls(
@@ -87,7 +87,7 @@ def _check_calls(
         if tools and name not in names:
             near = did_you_mean(name, names) or names[0]
             known = ", ".join(names)
-            warn("call-unknown", f"turn {number}", name=name, known=known, near=near)
+            warn("call-unknown", f"turns[{number}]", name=name, known=known, near=near)
 
 
 def _results(messages: Sequence[Message], start: int) -> list[Message]:
@@ -107,12 +107,12 @@ def _name_results(message: Message, results: Sequence[Message], number: int) -> 
     """
     calls = message["tool_calls"]
     if len(results) > len(calls):
-        raise BadRow("results-many", f"turn {number}", results=len(results), calls=len(calls))
+        raise BadRow("results-many", f"turns[{number}]", results=len(results), calls=len(calls))
     names = {call["id"]: call["function"]["name"] for call in calls if "id" in call}
     for offset, result in enumerate(results):
         wanted = result.get("tool_call_id")
         if wanted and names and wanted not in names:
-            at = f"turn {number + offset}.tool_call_id"
+            at = f"turns[{number + offset}].tool_call_id"
             raise BadRow("result-id", at, id=wanted, known=", ".join(names))
         if "name" in result:
             continue

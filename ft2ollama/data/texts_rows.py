@@ -11,6 +11,10 @@ from ft2ollama.data.problems import Texts
 from ft2ollama.language import Language
 
 NOTES: Mapping[str, Mapping[Language, str]] = {
+    "read-one": {
+        "en": "{name}: 1 conversation ({kinds}) from {where}",
+        "zh": "{name}：1 条对话（{kinds}），来自 {where}",
+    },
     "read": {
         "en": "{name}: {count} conversations ({kinds}) from {where}",
         "zh": "{name}：{count} 条对话（{kinds}），来自 {where}",
@@ -24,8 +28,8 @@ NOTES: Mapping[str, Mapping[Language, str]] = {
         "zh": "{name}：num_samples 从 {found} 条对话中取 {count} 条",
     },
     "dropped": {
-        "en": "{name}: {count} rows left out (bad_rows: drop); dropped.jsonl in the run folder lists them",
-        "zh": "{name}：去掉了 {count} 行（bad_rows: drop），运行文件夹里的 dropped.jsonl 逐行列出",
+        "en": "{name}: left out {count} (bad_rows: drop), listed in dropped.jsonl of the run: {kinds}",
+        "zh": "{name}：去掉了 {count} 行（bad_rows: drop），列在运行文件夹的 dropped.jsonl 里：{kinds}",
     },
     "fields-unused": {
         "en": "{name}: fields that are not used: {fields}",
@@ -39,6 +43,20 @@ NOTES: Mapping[str, Mapping[Language, str]] = {
         "en": " (and {count} more like it)",
         "zh": "（同样的还有 {count} 处）",
     },
+}
+
+# What Python's json says, for Chinese readers.
+REASONS: Mapping[str, str] = {
+    "Expecting value": "这里缺少一个值",
+    "Expecting ',' delimiter": "这里缺少逗号",
+    "Expecting ':' delimiter": "这里缺少冒号",
+    "Expecting property name enclosed in double quotes": "键名必须用双引号",
+    "Illegal trailing comma before end of array": "最后一项后面多了逗号",
+    "Illegal trailing comma before end of object": "最后一项后面多了逗号",
+    "Unterminated string starting at": "这里开始的文本没有结束的引号",
+    "Extra data": "后面还有多余的内容",
+    "Invalid control character at": "文本里有换行或控制字符，应写成 \\n",
+    "Invalid \\escape": "反斜杠后面的字符不对，应写成 \\\\",
 }
 
 _TURNS = '[{{"role": "user", "content": "..."}}, {{"role": "assistant", "content": "..."}}]'
@@ -78,7 +96,7 @@ TEXTS: Texts = {
         "zh": ("没有一行含有字段 {field}，因此不使用该列；各行的字段是：{fields}", "请删去这一项，或写上正确的字段名"),
     },
     "text-wanted": {
-        "en": ("must be text, not {value}", "put it in quotes, or remove the row"),
+        "en": ("must be text, not {value}", "write text in quotes, or remove the row"),
         "zh": ("必须是文本，不能是 {value}", "请加引号写成文本，或删去这一行"),
     },
     "text-empty": {
@@ -304,6 +322,10 @@ TEXTS: Texts = {
     "hub-unreachable": {
         "en": ("{id} could not be fetched from {endpoint} ({kind}): {reason}", "check the name and the network (in China: HF_ENDPOINT=<mirror> or hub: modelscope); or download it elsewhere with  hf download {id} --repo-type dataset --local-dir data/{name}  and write dataset: data/{name}"),
         "zh": ("无法从 {endpoint} 下载 {id}（{kind}）：{reason}", "请检查名字和网络（国内可用 HF_ENDPOINT=<镜像> 或 hub: modelscope）；或在别处用  hf download {id} --repo-type dataset --local-dir data/{name}  下载后写 dataset: data/{name}"),
+    },
+    "hub-missing": {
+        "en": ("there is no such data set on {endpoint}, or it asks for a login", "check the name; for one of your own: hf auth login"),
+        "zh": ("{endpoint} 上没有这个数据集，或需要登录", "请检查名字；私有的请先 hf auth login"),
     },
     "hub-part": {
         "en": ("there is no such part (subset {subset}, split {split}): {reason}", "set subset and split of its entry in dataset_info.json"),

@@ -68,8 +68,10 @@ def test_many_problems_of_one_kind_do_not_hide_another() -> None:
     many = [Problem("text-empty", f"a:{number}", "output") for number in range(100)]
     told = lines([*many, Problem("file-empty", "b")], "en")
     assert len(told) == 7
-    assert told[5].startswith("b: holds no rows")
-    assert told[6] == "... and 95 more: text-empty"
+    assert told[0] == "a:0: output: is empty; fill it in, or remove the row"
+    assert told[1] == "a:1: output: is empty"
+    assert told[5].startswith("b: holds no rows; ")
+    assert told[6] == "... and 95 more like the one at a:0"
 
 
 def test_the_error_is_told_in_the_users_language(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,4 +80,4 @@ def test_the_error_is_told_in_the_users_language(monkeypatch: pytest.MonkeyPatch
     assert data_error(problems).what == "2 problems in the training data"
     monkeypatch.setenv("FT2OLLAMA_LANG", "zh")
     assert data_error(problems).what == "训练数据有 2 个问题"
-    assert data_error(problems).why.splitlines()[1].startswith("b.json: 里面没有数据；")
+    assert data_error(problems).why.splitlines()[1].startswith("b.json: 里面没有数据")

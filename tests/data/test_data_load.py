@@ -86,7 +86,7 @@ def test_text_that_is_not_utf8_names_the_command_that_converts_it(tmp_path: Path
     path.write_bytes('[{"instruction": "你好", "output": "您好"}]'.encode("gb18030"))
     with pytest.raises(DataError, match="1 problem") as caught:
         load_dataset([str(path)], tmp_path)
-    assert "iconv -f GB18030 -t UTF-8 " in caught.value.why
+    assert "iconv -f GB18030 -t UTF-8 " in caught.value.fix
 
 
 def test_max_samples_takes_the_first(tmp_path: Path) -> None:
