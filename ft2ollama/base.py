@@ -45,6 +45,12 @@ class Base:
     folder: Path
     sha256: str
     gguf: Path | None = None
+    fast: Path | None = None
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """Where tokenizer.json is: `folder`, or the cache for one made from tokenizer.model."""
+        return self.fast or self.folder
 
     @property
     def architecture(self) -> str:

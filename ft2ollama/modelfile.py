@@ -30,8 +30,15 @@ def make_modelfile(
     """Build the Modelfile from proof/template.json and the config's publish keys.
 
     extra: the config's `ollama_parameters`, whose names and types the config has checked, because
-    the server takes anything at create and fails when the model is used.
+    the server takes anything at create and fails when the model is used. Raises UsageError for a
+    chat template that no family of modelfiles/ has: it can be trained with, not yet published.
     """
+    if not template["gotmpl"]:
+        raise UsageError(
+            "this version cannot publish the model's own chat template",
+            "no family of modelfiles/ builds the same prompt, so nothing could be proved",
+            "train with `template: chatml`, or export the GGUF: ft2ollama export",
+        )
     parameters: dict[str, Any] = {"stop": tuple(template["stop"]), "num_ctx": num_ctx}
     reasons = {"stop": "ends of a turn", "num_ctx": "context length in tokens"}
     for name, (value, reason) in template["parameters"].items():

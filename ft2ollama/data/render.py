@@ -1,172 +1,261 @@
 """Conversation -> token ids and labels, by the same template object that is published.
 
-The learned part is found by prefix rendering: the text up to an assistant turn, with the
-generation prompt, must be a prefix of the whole text, and so must the text up to the end of the
-turn; what lies between is the answer. It is cut after its last stop token, so the model learns to
-stop and nothing after it. Character spans become token labels through the tokenizer's offsets.
+In: conversations, template, tokenizer, rules.  Out: samples, the row each came from, and problems.
 
-A text that holds a special token as plain characters is refused: inside the prompt it would become
-a control token, in training here and in Ollama alike.
+`turns.py` decides what text a learned answer has and which part of it is learned; here it becomes
+tokens. Each answer begins with a token of its own, as it does at inference: where the text alone
+would merge the end of the prompt with the beginning of the answer, the two are encoded apart. Its
+last learned token is a stop token, or the row is a problem.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, pairwise
+from typing import Literal
 
-from ft2ollama.data.conversation import Conversation, Message
-from ft2ollama.data.problems import BadRow
-from ft2ollama.errors import DataError
+from ft2ollama.data.conversation import Conversation
+from ft2ollama.data.guards import control_tokens
+from ft2ollama.data.problems import BadRow, Problem
+from ft2ollama.data.tokenizer import DATA_START, Encoded, Tokenizer
+from ft2ollama.data.truncate import shortened, whole_turns
+from ft2ollama.data.turns import Draft, Talk, drafts, make_talk
 from ft2ollama.template import ChatTemplate
 
+__all__ = ["IGNORED", "Rendered", "Renderer", "Rules", "Sample", "Tokenizer", "render_all"]
+
 IGNORED = -100  # the label that torch's cross entropy leaves out
-_SHOWN = 20
+_BATCH = 256  # conversations encoded at once
 
 
 @dataclass(frozen=True)
 class Sample:
-    """ids: tokens of the whole conversation; labels: the same, IGNORED where nothing is learned."""
+    """ids: tokens of a text; labels: the same, IGNORED where nothing is learned.
 
-    ids: tuple[int, ...]
-    labels: tuple[int, ...]
+    Both are arrays of 32-bit integers: 8 bytes a token, a fifth of what tuples take;
+    `numpy.frombuffer(sample.ids, numpy.int32)` shares them.
+    """
 
-    @cached_property
+    ids: array[int]
+    labels: array[int]
+
+    @property
     def learned(self) -> int:
         """How many tokens the loss sees."""
-        return sum(label != IGNORED for label in self.labels)
+        return len(self.labels) - self.labels.count(IGNORED)
 
 
-class Tokenizer:
-    """tokenizer.json of a model folder, read by the `tokenizers` library itself."""
+@dataclass(frozen=True)
+class Rules:
+    """How conversations become samples: the config's keys of the same names.
 
-    def __init__(self, folder: Path) -> None:
-        from tokenizers import Tokenizer as Loaded
+    thinking: `enable_thinking`.  system: `default_system`.
+    """
 
-        self._tokenizer = Loaded.from_file(str(folder / "tokenizer.json"))
-        added = self._tokenizer.get_added_tokens_decoder()
-        self.special = tuple(token.content for token in added.values() if token.special)
+    cutoff_len: int
+    cutoff_policy: Literal["drop", "truncate", "error"] = "drop"
+    train_on_prompt: bool = False
+    mask_history: bool = False
+    thinking: bool | None = None
+    special_tokens_in_text: Literal["error", "text"] = "error"
+    system: str = ""
 
-    def encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """ids and character offsets; the template has written every special token itself."""
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        return encoding.ids, encoding.offsets
 
-    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
-        """Text of `ids`."""
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
-        return text
+@dataclass
+class Rendered:
+    """samples; rows: for each the index of its conversation; problems, in the order of the rows.
 
-    def id(self, token: str) -> int | None:
-        """The id of a token written in full."""
-        found: int | None = self._tokenizer.token_to_id(token)
+    A conversation gives no sample (it has a problem), one, or more where its template rewrites
+    earlier turns.
+    """
+
+    samples: list[Sample] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    def add(self, row: int, samples: Iterable[Sample]) -> None:
+        """The samples of one more conversation."""
+        for sample in samples:
+            self.samples.append(sample)
+            self.rows.append(row)
+
+
+class Renderer:
+    """Template, tokenizer and rules together; renders any number of conversations."""
+
+    def __init__(self, template: ChatTemplate, tokenizer: Tokenizer, rules: Rules) -> None:
+        self.template, self.tokenizer, self.rules = template, tokenizer, rules
+        self.control = control_tokens(template, tokenizer.special)
+        self._stop = {tokenizer.id(word) for word in template.stop} - {None}
+
+    def render(self, conversations: Iterable[Conversation]) -> Rendered:
+        """All of them, in batches."""
+        found, rows = Rendered(), enumerate(conversations)
+        while batch := list(islice(rows, _BATCH)):
+            self._render_batch(batch, found)
         return found
 
-    def __len__(self) -> int:
-        return int(self._tokenizer.get_vocab_size())
+    def talk(self, conversation: Conversation) -> Talk:
+        """The conversation as the template takes it; raises BadRow."""
+        return make_talk(
+            conversation,
+            self.template,
+            control=self.control,
+            system=self.rules.system,
+            thinking=self.rules.thinking,
+            special_as_text=self.rules.special_tokens_in_text == "text",
+        )
+
+    def drafts(self, talk: Talk) -> list[Draft]:
+        """The texts to encode; raises BadRow."""
+        rules = self.rules
+        weightless = rules.train_on_prompt and bool(talk.unlearned)
+        return drafts(talk, only_last=rules.mask_history, weightless=weightless)
+
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """Every text, with guarded ones by themselves."""
+        plain = iter(self.tokenizer.encode_all([text for text in texts if DATA_START not in text]))
+        return [
+            self.tokenizer.encode_guarded(text, self.control) if DATA_START in text else next(plain)
+            for text in texts
+        ]
+
+    def sample(self, draft: Draft, encoded: Encoded | None = None) -> Sample:
+        """One text as ids and labels, however long; raises BadRow."""
+        encoded = encoded or self.encode([draft.text])[0]
+        starts = [answer.start for answer in draft.answers]
+        if any(_reaches_over(encoded, start, len(draft.text)) for start in starts):
+            encoded = self._apart(draft.text, starts)
+        return self._labelled(draft, encoded)
+
+    def _render_batch(self, batch: list[tuple[int, Conversation]], found: Rendered) -> None:
+        ready: list[tuple[int, Conversation, Talk, list[Draft]]] = []
+        refused: dict[int, Problem] = {}
+        for row, conversation in batch:
+            try:
+                talk = self.talk(conversation)
+                ready.append((row, conversation, talk, self.drafts(talk)))
+            except BadRow as error:
+                refused[row] = error.at(conversation.place)
+        encoded = iter(self.encode([draft.text for *_, texts in ready for draft in texts]))
+        made = {
+            row: (c, talk, [(d, next(encoded)) for d in texts]) for row, c, talk, texts in ready
+        }
+        for row, _ in batch:
+            if row in refused:
+                found.problems.append(refused[row])
+            else:
+                self._finish(row, *made[row], found)
+
+    def _finish(
+        self,
+        row: int,
+        conversation: Conversation,
+        talk: Talk,
+        texts: list[tuple[Draft, Encoded]],
+        found: Rendered,
+    ) -> None:
+        limit = self.rules.cutoff_len
+        try:
+            samples = [self.sample(draft, encoded) for draft, encoded in texts]
+            longest = max(len(sample.ids) for sample in samples)
+            if longest <= limit:
+                found.add(row, samples)
+                return
+            kept = self._cut(talk) if self.rules.cutoff_policy == "truncate" else []
+            found.add(row, kept)
+            found.problems.append(self._too_long(conversation.place, longest, kept))
+        except BadRow as error:
+            found.problems.append(error.at(conversation.place))
+
+    def _cut(self, talk: Talk) -> list[Sample]:
+        """What of a conversation fits: whole turns, else the first under a shorter question."""
+        limit, rules = self.rules.cutoff_len, self.rules
+        kept: list[Sample] = []
+        for draft in drafts(talk):
+            ends = [len(self.sample(Draft(draft.text[: a.end], (a,))).ids) for a in draft.answers]
+            fitting = whole_turns(draft, ends, limit, only_last=rules.mask_history)
+            kept += [self.sample(fitting)] if fitting else []
+        if not kept:
+            short = shortened(talk, limit, lambda draft: len(self.sample(draft).ids))
+            kept += [self.sample(short)] if short else []
+        return kept[-1:] if rules.mask_history else kept
+
+    def _too_long(self, place: str, tokens: int, kept: list[Sample]) -> Problem:
+        values = {"tokens": tokens, "cutoff_len": self.rules.cutoff_len}
+        policy = self.rules.cutoff_policy
+        if policy == "error":
+            return Problem("too-long", place, values=values)
+        if kept:
+            values["kept"] = max(len(sample.ids) for sample in kept)
+            return Problem("cut-to-length", place, values=values, severity="warning")
+        return Problem("dropped-too-long", place, values=values, severity="warning")
+
+    def _labelled(self, draft: Draft, encoded: Encoded) -> Sample:
+        ids = array("i", encoded.ids)
+        labels = array("i", [IGNORED]) * len(ids)
+        if self.rules.train_on_prompt:
+            spans = _without(draft)
+        else:
+            spans = [span for answer in draft.answers for span in answer.learned]
+        for low, high in spans:
+            first, last = _tokens(encoded, low, high)
+            labels[first : last + 1] = ids[first : last + 1]
+        for answer in draft.answers:
+            _, last = _tokens(encoded, answer.start, answer.end)
+            if answer.learned and labels[last] not in self._stop:
+                raise BadRow("no-stop", stop=", ".join(self.template.stop))
+        return Sample(ids, labels)
+
+    def _apart(self, text: str, starts: Sequence[int]) -> Encoded:
+        """The text encoded in pieces, cut where answers begin."""
+        edges = [0, *starts, len(text)]
+        pieces = [text[low:high] for low, high in pairwise(edges)]
+        return Encoded.joined(
+            [
+                self.tokenizer.encode_after(piece, self.control)
+                if number
+                else self.encode([piece])[0]
+                for number, piece in enumerate(pieces)
+            ],
+            edges[:-1],
+        )
 
 
 def render_all(
     conversations: Sequence[Conversation],
     template: ChatTemplate,
     tokenizer: Tokenizer,
-    *,
-    cutoff_len: int,
-    train_on_prompt: bool = False,
-    mask_history: bool = False,
-    system: str = "",
-) -> list[Sample]:
-    """Render every conversation; raises DataError listing all that cannot be trained on."""
-    samples, problems = [], []
-    for conversation in conversations:
-        try:
-            samples.append(
-                render(
-                    _with_system(conversation.messages, system),
-                    template,
-                    tokenizer,
-                    cutoff_len=cutoff_len,
-                    train_on_prompt=train_on_prompt,
-                    mask_history=mask_history,
-                )
-            )
-        except BadRow as error:
-            problems.append(f"{conversation.place}: {error}")
-    if problems:
-        more = [f"... and {len(problems) - _SHOWN} more"] * (len(problems) > _SHOWN)
-        raise DataError(
-            f"{len(problems)} conversation(s) cannot be trained on",
-            "\n".join(problems[:_SHOWN] + more),
-            "mend or remove the rows named above, or raise cutoff_len if they are too long",
-        )
-    return samples
+    rules: Rules,
+) -> Rendered:
+    """Samples and problems of all conversations; nothing is raised for a row."""
+    return Renderer(template, tokenizer, rules).render(conversations)
 
 
-def render(
-    messages: Sequence[Message],
-    template: ChatTemplate,
-    tokenizer: Tokenizer,
-    *,
-    cutoff_len: int,
-    train_on_prompt: bool = False,
-    mask_history: bool = False,
-) -> Sample:
-    """One conversation as ids and labels; raises BadRow when it cannot be trained on as it is."""
-    _refuse_special_tokens(messages, tokenizer.special)
-    text = template.render(messages)
-    ids, offsets = tokenizer.encode(text)
-    if len(ids) > cutoff_len:
-        raise BadRow(f"is {len(ids)} tokens long, cutoff_len is {cutoff_len}")
-    spans = answer_spans(messages, text, template)
-    if mask_history:
-        spans = spans[-1:]
-    if train_on_prompt:
-        spans = [(0, spans[-1][1])]
-    labels = tuple(
-        token if any(low <= start and end <= high for low, high in spans) else IGNORED
-        for token, (start, end) in zip(ids, offsets, strict=True)
+def _without(draft: Draft) -> list[tuple[int, int]]:
+    """All of a text but its answers of weight 0."""
+    found, low = [], 0
+    for answer in draft.answers:
+        if not answer.learned:
+            found.append((low, answer.start))
+            low = answer.end
+    return [(a, b) for a, b in (*found, (low, draft.answers[-1].end)) if a < b]
+
+
+def _tokens(encoded: Encoded, low: int, high: int) -> tuple[int, int]:
+    """First and last token of a span of characters; white space may belong to no token."""
+    first = next((t for t in map(encoded.token_at, range(low, high)) if t is not None), None)
+    last = next(
+        (t for t in map(encoded.token_at, range(high - 1, low - 1, -1)) if t is not None), None
     )
-    if labels.count(IGNORED) == len(labels):
-        raise BadRow("no token of the answer is left to learn")
-    return Sample(tuple(ids), labels)
+    if first is None or last is None:
+        raise BadRow("nothing-learned")
+    return first, last
 
 
-def answer_spans(
-    messages: Sequence[Message], text: str, template: ChatTemplate
-) -> list[tuple[int, int]]:
-    """Character spans [start, end) of the assistant turns in `text`, each with its stop token."""
-    spans = []
-    for number, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        head = template.render(messages[:number], add_generation_prompt=True)
-        turn = template.render(messages[: number + 1])
-        if not (text.startswith(turn) and turn.startswith(head)):
-            raise BadRow(
-                f"turn {number + 1}: the chat template changes earlier text when turns are added, "
-                "so what is learned cannot be told from the prompt"
-            )
-        spans.append((len(head), _end_of_answer(turn, len(head), template.stop)))
-    return spans
-
-
-def _end_of_answer(turn: str, start: int, stop: Sequence[str]) -> int:
-    """The position after the last stop token of the turn; without one the model would not stop."""
-    ends = [place + len(word) for word in stop if (place := turn.rfind(word, start)) >= 0]
-    if not ends:
-        raise BadRow(f"the chat template ends no answer with one of {', '.join(stop)}")
-    return max(ends)
-
-
-def _refuse_special_tokens(messages: Sequence[Message], special: Sequence[str]) -> None:
-    for number, message in enumerate(messages, 1):
-        for token in special:
-            if token in message["content"]:
-                raise BadRow(f"turn {number}: the text holds the special token {token}")
-
-
-def _with_system(messages: Sequence[Message], system: str) -> Sequence[Message]:
-    if not system or messages[0]["role"] == "system":
-        return messages
-    return [{"role": "system", "content": system}, *messages]
+def _reaches_over(encoded: Encoded, start: int, end: int) -> bool:
+    """Does one token hold the end of the prompt and the beginning of the answer?"""
+    first, _ = _tokens(encoded, start, end)
+    return encoded.begins_at(first) < start

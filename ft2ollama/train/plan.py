@@ -9,18 +9,22 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ft2ollama.base import Base
 from ft2ollama.config import Config
+from ft2ollama.data.catalogue import data_error
 from ft2ollama.data.conversation import Conversation
 from ft2ollama.data.from_config import read_parts
 from ft2ollama.data.problems import Dropped
-from ft2ollama.data.render import Sample, Tokenizer, render_all
+from ft2ollama.data.render import Rules, Sample, render_all
+from ft2ollama.data.tokenizer import Tokenizer
 from ft2ollama.errors import DataError, UsageError
+from ft2ollama.families import families
 from ft2ollama.files import sha256_file, sha256_folder, sha256_text
 from ft2ollama.quant_choice import choose_quant, wanted_quant
 from ft2ollama.template import ChatTemplate, choose_template
@@ -34,6 +38,10 @@ _NOT_TRAINING = {
 }  # fmt: skip
 
 
+_SAID = {
+    "dropped-too-long": "longer than cutoff_len left out",
+    "cut-to-length": "cut to cutoff_len",
+}
 _LIBRARIES_GB = 0.9  # torch, transformers and peft, resident
 
 
@@ -76,8 +84,8 @@ class Plan:
 
 def make_plan(config: Config, base: Base) -> Plan:
     """Load, check and render everything. Raises UserError kinds that list every problem."""
-    tokenizer = Tokenizer(base.folder)
-    template = model_template(config.template, base.folder)
+    tokenizer = Tokenizer(base.tokenizer_folder)
+    template = model_template(config.template, base.folder, tokenizer)
     check_stop_tokens(template, tokenizer)
     loaded, parts = read_parts(config)
     train_rows = parts.train
@@ -90,20 +98,8 @@ def make_plan(config: Config, base: Base) -> Plan:
         )
     check_proof_prompts(config.proof_prompts)
 
-    def rendered(rows: Sequence[Conversation]) -> tuple[Sample, ...]:
-        return tuple(
-            render_all(
-                rows,
-                template,
-                tokenizer,
-                cutoff_len=config.cutoff_len,
-                train_on_prompt=config.train_on_prompt,
-                mask_history=config.mask_history,
-                system=config.default_system or "",
-            )
-        )
-
-    train = rendered(train_rows)
+    train, kept, said = rendered(config, train_rows, template, tokenizer)
+    validation, _, said_too = rendered(config, val_rows, template, tokenizer)
     quant, doubts = export_type(config, base)
     return Plan(
         config=config,
@@ -111,14 +107,67 @@ def make_plan(config: Config, base: Base) -> Plan:
         template=template,
         tokenizer=tokenizer,
         train=train,
-        validation=rendered(val_rows),
-        conversations=tuple(train_rows),
+        validation=validation,
+        conversations=kept,
         dropped=loaded.dropped,
         steps=count_steps(config, len(train)),
         inputs=_inputs(config, base, loaded.sha256),
-        notes=(*loaded.notes, *doubts),
+        notes=(*loaded.notes, *said, *said_too, *_publish_notes(template, config, kept), *doubts),
         quant=quant,
     )
+
+
+def rendered(
+    config: Config, rows: Sequence[Conversation], template: ChatTemplate, tokenizer: Tokenizer
+) -> tuple[tuple[Sample, ...], tuple[Conversation, ...], tuple[str, ...]]:
+    """Samples, the rows they are of, and a line on rows that were left out or cut.
+
+    Raises DataError that lists the rows that cannot be trained on.
+    """
+    rules = Rules(
+        cutoff_len=config.cutoff_len,
+        cutoff_policy=config.cutoff_policy,
+        train_on_prompt=config.train_on_prompt,
+        mask_history=config.mask_history,
+        thinking=config.enable_thinking,
+        special_tokens_in_text=config.special_tokens_in_text,
+        system=config.default_system or "",
+    )
+    found = render_all(rows, template, tokenizer, rules)
+    errors = [problem for problem in found.problems if problem.severity == "error"]
+    if errors:
+        raise data_error(errors)
+    if rows and not found.samples:
+        raise data_error(found.problems)
+    counts = Counter(problem.code for problem in found.problems)
+    kept = tuple(rows[row] for row in dict.fromkeys(found.rows))
+    notes = (f"{count} rows {_SAID.get(code, code)}" for code, count in counts.items())
+    return tuple(found.samples), kept, tuple(notes)
+
+
+def _publish_notes(
+    template: ChatTemplate, config: Config, rows: Sequence[Conversation]
+) -> tuple[str, ...]:
+    """What of the training this version cannot publish: better said before than after."""
+    if not template.gotmpl:
+        return (
+            "the model's own chat template: this version can train with it and export, but "
+            f"publish only {', '.join(families())}",
+        )
+    question = [{"role": "user", "content": "x"}]
+    prompts = {
+        template.render(question, add_generation_prompt=True, thinking=thinking)
+        for thinking in (None, config.enable_thinking)
+    }
+    notes = []
+    if len(prompts) > 1:
+        notes.append(
+            f"enable_thinking: {str(config.enable_thinking).lower()} changes the prompt in a way "
+            "that this version cannot publish"
+        )
+    if any(row.tools for row in rows):
+        notes.append("tools are trained; this version publishes the model without them")
+    return tuple(notes)
 
 
 def export_type(config: Config, base: Base) -> tuple[str, tuple[str, ...]]:
@@ -132,18 +181,36 @@ def export_type(config: Config, base: Base) -> tuple[str, tuple[str, ...]]:
         return "", (f"this base cannot become a GGUF file: {error.what}",)
 
 
-def model_template(wanted: str | None, folder: Path) -> ChatTemplate:
+def model_template(
+    wanted: str | None, folder: Path, tokenizer: Tokenizer | None = None
+) -> ChatTemplate:
     """The chat template of an HF folder, or the family the config names."""
-    from converters.chat_template import read_chat_template
+    from converters.chat_template import read_chat_templates
 
-    settings = _tokenizer_config(folder)
-    jinja = read_chat_template(folder, settings) or None  # the one the exporter would find
+    settings = _json(folder / "tokenizer_config.json")
+    named = read_chat_templates(folder, settings)  # the ones the exporter would find
     special = {
         name: token["content"] if isinstance(token, dict) else token
         for name, token in settings.items()
         if name.endswith("_token") and isinstance(token, (str, dict))
     }
-    return choose_template(wanted, jinja, special)
+    tokenizer = tokenizer or Tokenizer(folder)
+    return choose_template(
+        wanted,
+        named.pop("default", None) or None,
+        special,
+        named=named,
+        added=tokenizer.special,
+        eos=_eos(folder, tokenizer, special),
+    )
+
+
+def _eos(folder: Path, tokenizer: Tokenizer, special: Mapping[str, str]) -> tuple[str, ...]:
+    """The tokens that end a generation by the model's own settings, the main one first."""
+    given = _json(folder / "generation_config.json").get("eos_token_id")
+    ids = given if isinstance(given, list) else [given]
+    words = [tokenizer.text(i) for i in ids if isinstance(i, int)]
+    return tuple(dict.fromkeys(word for word in (special.get("eos_token"), *words) if word))
 
 
 def check_stop_tokens(template: ChatTemplate, tokenizer: Tokenizer) -> None:
@@ -151,7 +218,7 @@ def check_stop_tokens(template: ChatTemplate, tokenizer: Tokenizer) -> None:
     missing = [word for word in template.stop if tokenizer.id(word) is None]
     if missing:
         raise UsageError(
-            f"template {template.family} does not fit this model",
+            f"template {template.family or 'of the model'} does not fit this model",
             f"{', '.join(missing)} is no token of its vocabulary: it could not learn to stop",
             "leave `template` out, or choose a family whose tokens the model has",
         )
@@ -249,7 +316,6 @@ def _inputs(config: Config, base: Base, data_sha256: str) -> dict[str, str]:
     return inputs
 
 
-def _tokenizer_config(folder: Path) -> dict[str, Any]:
-    path = folder / "tokenizer_config.json"
+def _json(path: Path) -> dict[str, Any]:
     settings: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     return settings
