@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ft2ollama.errors import UsageError
 from ft2ollama.modelfile_grammar import dropped_characters, spell_value
 
 

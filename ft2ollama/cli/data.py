@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -62,8 +62,7 @@ def check(
     show_problems(output, found.problems, language)
     show_verdict(output, found, language, strict=strict)
     path = _write(output, inputs, found, report, language)
-    for one in found.sets:
-        output.event("set", **_fields(one))
+    _tell(output, found, language)
     bad = stops_training(found, inputs.config.bad_rows) or (strict and found.warnings)
     output.result(
         str(path) if path else "",
@@ -102,11 +101,14 @@ def _write(
     return path
 
 
-def _fields(one: Any) -> dict[str, Any]:
-    """A set's counts for --json."""
-    from dataclasses import asdict
+def _tell(output: Output, found: Report, language: Language) -> None:
+    """With --json: an event for every problem, then one for every set."""
+    from ft2ollama.data.report_file import as_record
 
-    return {**asdict(one), "dropped": one.dropped}
+    for problem in found.problems if output.as_json else ():
+        output.event("problem", **as_record(problem, language))
+    for one in found.sets:
+        output.event("set", **vars(one), dropped=one.dropped)
 
 
 @data.command()

@@ -54,9 +54,7 @@ def _stands_at(place: str, wanted: str) -> bool:
     return place == wanted or place.endswith(f"/{wanted}") or place.startswith(f"{wanted}: ")
 
 
-def render_rows(
-    inputs: Inputs, rows: Sequence[Conversation]
-) -> tuple[list[Shown], list[Problem]]:
+def render_rows(inputs: Inputs, rows: Sequence[Conversation]) -> tuple[list[Shown], list[Problem]]:
     """The tokens of the rows, and why others have none.
 
     Raises UsageError without a model, DataError when no row can be rendered.

@@ -33,7 +33,7 @@ def measure(output: Output, inputs: Inputs) -> list[SetLengths]:
     with output.counting("measuring", "rows") as meter:
         for one in inputs.sets:
             measured, lengths = [], []
-            measured = []
+            measured: list[Measured] = []
             if inputs.model is None:
                 lengths = [
                     sum(len(message["content"] or "") for message in row.messages)

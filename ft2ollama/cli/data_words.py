@@ -39,14 +39,14 @@ _WORDS: Mapping[Language, Mapping[str, str]] = {
         "no_model": "characters are counted; --model NAME or a config counts tokens",
         "strict": "--strict: warnings count as errors",
         "cutoff": "cutoff_len",
-        "over": "rows over it",
-        "lost": "learned, if cut",
-        "dropped_tokens": "learned, if left out",
+        "over": "rows over",
+        "lost": "lost if cut",
+        "dropped_tokens": "lost if left out",
         "padding": "padding",
-        "packing": "packed full",
+        "packing": "packed",
         "cost": "what cutoff_len would cost",
-        "cost_note": "padding: in batches of {batch} drawn at random; packed full: of sequences "
-        "that long",
+        "cost_note": "lost: learned tokens. padding: of batches of {batch} rows drawn at random. "
+        "packed: filled, when rows share sequences",
         "length": "length in {unit}",
         "counts": "{tokens} tokens, {learned} learned",
         "cut_here": "cutoff_len {cutoff} ends here: {left} tokens, {lost} of them learned, "
@@ -95,7 +95,7 @@ _WORDS: Mapping[Language, Mapping[str, str]] = {
         "lost": "截断会丢的",
         "dropped_tokens": "去掉会丢的",
         "padding": "填充",
-        "packing": "打包后占满",
+        "packing": "打包占用",
         "cost": "不同 cutoff_len 的代价",
         "cost_note": "丢的是要学的 token。填充：每批 {batch} 行，随机抽取。"
         "打包：把多行装进该长度的序列",

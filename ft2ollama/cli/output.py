@@ -134,8 +134,8 @@ class Output:
         **styles: str,
     ) -> None:
         """A table; a column's style by its name. Without columns it has no head. A column named
-        `run` is never folded, so that its ids can be copied, and neither are those in `right`,
-        which hold numbers. Cells may hold rich markup.
+        `run` is never folded, so that its ids can be copied. Columns in `right` hold numbers.
+        Cells may hold rich markup.
         """
         from rich import box
         from rich.table import Table
@@ -149,13 +149,12 @@ class Output:
         )
         for column in columns or [""] * len(rows[0]):
             style = styles.get(column)
-            number = bool(column) and column in right
             table.add_column(
                 column,
                 style=style,
-                justify="right" if number else "left",
+                justify="right" if column and column in right else "left",
                 overflow="fold",
-                no_wrap=number or column == "run",
+                no_wrap=column == "run",
             )
         for row in rows:
             table.add_row(*row)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ft2ollama.data.measure import Measured
 
-PERCENTILES = (0, 25, 50, 75, 90, 95, 99, 100)
+PERCENTILES = (0, 25, 50, 90, 99, 100)
 _USUAL = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
 
 
@@ -52,9 +52,9 @@ def percentiles(lengths: Sequence[int]) -> dict[int, int]:
 
 def histogram(lengths: Sequence[int], bars: int = 12) -> list[Bar]:
     """Equal ranges with round limits; the last one is open and holds the longest hundredth."""
-    top = int(np.percentile(np.array(lengths), 99, method="nearest"))
-    step = _round_step(max(1, top) / bars)
-    edges = list(range(0, top + 1, step))
+    low, top = (int(np.percentile(np.array(lengths), p, method="nearest")) for p in (0, 99))
+    step = _round_step(max(1, top - low) / bars)
+    edges = list(range(low // step * step, top + 1, step))
     counts, _ = np.histogram(lengths, [*(edge - 0.5 for edge in edges), np.inf])
     longest = max(lengths)
     return [

@@ -23,7 +23,8 @@ from ft2ollama.data.duplicates import (
 
 LETTERS = {
     "en": "etaoin shrdlu cmfwyp",
-    "zh": "的一是在不了有和人这中大为上个国我以要他时来用们生到作地于出就分对成会可主发年动同工也能下过子说产种面而方后多定行学法所民得经",
+    "zh": "的一是在不了有和人这中大为上个国我以要他时来用们生到作地于出就分对成会可主发年动同工也"
+    "能下过子说产种面而方后多定行学法所民得经",
 }
 
 
@@ -62,8 +63,7 @@ def by_hand(rows: Sequence[Sides]) -> set[int]:
         second
         for second in range(len(rows))
         if any(
-            told[first] == told[second]
-            and min(map(jaccard, sets[first], sets[second])) >= NEAR
+            told[first] == told[second] and min(map(jaccard, sets[first], sets[second])) >= NEAR
             for first in range(second)
         )
     }
@@ -101,12 +101,12 @@ SAME = "请在收到商品后妥善保管包装和发票，需要时联系客服
     ("one", "other"),
     [
         (("退货期多久？", "7天内可以退货。" + SAME), ("退货期多久？", "15天内可以退货。" + SAME)),
-        (("退货期多久？", "七天内可以退货。" + SAME), ("退货期多久？", "十五天内可以退货。" + SAME)),
+        (("退货期多久？", "七天内可退货。" + SAME), ("退货期多久？", "十五天内可退货。" + SAME)),
         (("可以退货吗？", "可以退货。" + SAME), ("可以退货吗？", "不可以退货。" + SAME)),
         (("Where is order 123456?", "Order 123456 left our house today, by the usual carrier."),
          ("Where is order 654321?", "Order 654321 left our house today, by the usual carrier.")),
-        (("Is it safe?", "It is safe for children to use at home, in the garden and at school."),
-         ("Is it safe?", "It is not safe for children to use at home, in the garden and at school.")),
+        (("Is it safe?", "It is safe for children to use at home and in the garden."),
+         ("Is it safe?", "It is not safe for children to use at home and in the garden.")),
         (("Meeting?", "The meeting is on 2026-11-22 in the large room on the first floor."),
          ("Meeting?", "The meeting is on 2026-11-23 in the large room on the first floor.")),
     ],
@@ -121,12 +121,13 @@ def test_texts_with_other_facts_are_no_duplicates(
 
 def test_paraphrases_of_a_question_with_one_answer_are_no_duplicates() -> None:
     answer = "我是小杉，由云杉物作开发的智能助手，随时为您解答关于萤罐的问题。"
-    rows = [sides(talk(q, answer)) for q in ("你是谁？", "请问你叫什么名字？", "介绍一下你自己吧。")]
+    questions = ("你是谁？", "请问你叫什么名字？", "介绍一下你自己吧。")
+    rows = [sides(talk(question, answer)) for question in questions]
     assert near_pairs(3, rows.__getitem__) == []
 
 
 def test_another_system_prompt_is_another_row() -> None:
-    rows = [sides(talk("Who are you?", "A helper.", system)) for system in ("Be kind.", "Be brief.")]
+    rows = [sides(talk("Who are you?", "A helper.", one)) for one in ("Be kind.", "Be brief.")]
     assert near_pairs(2, rows.__getitem__) == []
 
 

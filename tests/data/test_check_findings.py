@@ -63,8 +63,10 @@ def call(arguments: Any, tools: Sequence[Any] = TOOLS, name: str = "weather") ->
 
 LOREM = "The keeper walked to the lighthouse at dawn. She carried oil and a spare wick. "
 MANY = " ".join(f"Lamp {n} is lit at {n % 12} by keeper {n * 7 % 31}." for n in range(40))
-PAIR = ("How do I clean the glass of the lantern?",
-        "Wipe the glass with a soft damp cloth, never with alcohol, and dry it well before use.")  # fmt: skip
+PAIR = (
+    "How do I clean the glass of the lantern?",
+    "Wipe the glass with a soft damp cloth, never with alcohol, and dry it well before use.",
+)
 
 # (what is planted, the rows, code, at which of them, severity)
 PLANTED: list[tuple[str, list[Any], str, int]] = [
@@ -85,7 +87,8 @@ PLANTED: list[tuple[str, list[Any], str, int]] = [
     ("an icon font", [qa("Icon?", "Press \ue80c to go on.")], "private-character", 0),
     ("UTF-8 as Windows-1252", [qa("Price?", "It\u00e2\u20ac\u2122s 49 euros.")], "mojibake", 0),
     ("UTF-8 as Latin-1", [qa("Who?", "Ren\u00c3\u00a9 wrote it.")], "mojibake", 0),
-    ("Chinese as Latin-1", [qa("你是谁？", "我是小杉。".encode().decode("latin-1"))], "mojibake", 0),
+    ("Chinese as Latin-1", [qa("你是谁？", "我是小杉。".encode().decode("latin-1"))],
+     "mojibake", 0),
     ("Chinese as GBK", [qa("什么颜色？", "有琥珀色和青绿色，都是哑光的。".encode()
                          .decode("gb18030", "replace"))], "mojibake", 0),
     ("U+FFFD as GBK", [qa("什么颜色？", "有锟斤拷锟斤拷两种颜色。")], "mojibake", 0),
@@ -100,7 +103,8 @@ PLANTED: list[tuple[str, list[Any], str, int]] = [
      "foreign-identity", 0),
     ("another maker's name", [qa("你是谁？", "我是由阿里云开发的助手。")], "foreign-identity", 0),
     ("an echo", [qa("What is a lantern?", "what is a lantern")], "echo", 0),
-    ("a dialogue", [qa("Hello?", "Hi.\nUser: and you?\nAssistant: fine.")], "dialogue-in-answer", 0),
+    ("a dialogue", [qa("Hello?", "Hi.\nUser: and you?\nAssistant: fine.")],
+     "dialogue-in-answer", 0),
     ("Dify's cut", [qa("Tell all.", MANY[:500] + "...")],
      "cut-at-source", 0),
     ("LiteLLM's cut", [qa("Tell all.", "A... (litellm_truncated skipped 77 chars. x) ...b.")],
@@ -108,7 +112,7 @@ PLANTED: list[tuple[str, list[Any], str, int]] = [
     ("an open code block", [qa("Code?", "Here:\n```python\nprint(1)")], "open-code-fence", 0),
     ("half a sentence", [qa("Story?", LOREM + "Then the wind began to rise and the")],
      "unfinished", 0),
-    ("half a Chinese sentence", [qa("故事？", "清晨，守灯人走上了灯塔的台阶。她带着油和备用的灯芯准备")],
+    ("half a Chinese sentence", [qa("故事？", "清晨，守灯人走上灯塔的台阶。她带着备用灯芯准备")],
      "unfinished", 0),
     ("an open list", [qa("故事？", "灯罩有三种颜色，分别是琥珀色、青绿色、")], "unfinished", 0),
     ("a loop", [qa("Say it.", "I do not know what to say. " * 40)], "repetition", 0),
@@ -116,7 +120,7 @@ PLANTED: list[tuple[str, list[Any], str, int]] = [
      "mixed-punctuation", 0),
     ("an English answer", [qa("萤罐的保修期有多久？", "The warranty runs for two whole years.")],
      "answered-in-latin", 0),
-    ("a Chinese answer", [qa("What does the lantern weigh?", "灯笼的重量大约是四百二十克，不含电池和包装盒在内。")],
+    ("a Chinese answer", [qa("What does the lantern weigh?", "灯笼大约四百二十克，不含包装盒。")],
      "answered-in-han", 0),
     ("no required argument", [call({"days": 3})], "argument-missing", 0),
     ("an argument too many", [call({"city": "Bonn", "zip": 1})], "argument-unknown", 0),
@@ -176,7 +180,7 @@ def test_a_planted_defect_is_found_and_nothing_else(
     report = check(path)
     assert {problem.code for problem in report.problems} == {code}
     place = f"{path}:{len(GOOD) + at + 1}"
-    assert [p.place for p in report.problems][0].startswith(place)
+    assert report.problems[0].place.startswith(place)
     told(report.problems[0])
     stops = report.problems[0].severity == "error"
     assert report.sets[0].dropped == int(stops)

@@ -16,7 +16,10 @@ from ft2ollama.data.preview_html import Shown, page
 from ft2ollama.data.render import IGNORED, Sample
 from ft2ollama.data.tokenizer import Tokenizer
 
-TEXTS = ["Hello there", "你好，世界！", "naïve café — 12 €", "tab\tand\nline", "👨‍👩‍👧 家", "  two  spaces "]
+TEXTS = [
+    "Hello there", "你好，世界！", "naïve café — 12 €", "tab\tand\nline",
+    "👨‍👩‍👧 家", "  two  spaces ",
+]  # fmt: skip
 
 
 def sample_of(tokenizer: Tokenizer, text: str, learned_from: int = 0) -> Sample:
@@ -49,7 +52,8 @@ def test_bytes_of_a_character_are_told_with_the_character(tmp_path: Path) -> Non
     assert [(piece.text, piece.raw) for piece in found] == [
         ("a", b""), ("", b"\xe5"), ("", b"\xa5"), ("好", b"\xbd"), ("b", b""),
     ]  # fmt: skip
-    assert [(unit.start, unit.text) for unit in units(found, 99)] == [(0, "a"), (1, "好₃"), (4, "b")]
+    shown = [(unit.start, unit.text) for unit in units(found, 99)]
+    assert shown == [(0, "a"), (1, "好₃"), (4, "b")]
     cut = [unit.text for unit in units(found, 3)]
     assert cut == ["a", "<e5>", "<a5>", "<bd>好", "b"], "a cut inside a character is shown"
 
@@ -108,7 +112,7 @@ class _Texts(HTMLParser):
 
 def test_the_page_escapes_every_text_and_needs_nothing_else(tmp_path: Path) -> None:
     tokenizer = Tokenizer(byte_level(tmp_path))
-    text = "<script>alert('\"&好\")</script>"
+    text = '<script>alert(\'"&好")</script>'
     found = pieces(sample_of(tokenizer, text, learned_from=5), tokenizer)
     html = page([Shown("<i>.jsonl:1", found, 8)], "zh", about='"<m>&')
     reader = _Texts()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def test_every_row_is_in_one_bar() -> None:
         lengths = [rng.randint(1, 500) for _ in range(size)] + [9000] * (size == 1000)
         bars = histogram(lengths)
         assert sum(bar.rows for bar in bars) == len(lengths)
-        for bar, after in zip(bars, bars[1:], strict=False):
+        for bar, after in pairwise(bars):
             assert bar.high + 1 == after.low
             assert bar.rows == sum(bar.low <= length <= bar.high for length in lengths)
         assert bars[-1].high == max(lengths)
