@@ -71,6 +71,11 @@ class Sides:
         """Question and answer in one text."""
         return f"{self.question}\n{self.answer}"
 
+    @property
+    def key(self) -> str:
+        """All of it in one text: equal for copies alone."""
+        return f"{self.setting}\0{self.question}\0{self.answer}"
+
 
 def normal(text: str) -> str:
     """`text` without what a reader does not see: widths, case, spaces, the full stop at its end."""
@@ -97,11 +102,16 @@ def spoken(message: Message) -> str:
     return "\n".join([message.get("reasoning_content", ""), message["content"] or "", *calls])
 
 
-def same_question(conversation: Conversation) -> tuple[str, str]:
-    """(everything before the last answer, the last answer), both normalised."""
+def same_question(conversation: Conversation, both: Sides) -> tuple[str, str]:
+    """(everything before the last answer, the last answer), both normalised.
+
+    both: the sides of the conversation; of a single exchange they say it already.
+    """
     *before, last = conversation.messages
+    if sum(message["role"] == "assistant" for message in before) == 0:
+        return f"{both.setting}\0{both.question}", both.answer
     head = "\n".join(f"{message['role']}: {normal(spoken(message))}" for message in before)
-    return head, normal(spoken(last))
+    return f"{both.setting}\0{head}", normal(spoken(last))
 
 
 def facts(text: str) -> tuple[str, ...]:
@@ -137,7 +147,7 @@ def near_pairs(
 ) -> list[Pair]:
     """For each row that nearly repeats an earlier one, the first found of these.
 
-    sides_of: the normalised row of a number below `count`; it is called several times per row.
+    sides_of: the row of a number below `count`; it is asked for several times.
     left: compare only rows from `left` on with rows before it. Exact copies are pairs as well.
     """
     if count < 2:

@@ -25,14 +25,14 @@ def held_out_leaks(
     if not train or not held_out:
         return []
     rows = [*train, *held_out]
-    near = {
-        pair.second: pair
-        for pair in near_pairs(len(rows), lambda row: sides(rows[row]), left=len(train))
-    }
-    places = {same_question(row)[0]: row.place for row in reversed(train)}
+    said = [sides(row) for row in rows]
+    near = {pair.second: pair for pair in near_pairs(len(rows), said.__getitem__, left=len(train))}
+    places: dict[str, str] = {}
+    for row, both in zip(train, said, strict=False):
+        places.setdefault(same_question(row, both)[0], row.place)
     problems = []
     for number, row in enumerate(held_out, len(train)):
-        question = same_question(row)[0]
+        question = same_question(row, said[number])[0]
         if pair := near.get(number):
             first = rows[pair.first].place
             exact = pair.similarity == 1

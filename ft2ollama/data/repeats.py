@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ft2ollama.data.conversation import Conversation
-from ft2ollama.data.duplicates import exact_pairs, near_pairs, numbers, same_question, sides
+from ft2ollama.data.duplicates import Sides, exact_pairs, near_pairs, numbers, same_question, sides
 from ft2ollama.data.problems import Problem
 
 _SHOWN = 40  # characters of an answer
@@ -16,34 +16,32 @@ _SHOWN = 40  # characters of an answer
 
 def repeats(rows: Sequence[Conversation]) -> list[Problem]:
     """Copies, near copies, and questions that are answered in two ways."""
-    copies = {pair.second: pair.first for pair in exact_pairs(map(_whole, rows))}
+    said = [sides(row) for row in rows]
+    copies = {pair.second: pair.first for pair in exact_pairs(both.key for both in said)}
     found = [_warning("duplicate", rows[row], rows[first]) for row, first in copies.items()]
     distinct = [row for row in range(len(rows)) if row not in copies]
-    near = near_pairs(len(distinct), lambda row: sides(rows[distinct[row]]))
+    near = near_pairs(len(distinct), lambda row: said[distinct[row]])
     known = set()
     for pair in near:
         first, second = distinct[pair.first], distinct[pair.second]
         known.add(second)
         found.append(_warning("near-duplicate", rows[second], rows[first], percent=pair.percent))
-    found += _contradictions(rows, [row for row in distinct if row not in known])
+    found += _contradictions(rows, said, [row for row in distinct if row not in known])
     return found
 
 
-def _whole(row: Conversation) -> str:
-    both = sides(row)
-    return f"{both.setting}\0{both.question}\0{both.answer}"
-
-
-def _contradictions(rows: Sequence[Conversation], chosen: Sequence[int]) -> list[Problem]:
+def _contradictions(
+    rows: Sequence[Conversation], said: Sequence[Sides], chosen: Sequence[int]
+) -> list[Problem]:
     """Same question and history, another last answer; numbers that differ are named."""
     first: dict[str, int] = {}
     found = []
     for row in chosen:
-        question, answer = same_question(rows[row])
+        question, answer = same_question(rows[row], said[row])
         before = first.setdefault(question, row)
         if before == row:
             continue
-        other = same_question(rows[before])[1]
+        other = same_question(rows[before], said[before])[1]
         here, there = numbers(answer), numbers(other)
         only_here, only_there = here - there, there - here
         if only_here and only_there:

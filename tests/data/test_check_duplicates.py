@@ -166,8 +166,9 @@ def test_exact_copies_and_what_a_reader_does_not_see() -> None:
 def test_same_question_counts_the_history() -> None:
     first = talk("Why?", "Because.")
     longer = Conversation((*talk("Hello.", "Hi.").messages, *first.messages), "x:2")
-    assert same_question(first)[0] != same_question(longer)[0]
-    assert same_question(first)[1] == same_question(longer)[1]
+    short, long = same_question(first, sides(first)), same_question(longer, sides(longer))
+    assert short[0] != long[0]
+    assert short[1] == long[1]
 
 
 @pytest.mark.parametrize(
