@@ -13,13 +13,14 @@ from pathlib import Path
 from ft2ollama.config import Config
 from ft2ollama.data.conversation import Conversation
 from ft2ollama.data.from_config import read_parts
-from ft2ollama.data.problems import BadRow
-from ft2ollama.data.render import Tokenizer, render
+from ft2ollama.data.renderer import Renderer
+from ft2ollama.data.tokenizer import Tokenizer
 from ft2ollama.errors import DataError, UserError
 from ft2ollama.estimate.job import Job, job_of
 from ft2ollama.estimate.rows import Rows, assumed, by_characters, measure
 from ft2ollama.estimate.source import find
 from ft2ollama.train.plan import Plan, model_template
+from ft2ollama.train.rendered import rules_of
 
 Counter = Callable[[Conversation], tuple[int, int] | None]
 NO_DATA = ("none",)  # `dataset` where none is meant
@@ -59,18 +60,12 @@ def _counter(config: Config, folder: Path | None) -> tuple[Counter, str]:
     except UserError as error:
         return lambda row: by_characters(row.messages), f"guessed from the letters: {error.what}"
 
+    renderer = Renderer(template, tokenizer, rules_of(config))
+
     def count(row: Conversation) -> tuple[int, int] | None:
-        try:
-            sample = render(
-                row.messages,
-                template,
-                tokenizer,
-                cutoff_len=config.cutoff_len,
-                train_on_prompt=config.train_on_prompt,
-                mask_history=config.mask_history,
-            )
-        except BadRow:
+        samples = renderer.render([row]).samples
+        if not samples:
             return None
-        return len(sample.ids), sample.learned
+        return sum(len(one.ids) for one in samples), sum(one.learned for one in samples)
 
     return count, "counted with the model's tokenizer"
