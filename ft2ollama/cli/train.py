@@ -87,7 +87,8 @@ def train_run(
         from ft2ollama.train.model import choose_device, choose_dtype
 
         device = choose_device()
-        dtype, why = choose_dtype(config.compute_dtype, device)
+        dtype, why = choose_dtype(config.compute_dtype, device, pure_bf16=config.pure_bf16)
+    check_method(output, plan, loaded, device)
     show_plan(
         output,
         plan,
@@ -108,19 +109,50 @@ def train_run(
 
 def plan_run(output: Output, config: Config) -> Plan:
     """Resolve the base and check and render the data."""
-    base = resolve(output, config.model_name_or_path, config.hub)
+    base = resolve_config(output, config)
     from ft2ollama.train.plan import make_plan
 
     with output.waiting("reading the data"):
         return make_plan(config, base)
 
 
-def resolve(output: Output, ref: str, hub: str = "huggingface") -> Base:
+def resolve_config(output: Output, config: Config, ref: str | None = None) -> Base:
+    """The base a config names (or another place of it), with the tokens it adds."""
+    base = resolve(
+        output, ref or config.model_name_or_path, config.hub, revision=config.model_revision
+    )
+    if not config.new_tokens:
+        return base
+    from ft2ollama.train.tokens import with_tokens
+
+    with output.waiting("adding tokens to the base"):
+        return with_tokens(base, config.add_tokens or (), config.add_special_tokens or ())
+
+
+def resolve(output: Output, ref: str, hub: str = "huggingface", *, revision: str = "main") -> Base:
     """Find or fetch the base model, with progress."""
     from ft2ollama.base import resolve_base
 
     with output.bytes(f"unpacking {ref.rsplit('/', 1)[-1]}") as meter:
-        return resolve_base(ref, hub=hub, progress=meter)
+        return resolve_base(ref, hub=hub, revision=revision, progress=meter)
+
+
+def check_method(output: Output, plan: Plan, loaded: Loaded, device: str) -> None:
+    """Whether the method can be had here and fits the model, before anything is loaded."""
+    from ft2ollama.train.quantized import require_bitsandbytes
+
+    config = loaded.config
+    if config.quantization_bit is not None:
+        require_bitsandbytes()
+        if device == "cpu":
+            output.warn(
+                f"quantization_bit: {config.quantization_bit} on a CPU saves memory, not time: "
+                "without it training is faster"
+            )
+    with output.waiting("comparing the method with the model"):
+        from ft2ollama.train.fits import require_fit
+
+        require_fit(config, plan.base.folder, loaded.origins)
 
 
 def finished_run(plan: Plan, run: Run | None = None) -> Run | None:
@@ -132,6 +164,13 @@ def finished_run(plan: Plan, run: Run | None = None) -> Run | None:
     named = plan.config.output_dir
     candidates = [Run(named.absolute())] if named and (named / "run.json").exists() else all_runs()
     return next((run for run in candidates if run.is_current("train", plan.inputs)), None)
+
+
+def absolute_adapters(config: Config) -> tuple[str, ...] | None:
+    """adapter_name_or_path for a run's own config, which is read from anywhere."""
+    from ft2ollama.train.adapters import adapter_folders
+
+    return tuple(map(str, adapter_folders(config.adapter_name_or_path or ()))) or None
 
 
 def new_run(plan: Plan) -> Run:
@@ -149,6 +188,7 @@ def new_run(plan: Plan) -> Run:
                 str(Path(name).absolute()) if Path(name).is_file() else name
                 for name in config.dataset
             ),
+            "adapter_name_or_path": absolute_adapters(config),
             "proof_prompts": config.proof_prompts.absolute() if config.proof_prompts else None,
             "model_name_or_path": (
                 str(Path(config.model_name_or_path).expanduser().absolute())
@@ -181,6 +221,7 @@ def show_plan(
     threads: tuple[int, str],
 ) -> None:
     """The plan: what will happen, with where each value comes from."""
+    from ft2ollama.train.methods import describe
     from ft2ollama.train.plan import estimate_memory_gb, parameters
 
     config, base = plan.config, plan.base
@@ -193,17 +234,17 @@ def show_plan(
     on_cpu = device == "cpu"
     size = f"{base.name}, {parameters(base.folder) / 1e6:,.0f} M parameters"
     own = "the model's own" if config.template is None else _from(loaded, "template")
-    lora = f"LoRA rank {config.lora_rank}, alpha {config.resolved_lora_alpha}"
+    method, weights = describe(config, dtype[0])
     steps = f"{plan.steps} of {batch} conversations, learning rate {config.learning_rate:g}"
     output.fields(
         [
             ("model", size, _from(loaded, "model_name_or_path")),
             ("template", plan.template.family, own),
             ("data", data + held_out, "; ".join(plan.notes)),
-            ("method", f"{lora}, on {', '.join(config.lora_target)}", _from(loaded, "lora_rank")),
+            ("method", method, _from(loaded, "finetuning_type")),
             ("steps", steps, _from(loaded, "learning_rate")),
             ("device", f"cpu, {threads[0]} thread(s)" if on_cpu else device, threads[1] * on_cpu),
-            ("weights", f"{dtype[0]}, adapter float32", dtype[1]),
+            ("weights", weights, dtype[1]),
             ("memory", f"about {memory:.1f} GB", "weights, adapter, activations of a batch"),
         ]
     )
