@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ft2ollama.config.method_checks import is_regex
 from ft2ollama.errors import MachineError, UsageError
-from ft2ollama.train.quantized import Quantization, loading
+from ft2ollama.train.quantized import Quantization, keep_layout, loading
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +87,10 @@ def load_base(
             "flash_attn=auto",
         ) from error
     model.config.use_cache = False
-    return model if quantization is not None else model.to(device)
+    if quantization is None:
+        return model.to(device)
+    keep_layout(model)
+    return model
 
 
 def attach_lora(

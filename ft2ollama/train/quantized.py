@@ -10,7 +10,6 @@ The packed weights are stored in the compute dtype, as FSDP needs it to shard th
 from __future__ import annotations
 
 import importlib.util
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +60,6 @@ def loading(wanted: Quantization, dtype: torch.dtype, device: str) -> dict[str, 
     from transformers import BitsAndBytesConfig
 
     require_bitsandbytes()
-    quiet()
     if wanted.bits == 8:
         settings = BitsAndBytesConfig(load_in_8bit=True)
     else:
@@ -76,9 +74,17 @@ def loading(wanted: Quantization, dtype: torch.dtype, device: str) -> dict[str, 
     return {"quantization_config": settings, "device_map": {"": place}}
 
 
-def quiet() -> None:
-    """No notes for developers: optional kernels that are absent, casts that it does anyway."""
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+def keep_layout(model: Any) -> None:
+    """Keep the packed weights as they are, also while evaluating on a CPU.
+
+    On CPUs with bfloat16 arithmetic bitsandbytes (0.50) repacks a 4-bit layer at the first forward
+    pass in eval mode, in place; the backward pass and the dequantizer then read another layout.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def weights_behind(model: Any) -> dict[str, torch.Tensor]:
