@@ -292,14 +292,14 @@ def qlora_remark(config: Config, path: Path | None, given: Collection[str]) -> s
     """Why a config looks like QLoRA and trains on 16 bits; "" when it does not look so.
 
     Told by the keys of quantization, by `qlora` in the config's file or folder name (LLaMA-Factory
-    keeps its examples in train_qlora/), in output_dir or in run_name. `quantization_bit: null` in
-    the file says that 16 bits are meant.
+    keeps its examples in train_qlora/), in the end of output_dir or in run_name.
+    `quantization_bit: null` in the file says that 16 bits are meant.
     """
     if config.finetuning_type != "lora" or "quantization_bit" in given:
         return ""
     names = {
         "the config's path": "/".join(path.absolute().parts[-2:]) if path else "",
-        "output_dir": str(config.output_dir or ""),
+        "output_dir": "/".join(config.output_dir.parts[-3:]) if config.output_dir else "",
         "run_name": config.run_name or "",
     }
     hints = [name for name in _QUANTIZED_KEYS if name in given]

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ValidationInfo, field_validator, model_validator
 
 from ft2ollama.config import checks
-from ft2ollama.config.keys import key
+from ft2ollama.config.field import key
 from ft2ollama.config.method import KEYS, MethodKeys
 
 SECTIONS = {

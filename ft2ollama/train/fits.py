@@ -129,12 +129,12 @@ def _adapters(config: Config, folder: Path) -> Iterator[Misfit]:
 
 
 def _layers(config: Config, model: Any) -> Iterator[Misfit]:
-    count, layers = abs(config.freeze_trainable_layers), n_layers(model)
-    if count > layers:
+    count, layers = config.freeze_trainable_layers, n_layers(model)
+    if abs(count) > layers:
         yield Misfit(
             "freeze_trainable_layers",
-            f"{config.freeze_trainable_layers}: this model has {layers} layers",
-            f"freeze_trainable_layers={layers}, or finetuning_type=full",
+            f"{count}: this model has {layers} layers",
+            f"freeze_trainable_layers={layers if count > 0 else -layers}, or finetuning_type=full",
         )
 
 

@@ -21,14 +21,19 @@ _MODEL_FILES = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "*
                 "merges.txt", "generation_config.json")  # fmt: skip
 
 
-def save_trained(model: Any, config: Config, base: Base, run: Run) -> list[Path]:
-    """Write what was trained; returns the files."""
+def save_trained(
+    model: Any, config: Config, base: Base, run: Run, *, state: dict[str, Any] | None = None
+) -> list[Path]:
+    """Write what was trained; returns the files.
+
+    state: the gathered weights of a model that is sharded over processes; not for merged ones.
+    """
     for folder in (run.adapter, run.model):
         shutil.rmtree(folder, ignore_errors=True)
     if config.finetuning_type != "lora":
-        _save_model(model, base, run.model)
+        _save_model(model, base, run.model, state)
     elif config.quantization_bit is not None or not config.is_whole:
-        _save_adapter(model, base, run.adapter)
+        _save_adapter(model, base, run.adapter, state)
         if config.is_whole:
             _save_model(_on_quantized(model, base.folder, run.adapter), base, run.model)
     else:
@@ -37,21 +42,21 @@ def save_trained(model: Any, config: Config, base: Base, run: Run) -> list[Path]
     return sorted(path for folder in folders for path in folder.iterdir() if path.is_file())
 
 
-def _save_adapter(model: Any, base: Base, folder: Path) -> None:
+def _save_adapter(model: Any, base: Base, folder: Path, state: dict[str, Any] | None) -> None:
     """PEFT files; the base goes by the user's name for it, not a cache path."""
     part = _part(folder)
     for config in model.peft_config.values():
         config.base_model_name_or_path = base.ref
-    model.save_pretrained(part, safe_serialization=True)
+    model.save_pretrained(part, state_dict=state, safe_serialization=True)
     (part / "README.md").unlink(missing_ok=True)  # PEFT's model card template, with empty fields
     part.replace(folder)
 
 
-def _save_model(model: Any, base: Base, folder: Path) -> None:
+def _save_model(model: Any, base: Base, folder: Path, state: dict[str, Any] | None = None) -> None:
     """Weights and config by transformers; the tokenizer's files are the base's own, unchanged."""
     part = _part(folder)
     model.config.use_cache = True
-    model.save_pretrained(part)
+    model.save_pretrained(part, state_dict=state)
     for pattern in _MODEL_FILES:
         for path in base.folder.glob(pattern):
             shutil.copy(path, part)
