@@ -89,7 +89,8 @@ def make_other(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "lines",
     ["lora_target: q_proj,v_proj", r"lora_target: ['model\.layers\.1\..*_proj']",
-     "lora_target: all", "lora_rank_pattern: {'0.self_attn.q_proj': 8}", "additional_target: norm,lm_head",
+     "lora_target: all", "lora_rank_pattern: {'0.self_attn.q_proj': 8}",
+     "additional_target: norm,lm_head",
      FREEZE + "freeze_trainable_modules: mlp\nfreeze_extra_modules: embed_tokens,lm_head,norm"],
 )  # fmt: skip
 def test_names_that_it_has(tiny: Base, tmp_path: Path, lines: str) -> None:
