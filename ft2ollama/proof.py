@@ -1,6 +1,6 @@
 """Does the server run what was trained? Proofs over the files the trainer and the exporter left.
 
-0. Weights proof: the stored file is the exported one (`proof_weights.py`).
+0. Weights proof: the file is base + adapter, and the server stores that file (proof_weights.py).
 1. Prompt proof: for every conversation of proof/prompts.jsonl the server's prompt has the token ids
    that the training template gave. By ids where the server shows them (`context` of /api/generate),
    else by text (`_debug_render_only`, Ollama >= 0.11.5), else by their number.
@@ -259,6 +259,9 @@ def _weights(check: WeightsCheck) -> str:
         return f"not compared, {check.difference}"
     if not check.equal:
         return check.difference
+    if check.method == "recomputed":
+        dose = f", {check.dose:.3f} of the training in it" if check.dose is not None else ""
+        return f"{check.tensors} tensors are base + adapter within their rounding{dose}"
     by = "its sha256" if check.method == "digest" else f"{check.tensors} tensors, byte for byte"
     return f"stored as it was exported, by {by}"
 

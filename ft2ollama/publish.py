@@ -32,7 +32,7 @@ from ft2ollama.proof import (
     prove_prompts,
     write_report,
 )
-from ft2ollama.proof_weights import prove_weights
+from ft2ollama.proof_weights import WeightsCheck, prove_weights, recompute_weights
 from ft2ollama.runs import Run
 from ft2ollama.versions import record_move
 
@@ -95,12 +95,13 @@ def publish(  # noqa: PLR0913 - one option per thing a caller may decide
     with run.lock(), run.stage("publish", {"gguf": exported.sha256, "name": public}) as stage:
         try:
             candidates = []
+            written = recompute_weights(exported.path, base.folder, run.adapter)
             for server in servers:
                 expected, previous = digest_of(server, public), _version_of(server, public)
                 tag = _free_tag(server, wanted)
                 made.append((server, tag))
                 create_candidate(server, tag, exported, base, modelfile, watch)
-                proof = prove(run, server, tag, exported, base, watch)
+                proof = prove(run, server, tag, exported, base, written, watch)
                 reports = write_report(proof, run.proof, model=tag, server=server, forced=force)
                 if proof.failures and not force:
                     raise _refusal(tag, server, proof, str(reports[1]))
@@ -237,13 +238,19 @@ def create_candidate(
 
 
 def prove(
-    run: Run, server: Ollama, model: str, exported: Exported, base: Base, watch: Watch
+    run: Run,
+    server: Ollama,
+    model: str,
+    exported: Exported,
+    base: Base,
+    written: WeightsCheck,
+    watch: Watch,
 ) -> Proof:
     """All proofs of `model` against the run's files; the replies last, if the rest is equal."""
     files = [(exported.path, exported.sha256)]
     if exported.kind == "adapter":
         files.insert(0, (_base_gguf(base), base.sha256))
-    weights = prove_weights(server, model, files)
+    weights = (written, *prove_weights(server, model, files))
     template = json.loads((run.proof / "template.json").read_text("utf-8"))
     prompts = prove_prompts(server, model, read_jsonl(run.proof / "prompts.jsonl"), watch.prompts)
     proof = Proof(tuple(prompts), (), 0.0, weights)

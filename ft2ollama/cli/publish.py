@@ -162,12 +162,7 @@ def _say(output: Output, published: Published, server: Ollama) -> None:
 
 
 def _say_proof(output: Output, proof: Proof) -> None:
-    for check in proof.weights:
-        if check.equal is None:
-            output.warn(f"weights proof: {check.file} not compared, {check.difference}")
-    if stored := [check for check in proof.weights if check.equal]:
-        ways = " and ".join(sorted({check.method for check in stored}))
-        output.done(f"weights proof: {len(stored)} file(s) stored as exported, by {ways}")
+    _say_weights(output, proof)
     methods = sorted({check.method for check in proof.prompts})
     output.done(
         f"prompt proof: {len(proof.prompts)} of {len(proof.prompts)} conversations equal, "
@@ -177,6 +172,21 @@ def _say_proof(output: Output, proof: Proof) -> None:
         f"reply check: {proof.identical} of {len(proof.replies)} replies identical to the "
         f"trainer's, agreement {proof.agreement:.0%} (bar {proof.bar:.0%})"
     )
+
+
+def _say_weights(output: Output, proof: Proof) -> None:
+    for check in proof.weights:
+        dose = f", {check.dose:.0%} of the training is in it" if check.dose is not None else ""
+        if check.method == "recomputed":
+            output.done(
+                f"weights proof: {check.tensors} tensors are base + adapter within their "
+                f"rounding{dose}"
+            )
+        elif check.equal is None:
+            output.warn(f"weights proof: {check.file} not compared, {check.difference}")
+        else:
+            by = "sha256" if check.method == "digest" else f"{check.tensors} tensors"
+            output.done(f"weights proof: Ollama stores {check.file} as it was exported, by {by}")
 
 
 class _Screen:
