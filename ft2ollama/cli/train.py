@@ -1,4 +1,4 @@
-"""`ft2ollama train CONFIG [key=value ...]`: a config and data -> a run with an adapter."""
+"""`ft2ollama train CONFIG [key=value ...]`: a config and data -> a run with what was trained."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def train(
     force: bool,
     dry_run: bool,
 ) -> None:
-    """Train a LoRA adapter from CONFIG (YAML or JSON, LLaMA-Factory's keys).
+    """Train a model from CONFIG (YAML or JSON, LLaMA-Factory's keys): LoRA, QLoRA, full, freeze.
 
     Prints the run folder on stdout. Example: ft2ollama train faq.yaml lora_rank=8
     """
@@ -235,13 +235,14 @@ def show_plan(
     size = f"{base.name}, {parameters(base.folder) / 1e6:,.0f} M parameters"
     own = "the model's own" if config.template is None else _from(loaded, "template")
     method, weights = describe(config, dtype[0])
+    decides = "lora_rank" if config.finetuning_type == "lora" else "finetuning_type"
     steps = f"{plan.steps} of {batch} conversations, learning rate {config.learning_rate:g}"
     output.fields(
         [
             ("model", size, _from(loaded, "model_name_or_path")),
             ("template", plan.template.family, own),
             ("data", data + held_out, "; ".join(plan.notes)),
-            ("method", method, _from(loaded, "finetuning_type")),
+            ("method", method, _from(loaded, decides)),
             ("steps", steps, _from(loaded, "learning_rate")),
             ("device", f"cpu, {threads[0]} thread(s)" if on_cpu else device, threads[1] * on_cpu),
             ("weights", weights, dtype[1]),
