@@ -46,7 +46,7 @@ custom_dataset_info max_length group_by_length logging_dir save_safetensors
 """
 
 ASKING: dict[str, Any] = {
-    "enable_thinking": "false", "mix_strategy": "interleave_under", "dataset": "x",
+    "enable_thinking": "false", "dataset": "x",
     "train_sampling_strategy": "group_by_length", "metric_for_best_model": "eval_accuracy",
 }  # fmt: skip
 
@@ -118,7 +118,7 @@ def test_refused(fail: Fail, load: Load, name: str) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["mix_strategy: concat", "enable_thinking: true", "deepspeed: null", "use_galore: false",
+    ["disable_shuffling: false", "enable_thinking: true", "deepspeed: null", "use_galore: false",
      "load_in_4bit: ", "label_smoothing_factor: 0.0", "fsdp: ''", "rope_scaling: none",
      "optim_args: {}", "packing: no"],
 )  # fmt: skip

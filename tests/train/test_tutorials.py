@@ -84,7 +84,7 @@ do_train: true
 finetuning_type: full
 
 # dataset
-dataset: identity
+dataset: identity_here
 custom_dataset_info: {data}/dataset_info.json
 template: qwen
 max_length: 1024
@@ -126,6 +126,7 @@ def data(tmp_path: Path) -> Path:
     info = {
         "identity": {"file_name": "identity.json"},
         "faq": {"file_name": "faq.json", "columns": columns},
+        "identity_here": {"local_path": str(folder / "identity.json")},  # openMind
     }
     (folder / "dataset_info.json").write_text(json.dumps(info))
     return folder
