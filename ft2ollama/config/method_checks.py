@@ -220,6 +220,18 @@ def _frozen_tokens(config: Config) -> Iterator[Found]:
     )
 
 
+def _merged_modules(config: Config) -> Iterator[Found]:
+    """peft's merge writes one of two ends that were trained apart into the weight they share."""
+    if not (config.finetuning_type == "lora" and config.is_whole and config.additional_target):
+        return
+    other = "adapter_name_or_path" if config.adapter_name_or_path else "qlora_merge_into"
+    yield Found(
+        ("additional_target",),
+        f"cannot be merged together with {other}; remove one of the two",
+        ("additional_target", other),
+    )
+
+
 def _schedule(config: Config) -> Iterator[Found]:
     """Settings that the schedule does not have would end in a traceback after the loading."""
     takes = _SCHEDULES.get(config.lr_scheduler_type, frozenset())
@@ -256,7 +268,8 @@ def _plus(config: Config) -> Iterator[Found]:
 
 
 TOGETHER: tuple[Callable[[Config], Iterator[Found]], ...] = (
-    _quantized, _lora_only, _adapter_file, _bf16, _new_adapter, _frozen_tokens, _schedule, _plus,
+    _quantized, _lora_only, _adapter_file, _bf16, _new_adapter, _frozen_tokens, _merged_modules,
+    _schedule, _plus,
 )  # fmt: skip
 
 

@@ -76,6 +76,8 @@ MISTAKES = {
     "untrained; write freeze_extra_modules: embed_tokens,lm_head",
     "new_special_tokens_config: t.yaml": "3:1: new_special_tokens_config: refused: new tokens are "
     "lists here; remove the key and set add_special_tokens",
+    "adapter_name_or_path: a,b\nadditional_target: norm": "4:20: additional_target: cannot be "
+    "merged together with adapter_name_or_path; remove one of the two",
     "rope_scaling: yarn": "3:1: rope_scaling: refused: the positions stay as the model knows them, "
     "and as Ollama computes them; remove the key",
     "flash_attn: fa9": "3:13: flash_attn: must be one of auto, disabled, sdpa, fa2, not 'fa9'",

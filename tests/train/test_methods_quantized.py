@@ -17,8 +17,9 @@ from ft2ollama.errors import MachineError
 from ft2ollama.runs import create_run
 from ft2ollama.train.batches import Collator
 from ft2ollama.train.methods import trainable_model
+from ft2ollama.train.model import load_base, load_run, load_trained
 from ft2ollama.train.plan import Plan
-from ft2ollama.train.quantized import require_bitsandbytes, weights_behind
+from ft2ollama.train.quantized import Quantization, require_bitsandbytes, weights_behind
 from ft2ollama.train.trainer import train
 
 Make = Callable[..., Plan]
@@ -107,6 +108,30 @@ def test_what_is_quantized_and_in_which_formats(plan: Make, tiny: Base) -> None:
     assert set(others.values()) == {torch.bfloat16}, "an embedding in float32 costs 2 GB at 7B"
     trained = {w.dtype for w in model.parameters() if w.requires_grad}
     assert trained == {torch.float32}
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("bits", [4, 8])
+def test_merged_into_quantized_is_the_model_that_was_trained(plan: Make, bits: int) -> None:
+    from peft import PeftModel
+
+    made = plan(quantization_bit=bits, qlora_merge_into="quantized", max_steps=4, proof_replies=0)
+    run = create_run("merged", "")
+    train(made, run, dtype="float32", device="cpu", report=lambda _: None)
+    packed = load_base(
+        made.base.folder, "float32", "cpu", quantization=Quantization(bits, "nf4", True)
+    )
+    trained = PeftModel.from_pretrained(packed, str(run.adapter)).eval()
+    into_base = load_trained(made.base.folder, run.adapter, torch.float32)
+    ids = torch.tensor([made.train[0].ids])
+    with torch.no_grad():
+        want, got, other = (
+            model(ids).logits.log_softmax(-1)
+            for model in (trained, load_run(run, made.base.folder, torch.float32), into_base)
+        )
+    near, far = float((want - got).abs().max()), float((want - other).abs().max())
+    assert near < (1e-3 if bits == 4 else 0.2), "8 bits also round the activations"
+    assert far > 5 * near, "the original weights are another model"
 
 
 @pytest.mark.parametrize("bits", [4, 8])

@@ -184,7 +184,7 @@ def test_llama_factory_lora(tiny_qwen: Base, data: Path) -> None:
 @pytest.mark.parametrize("name", ["train_qlora/qwen_lora_sft_awq.yaml", "qwen_QLoRA.yaml"])
 def test_qlora_by_name_is_told_that_it_is_not(tiny_qwen: Base, data: Path, name: str) -> None:
     path = write(QLORA_BY_NAME, tiny_qwen, data, name)
-    (remark,) = [note for note in load_config(path).notes if "QLoRA" in note]
+    (remark,) = [note for note in load_config(path).notes if "looks like QLoRA" in note]
     assert remark.startswith("this looks like QLoRA, by the config's path (")
     assert "add quantization_bit: 4 for QLoRA" in remark
 
