@@ -12,8 +12,8 @@ from pathlib import Path
 
 from ft2ollama.config import Config
 from ft2ollama.data.conversation import Conversation
+from ft2ollama.data.from_config import read_parts
 from ft2ollama.data.problems import BadRow
-from ft2ollama.data.load import load_dataset
 from ft2ollama.data.render import Tokenizer, render
 from ft2ollama.errors import DataError, UserError
 from ft2ollama.estimate.job import Job, job_of
@@ -30,15 +30,14 @@ def lengths(config: Config, folder: Path | None) -> tuple[Rows, str]:
     if config.dataset == NO_DATA:
         return assumed(config.cutoff_len), ""
     try:
-        loaded = load_dataset(config.dataset, config.dataset_dir, max_samples=config.max_samples)
+        parts = read_parts(config)[1]
     except DataError as error:
         return assumed(config.cutoff_len), f"{error.what}: {error.why.splitlines()[0]}"
     count, how = _counter(config, folder)
-    rows = measure(loaded.conversations, count, how)
+    rows = measure(parts.train, count, how)
     if rows is None:
         return assumed(config.cutoff_len), "no conversation can be trained on as it is"
-    held_out = config.val_size if config.val_size >= 1 else config.val_size * rows.count
-    return replace(rows, count=max(1, rows.count - round(held_out))), ""
+    return rows, ""
 
 
 def job_of_plan(plan: Plan, device: str, dtype: str) -> Job:
