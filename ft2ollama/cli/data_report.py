@@ -21,17 +21,19 @@ _MARKS = {"error": "[red]✗[/]", "warning": "[yellow]![/]"}
 
 
 def show_sets(output: Output, report: Report, language: Language) -> None:
-    """Rows, sizes and writing of each set; tokens where there is a model."""
+    """Rows and sizes of each set, what all of it is made of; tokens where there is a model."""
     word = words(language)
     tokens = any(one.tokens for one in report.sets)
     unit = word["tokens" if tokens else "characters"]
     heads = [word[name] for name in ("set", "rows", "usable", "dropped")]
-    heads += [unit, *([word["learned"]] if tokens else []), word["longest"], word["script"]]
+    heads += [unit, *([word["learned"]] if tokens else []), word["longest"]]
     rows = [_row(one, word, tokens=tokens) for one in report.sets]
-    output.table("", heads, rows, right=heads[1:-1])
+    output.table("", heads, rows, right=heads[1:])
     total: Counter[str] = sum((one.tokens or one.roles for one in report.sets), Counter())
     said = [f"{_role(role, word)} {total[role]:,}" for role in _ROLES if total[role]]
     output.say(f"  {unit} {word['roles']}: {' · '.join(said)}" if said else "")
+    scripts: Counter[str] = sum((one.scripts for one in report.sets), Counter())
+    output.say(f"  {word['script']}: {_scripts(scripts, word)}" if scripts else "")
     if not tokens:
         output.say(f"  {word['no_model']}")
 
@@ -52,7 +54,6 @@ def _row(one: SetReport, word: Mapping[str, str], *, tokens: bool) -> list[str]:
         f"{counts.total():,}",
         *([f"{one.learned:,}"] if tokens else []),
         f"{one.longest:,}",
-        _scripts(one.scripts, word),
     ]
 
 

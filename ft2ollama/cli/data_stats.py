@@ -112,7 +112,7 @@ def _show_costs(
         chosen = value == inputs.config.cutoff_len
         lines.append(
             [
-                f"[bold]▸ {value:,}[/]" if chosen else f"{value:,}",
+                f"[bold]> {value:,}[/]" if chosen else f"{value:,}",
                 _share(found.over, len(rows)),
                 _share(found.lost, learned),
                 _share(found.dropped, learned),

@@ -188,8 +188,8 @@ def _unusual(answers: Sequence[tuple[int, int, Conversation]]) -> Iterable[Probl
     for length, number, row in answers:
         values = {"size": f"{length:,}", "median": f"{middle:,}"}
         if length > max(_LONG * middle, 2000):
-            yield Problem("answer-long", row.place, f"turn {number}", values, "warning")
+            yield Problem("answer-long", row.place, f"turns[{number}]", values, "warning")
         elif length <= _SHORT and middle > 40:
             text = row.messages[number - 1]["content"].strip()
             values["text"] = text
-            yield Problem("answer-short", row.place, f"turn {number}", values, "warning")
+            yield Problem("answer-short", row.place, f"turns[{number}]", values, "warning")

@@ -48,4 +48,4 @@ def _check_text(text: str, control: Collection[str]) -> Iterator[Finding]:
 
 def _problem(row: Conversation, number: int, finding: Finding) -> Problem:
     code, values = finding
-    return Problem(code, row.place, f"turn {number}", values, "warning")
+    return Problem(code, row.place, f"turns[{number}]", values, "warning")

@@ -159,9 +159,4 @@ TEXTS: Texts = {
         "en": ("is not a question: {text}", 'write a line such as {{"question": "Who are you?"}}'),
         "zh": ("不是一个问题：{text}", '请写成 {{"question": "你是谁？"}} 这样的一行'),
     },
-    # --- tokens
-    "unknown-tokens": {
-        "en": ("this model's vocabulary cannot write it, {count} ×: {text}", "replace them, or choose a model that knows this writing"),
-        "zh": ("有 {count} 处是这个模型的词表写不出来的：{text}", "请替换，或换一个认识这种文字的模型"),
-    },
 }  # fmt: skip

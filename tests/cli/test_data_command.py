@@ -49,7 +49,7 @@ def test_clean_data(command: Command, folder: Path) -> None:
 def test_warnings_and_strict(command: Command, folder: Path) -> None:
     done = command("data", "check", "warn.jsonl")
     assert done.returncode == 0
-    assert "warn.jsonl:21 turn 2" in done.stderr
+    assert "warn.jsonl:21 turns[2]" in done.stderr
     (entry,) = report_of(done, folder)
     assert entry["code"] == "refusal"
     assert entry["place"] == "warn.jsonl:21"
@@ -157,7 +157,7 @@ def test_stats(command: Command, folder: Path) -> None:
     assert done.stdout.strip() == "lengths.svg"
     assert "<svg" in (folder / "lengths.svg").read_text()
     assert "what cutoff_len would cost" in done.stderr
-    assert re.search(r"▸ 47 +10 \(50 %\)", done.stderr), done.stderr
+    assert re.search(r"> 47 +10 \(50 %\)", done.stderr), done.stderr
     assert "█" in done.stderr
     bare = command("data", "stats", "rows.jsonl", "--lang", "zh")
     assert "长度（字符）" in bare.stderr

@@ -15,6 +15,8 @@ from ft2ollama.data.check import Report, examine
 from ft2ollama.data.gather import hold_out, read_questions, read_sets
 from ft2ollama.data.load import Reading
 from ft2ollama.data.problems import Problem
+from ft2ollama.data.summary import summary_line
+from ft2ollama.data.texts_checks import TEXTS
 
 GOOD: list[tuple[str, str]] = [
     ("How long is the warranty?", "The warranty runs for two years from the day of purchase."),
@@ -187,9 +189,26 @@ def test_a_planted_defect_is_found_and_nothing_else(
     assert report.sets[0].rows == len(GOOD) + len(rows)
 
 
-def test_there_are_enough_of_them() -> None:
+# Found by the tests below this table.
+ELSEWHERE = {"answer-long", "answer-short", "leak-copy", "leak-near", "leak-question", "leak-proof",
+             "question-line", "question-file"}  # fmt: skip
+
+
+def test_every_finding_of_the_doctor_is_planted() -> None:
     assert len(PLANTED) >= 50
-    assert len({case[2] for case in PLANTED}) >= 35
+    assert set(TEXTS) <= {case[2] for case in PLANTED} | ELSEWHERE
+
+
+def test_the_line_for_other_commands(tmp_path: Path) -> None:
+    rows = read_sets([str(write(tmp_path / "a.jsonl", [qa(*PAIR), qa(*PAIR), qa("Q?", "A\x1b."),
+                                                       qa("Hi?", "A\x1b b.")]))],
+                     tmp_path, Reading())[0].conversations  # fmt: skip
+    assert summary_line(rows[:1], "x", "en") == ""
+    assert summary_line(rows, "ft2ollama data check a.yaml", "en") == (
+        "worth a look in the data: 2 control-character, 1 duplicate; "
+        "see: ft2ollama data check a.yaml"
+    )
+    assert "2 control-character、1 duplicate" in summary_line(rows, "x", "zh")
 
 
 def test_the_good_rows_are_clean(tmp_path: Path) -> None:
@@ -258,6 +277,7 @@ def test_proof_questions_that_are_trained_on(tmp_path: Path) -> None:
     asked = ["怎么联系客服", "How do I clean the glass of a lantern?", "May I return it?"]
     lines = [json.dumps({"question": text}, ensure_ascii=False) for text in asked]
     proof.write_text("\n".join([*lines, "no json"]), "utf-8")
+    assert [p.code for p in read_questions(tmp_path / "none.jsonl")[1]] == ["question-file"]
     questions, problems = read_questions(proof)
     assert [(p.code, p.place) for p in problems] == [("question-line", f"{proof}:4")]
     report = check(train, questions=questions)
