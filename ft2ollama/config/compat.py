@@ -64,7 +64,7 @@ _SINGLE: Mapping[str, Foreign] = {
     "max_length": Foreign(OPENMIND, "renamed", "the same length in tokens", "cutoff_len"),
     "max_seq_length": Foreign(OPENMIND, "renamed", "the same length in tokens", "cutoff_len"),
     "custom_dataset_info": Foreign(
-        OPENMIND, "renamed", "the folder of that dataset_info.json", "dataset_dir"
+        OPENMIND, "renamed", "that dataset_info.json, or its folder", "dataset_dir"
     ),
     "enable_thinking": Foreign(
         LLAMA_FACTORY, "refused",
@@ -318,9 +318,11 @@ def same_template(name: Any) -> str:
 
 
 def folder_of_info(value: Any) -> str:
-    """openMind names the JSON file, dataset_dir its folder; "" when the file has another name."""
+    """openMind names the JSON file, dataset_dir its folder or the file; "" when it is none."""
     path = PurePath(str(value))
-    return str(path.parent) if path.name == "dataset_info.json" else ""
+    if path.suffix != ".json":
+        return ""
+    return str(path.parent) if path.name == "dataset_info.json" else str(path)
 
 
 def known_words(ours: Iterable[str]) -> frozenset[str]:

@@ -169,7 +169,7 @@ def _understand_foreign(
 def _rename(given: Given, value: Any, foreign: compat.Foreign, reading: _Reading) -> None:
     fault = ""
     if given.key == "custom_dataset_info":
-        fault = f"the file must be called dataset_info.json, not {shown(value)}"
+        fault = f"must be a .json file such as data/dataset_info.json, not {shown(value)}"
         value = compat.folder_of_info(value)
     elif foreign.values:
         fault = f"must be true or false, not {shown(value)}"

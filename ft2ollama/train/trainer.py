@@ -11,6 +11,7 @@ import math
 import random
 import shutil
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def train(plan: Plan, run: Run, *, dtype: str, device: str, report: Report) -> N
     with run.lock():
         if not can_resume(run, plan):
             shutil.rmtree(run.checkpoints, ignore_errors=True)
-            run.drop_events("step", "eval")
+            run.drop_events("step", "eval", "eval_set")
         _train_locked(plan, run, dtype=dtype, device=device, report=events)
     shutil.rmtree(run.checkpoints, ignore_errors=True)
 
@@ -94,6 +95,7 @@ class LearnedTokenTrainer(Trainer):  # type: ignore[misc]
     """transformers' Trainer with the head computed on learned tokens only."""
 
     tokens_seen = 0
+    each: Mapping[str, list[dict[str, Any]]] = {}  # validation rows by data set
 
     def compute_loss(
         self,
@@ -108,6 +110,18 @@ class LearnedTokenTrainer(Trainer):  # type: ignore[misc]
         with self.accelerator.autocast():  # where the method asks for it (methods.precision)
             loss = learned_loss(model, inputs, num_items_in_batch)
         return (loss, {}) if return_outputs else loss
+
+    def evaluate(
+        self,
+        eval_dataset: Any = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """eval_loss of all held-out rows, and eval_<name>_loss of each data set."""
+        found: dict[str, float] = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        for name, samples in self.each.items() if metric_key_prefix == "eval" else ():
+            found |= super().evaluate(samples, ignore_keys, f"eval_{name}")
+        return found
 
     def prediction_step(
         self,
@@ -143,6 +157,7 @@ def _make_trainer(
         train_dataset=rows(plan.train),
         eval_dataset=rows(plan.validation) or None,
     )
+    trainer.each = {name: rows(samples) for name, samples in plan.validation_sets.items()}
     trainer.remove_callback(transformers.PrinterCallback)
     stop = StopOnCtrlC(report)
     trainer.add_callback(Reporter(report, lambda: trainer.tokens_seen))
@@ -152,7 +167,7 @@ def _make_trainer(
 
 def _recorded(run: Run, report: Report) -> Report:
     def record(event: dict[str, Any]) -> None:
-        if event["event"] in ("step", "eval"):
+        if event["event"] in ("step", "eval", "eval_set"):
             run.event(event["event"], **{k: v for k, v in event.items() if k != "event"})
         report(event)
 

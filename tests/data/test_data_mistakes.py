@@ -159,7 +159,7 @@ def test_a_doubtful_row(name: str, tmp_path: Path) -> None:
     (problem,) = loaded.warnings
     check(problem, code, f"{tmp_path / 'a.jsonl'}:2", key)
     assert problem.severity == "warning"
-    assert any(line(problem, "en") in note for note in loaded.notes)
+    assert any(line(problem, "en") in remark for remark in loaded.remarks)
 
 
 @pytest.mark.parametrize("name", FILES)
