@@ -12,6 +12,7 @@ from ft2ollama.cli.output import Output
 if TYPE_CHECKING:
     from ft2ollama.base import Base
     from ft2ollama.config import Config, Loaded
+    from ft2ollama.estimate import Estimate
     from ft2ollama.runs import Run
     from ft2ollama.train.plan import Plan
 
@@ -90,6 +91,7 @@ def train_run(
 
         device = choose_device()
         dtype, why = choose_dtype(config.compute_dtype, device)
+    needs, instead = needs_of(plan, device, dtype)
     show_plan(
         output,
         plan,
@@ -97,11 +99,14 @@ def train_run(
         device=device,
         dtype=(dtype, why),
         threads=(threads.count, threads.why),
+        needs=needs,
     )
+    must_fit(output, needs, instead)
     if dry_run:
         output.done("dry run: everything fits together, nothing was trained")
         return None
     run = run or new_run(plan)
+    run.note(estimate=needs.as_dict())
     output.keep_log(run.folder / "log.txt")
     _train(output, plan, run, dtype, device)
     output.result(str(run.folder), run=str(run.folder))
@@ -180,13 +185,13 @@ def show_plan(
     device: str,
     dtype: tuple[str, str],
     threads: tuple[int, str],
+    needs: Estimate,
 ) -> None:
     """The plan: what will happen, with where each value comes from."""
-    from ft2ollama.train.plan import estimate_memory_gb, parameters
+    from ft2ollama.cli.estimate_tables import memory_line, minutes
+    from ft2ollama.train.plan import parameters
 
     config, base = plan.config, plan.base
-    longest = max(len(sample.ids) for sample in plan.train)
-    memory = estimate_memory_gb(base.folder, dtype[0], config, longest)
     output.title("plan")
     data = f"{len(plan.train)} conversations, {plan.tokens:,} tokens, {plan.learned:,} learned"
     held_out = f"; {len(plan.validation)} held out" if plan.validation else ""
@@ -205,7 +210,9 @@ def show_plan(
             ("steps", steps, _from(loaded, "learning_rate")),
             ("device", f"cpu, {threads[0]} thread(s)" if on_cpu else device, threads[1] * on_cpu),
             ("weights", f"{dtype[0]}, adapter float32", dtype[1]),
-            ("memory", f"about {memory:.1f} GB", "weights, adapter, activations of a batch"),
+            ("memory", *memory_line(needs)),
+            ("time", f"about {minutes(needs.minutes)}", f"{needs.tokens_per_s:,.0f} tokens/s"),
+            ("disk", f"about {needs.disk_gb:.1f} GB", "base, checkpoint, GGUF file, Ollama's copy"),
         ]
     )
     output.event(
@@ -213,8 +220,38 @@ def show_plan(
         steps=plan.steps,
         tokens=plan.tokens,
         learned=plan.learned,
-        memory_gb=round(memory, 2),
+        memory_gb=round(needs.peak_gb, 2),
+        minutes=round(needs.minutes, 2),
+        disk_gb=round(needs.disk_gb, 2),
     )
+
+
+def needs_of(plan: Plan, device: str, dtype: str) -> tuple[Estimate, str]:
+    """(what the training will take here, the key=value that would fit if it does not)."""
+    from ft2ollama.estimate import here
+    from ft2ollama.estimate.result import bill
+    from ft2ollama.estimate.suggest import suggest
+    from ft2ollama.train.lengths import job_of_plan
+
+    place = here.this_machine(device)
+    job = job_of_plan(plan, device, dtype)
+    found = suggest(job, place, type(plan.config).model_fields)
+    return bill(plan.config, job, place), found[0].settings if found else ""
+
+
+def must_fit(output: Output, needs: Estimate, instead: str) -> None:
+    """Refuse what surely does not fit (10 % on the safe side); warn of what is tight."""
+    from ft2ollama.errors import MachineError
+
+    why = (
+        f"it needs about {needs.peak_gb:.1f} GB (± 10 %); {needs.place} has "
+        f"{needs.capacity_gb:.1f} GB, {needs.free_gb:.1f} GB free"
+    )
+    if needs.fits == "no":
+        fix = instead or "a smaller model; `ft2ollama estimate CONFIG` compares the methods"
+        raise MachineError("this training does not fit into the memory", why, fix)
+    if needs.fits == "tight":
+        output.warn(f"memory is tight: {why}" + (f"; safer: {instead}" if instead else ""))
 
 
 def _from(loaded: Loaded, key: str) -> str:

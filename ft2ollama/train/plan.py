@@ -37,9 +37,6 @@ _NOT_TRAINING = {
 }  # fmt: skip
 
 
-_LIBRARIES_GB = 0.9  # torch, transformers and peft, resident
-
-
 @dataclass(frozen=True)
 class Plan:
     """What will be trained. inputs: name -> sha256 of everything the adapter depends on.
@@ -221,26 +218,6 @@ def parameters(folder: Path) -> int:
             math.prod(item["shape"]) for key, item in header.items() if key != "__metadata__"
         )
     return count
-
-
-def estimate_memory_gb(folder: Path, dtype: str, config: Config, longest: int) -> float:
-    """Peak memory in GB of LoRA training on a CPU (benchmarks/RESULTS.md holds it to measurements).
-
-    Weights, the LoRA matrices with gradient and two Adam moments (16 bytes each), the saved
-    activations and logits of one micro-batch, the float32 copy that writes the reference replies,
-    and the libraries themselves.
-    """
-    model = json.loads((folder / "config.json").read_text("utf-8"))
-    hidden, layers = model["hidden_size"], model["num_hidden_layers"]
-    inner = model.get("intermediate_size", 4 * hidden)
-    width = 2 if dtype == "bfloat16" else 4
-    lora = config.lora_rank * layers * (8 * hidden + 3 * (hidden + inner))
-    tokens = config.per_device_train_batch_size * longest
-    saved = tokens * layers * width * (8 * hidden + 4 * inner)
-    logits = tokens * model["vocab_size"] * 8
-    reference = 4 if config.proof_replies else 0
-    weights = parameters(folder) * (width + reference)
-    return float(weights + lora * 16 + saved + logits) / 1e9 + _LIBRARIES_GB
 
 
 def proof_conversations(plan: Plan, count: int) -> list[dict[str, Any]]:
