@@ -12,8 +12,8 @@ from pathlib import Path
 
 from ft2ollama.config import Config
 from ft2ollama.data.conversation import Conversation
-from ft2ollama.data.problems import BadRow
 from ft2ollama.data.load import load_dataset
+from ft2ollama.data.problems import BadRow
 from ft2ollama.data.render import Tokenizer, render
 from ft2ollama.errors import DataError, UserError
 from ft2ollama.estimate.job import Job, job_of
