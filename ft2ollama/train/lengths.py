@@ -31,7 +31,7 @@ def lengths(config: Config, folder: Path | None) -> tuple[Rows, str]:
     if config.dataset == NO_DATA:
         return assumed(config.cutoff_len), ""
     try:
-        _, parts = read_parts(config)
+        parts = read_parts(config)[1]
     except DataError as error:
         return assumed(config.cutoff_len), f"{error.what}: {error.why.splitlines()[0]}"
     count, how = _counter(config, folder)
@@ -55,17 +55,15 @@ def _counter(config: Config, folder: Path | None) -> tuple[Counter, str]:
     try:
         if folder is None:
             raise UserError("the model's tokenizer is not here")
-        template = model_template(config.template, folder)
         tokenizer = Tokenizer(folder)
+        template = model_template(config.template, folder, tokenizer)
     except UserError as error:
         return lambda row: by_characters(row.messages), f"guessed from the letters: {error.what}"
-
     renderer = Renderer(template, tokenizer, rules_of(config))
 
     def count(row: Conversation) -> tuple[int, int] | None:
         samples = renderer.render([row]).samples
-        if not samples:
-            return None
-        return sum(len(one.ids) for one in samples), sum(one.learned for one in samples)
+        tokens = sum(len(sample.ids) for sample in samples)
+        return (tokens, sum(sample.learned for sample in samples)) if samples else None
 
     return count, "counted with the model's tokenizer"

@@ -121,3 +121,21 @@ def test_the_oldest_entries_go(
     assert token_cache.read("1" * 64) == plain  # read last: the other one is the oldest now
     token_cache.write("3" * 64, plain)
     assert [bool(token_cache.read(name * 64)) for name in "123"] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"messages": rows(1)[0].messages[:1]},
+        {"place": "b.jsonl:1"},
+        {"tools": ({"type": "function"},)},
+        {"unlearned": frozenset({1})},
+    ],
+    ids=str,
+)
+def test_the_key_is_of_all_that_a_row_holds(change: dict[str, object]) -> None:
+    (row,) = rows(1)
+    other = replace(row, **change)  # type: ignore[arg-type]
+    keys = [token_cache.cache_key(given, ["x"]) for given in ([row], [row], [other])]
+    assert keys[0] == keys[1] != keys[2]
+    assert token_cache.cache_key([row], ["y"]) != keys[0]
