@@ -71,6 +71,12 @@ _SINGLE: Mapping[str, Foreign] = {
     "custom_dataset_info": Foreign(
         OPENMIND, "renamed", "the folder of that dataset_info.json", "dataset_dir"
     ),
+    "activation_checkpointing": Foreign(
+        TRANSFORMERS, "renamed", "the same thing under its older name", "gradient_checkpointing"
+    ),
+    "use_liger_kernel": Foreign(
+        TRANSFORMERS, "renamed", "the same kernels by their other name", "enable_liger_kernel"
+    ),
     "enable_thinking": Foreign(
         LLAMA_FACTORY, "refused",
         "thinking is rendered by the chat template as the model brings it; remove the key",
@@ -112,14 +118,16 @@ _IGNORED: tuple[tuple[str, str, str], ...] = (
      "average_tokens_across_devices"),
     (TRANSFORMERS, "the device is found by looking", "use_cpu no_cuda use_mps_device"),
     (TRANSFORMERS, "speed or memory only; the result is the same",
-     "gradient_checkpointing gradient_checkpointing_kwargs activation_checkpointing "
-     "activation_checkpointing_kwargs tf32 torch_compile torch_compile_backend "
-     "torch_compile_mode use_liger_kernel liger_kernel_config torch_empty_cache_steps use_cache "
+     "gradient_checkpointing_kwargs activation_checkpointing_kwargs tf32 torch_compile_backend "
+     "torch_compile_mode liger_kernel_config torch_empty_cache_steps use_cache "
      "group_by_length length_column_name auto_find_batch_size half_precision_backend "
      "fp16_opt_level full_determinism"),
+    (LLAMA_FACTORY, "a GPU computes again only the layers whose values do not fit; "
+     "gradient_checkpointing: false never does so",
+     "disable_gradient_checkpointing"),
     (LLAMA_FACTORY, "speed or memory only; the result is the same",
-     "flash_attn use_unsloth use_unsloth_gc enable_liger_kernel disable_gradient_checkpointing "
-     "use_reentrant_gc low_cpu_mem_usage use_v1_kernels offload_folder use_kv_cache "
+     "flash_attn use_unsloth use_unsloth_gc use_reentrant_gc low_cpu_mem_usage "
+     "use_v1_kernels offload_folder use_kv_cache "
      "upcast_layernorm upcast_lmhead_output"),
     (LLAMA_FACTORY, "Ollama serves the model, in the format of export_quant",
      "infer_backend infer_dtype vllm_maxlen vllm_gpu_util vllm_enforce_eager vllm_max_lora_rank "
@@ -224,9 +232,6 @@ _REFUSED: tuple[tuple[str, str, dict[str, tuple[Any, ...]]], ...] = (
      {"disable_shuffling": (), "mix_strategy": ("concat",), "interleave_probs": ()}),
     (LLAMA_FACTORY, "data is read whole, which a LoRA data set allows; remove the key",
      {"streaming": ()}),
-    (LLAMA_FACTORY, "packing comes with a later version; remove the key: every conversation is "
-     "a row of its own",
-     {"packing": (), "neat_packing": ()}),
     (LLAMA_FACTORY, "rows are held back from the data set itself; remove the key and set "
      "val_size",
      {"eval_dataset": ()}),

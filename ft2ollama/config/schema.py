@@ -13,25 +13,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
 
 from ft2ollama.config import checks
+from ft2ollama.config.field import key
+from ft2ollama.config.speed import SpeedKeys
 
 SECTIONS = {
     "model": "Model",
     "data": "Data",
     "method": "Method",
     "training": "Training",
+    "speed": "Speed and memory",
     "export": "Export",
     "publish": "Publish",
     "proof": "Proof",
 }
 DEFAULT_NUM_CTX = 4096  # Ollama's own default up to 23 GiB of GPU memory; 4096 since v0.6
-
-
-def key(section: str, unit: str, **limits: Any) -> Any:
-    """A field's section and unit, and pydantic's limits; the text below the field is its reason."""
-    return Field(json_schema_extra={"section": section, "unit": unit}, **limits)
 
 
 GgufType = Literal[
@@ -41,7 +39,7 @@ GgufType = Literal[
 ]  # fmt: skip
 
 
-class Config(BaseModel):
+class Config(SpeedKeys, BaseModel):
     """The whole config; flat, frozen, no unknown key."""
 
     model_config = ConfigDict(

@@ -24,6 +24,7 @@ from ft2ollama.errors import DataError, UsageError
 from ft2ollama.files import sha256_file, sha256_folder, sha256_text
 from ft2ollama.quant_choice import choose_quant, wanted_quant
 from ft2ollama.template import ChatTemplate, choose_template
+from ft2ollama.train.packing import rows_per_epoch
 
 # Keys that do not change what is trained, or whose files are hashed by content: a run that differs
 # only in these is the same run.
@@ -31,6 +32,7 @@ _NOT_TRAINING = {
     "output_dir", "run_name", "export_quant", "export_as", "export_mode", "ollama_name", "num_ctx",
     "ollama_system", "ollama_parameters", "num_threads", "save_total_limit", "logging_steps",
     "model_name_or_path", "hub", "dataset", "dataset_dir", "proof_prompts", "trust_remote_code",
+    "gradient_checkpointing",
 }  # fmt: skip
 
 
@@ -110,7 +112,7 @@ def make_plan(config: Config, base: Base) -> Plan:
         train=train,
         validation=rendered(val_rows),
         conversations=tuple(train_rows),
-        steps=count_steps(config, len(train)),
+        steps=count_steps(config, rows_per_epoch(config, base.folder, train)),
         inputs=_inputs(config, base, loaded.sha256),
         notes=(*loaded.notes, *doubts),
         quant=quant,
