@@ -33,7 +33,8 @@ class SpeedKeys(BaseModel):
     the batch holds the same ones. null does so on a CPU, where it was measured to be faster, and
     on a GPU with packing only."""
     fused_lora: Annotated[bool | None, key("speed", "true or false")] = None
-    """true computes a linear layer and its LoRA pair together, which saves time and memory. null
+    """true computes a linear layer and its LoRA pair together, and a norm in one go: less time and
+    memory. null
     does so on a CPU, where it was measured to be faster, and not on a GPU, where nobody has
     measured it yet. Has no effect with lora_dropout or DoRA."""
     gradient_checkpointing: Annotated[bool | None, key("speed", "true or false")] = None

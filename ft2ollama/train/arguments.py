@@ -24,7 +24,7 @@ def training_arguments(plan: Plan, folder: Path, device: str) -> TrainingArgumen
         warmup_steps=config.warmup_steps or round(config.warmup_ratio * plan.steps),
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
-        optim="adamw_torch",
+        optim="adamw_torch_fused" if device == "cpu" else "adamw_torch",
         seed=config.seed,
         train_sampling_strategy="group_by_length",
         logging_strategy="steps",

@@ -167,13 +167,14 @@ def _varlen(
 class Group:
     """Documents that are padded to one length while they are attended to.
 
-    count x length slots; slots[i] is the slot of the token at tokens[i].
+    count x length slots; slots[i] is the slot of the token at tokens[i]. None: every slot, or every
+    token, in order.
     """
 
     count: int
     length: int
-    slots: torch.Tensor
-    tokens: torch.Tensor
+    slots: torch.Tensor | None
+    tokens: torch.Tensor | None
 
 
 @lru_cache(maxsize=16)  # every layer of a step asks for the same one
@@ -198,7 +199,12 @@ def _group(chosen: list[int], lengths: Sequence[int], starts: Sequence[int]) -> 
     longest = max(lengths[index] for index in chosen)
     slots = [row * longest + i for row, index in enumerate(chosen) for i in range(lengths[index])]
     tokens = [starts[index] + i for index in chosen for i in range(lengths[index])]
-    return Group(len(chosen), longest, torch.tensor(slots), torch.tensor(tokens))
+    return Group(
+        len(chosen),
+        longest,
+        None if len(slots) == len(chosen) * longest else torch.tensor(slots),
+        None if len(tokens) == starts[-1] else torch.tensor(tokens),
+    )
 
 
 class _ShortDocuments(torch.autograd.Function):  # type: ignore[misc]
@@ -228,7 +234,7 @@ class _ShortDocuments(torch.autograd.Function):  # type: ignore[misc]
             bias = bias.repeat(q.shape[1] // group.length, 1)
             scores = torch.baddbmm(bias, q.float(), k.float().transpose(1, 2), alpha=scale)
             weights = scores.softmax(-1).to(q.dtype)
-            out[group.tokens] = _collect(torch.bmm(weights, v), group, query.shape)
+            out = _collect(torch.bmm(weights, v), group, query.shape, out)
             saved += [q, k, v, weights]
         ctx.save_for_backward(*saved)
         ctx.groups, ctx.scale, ctx.kv_shape = groups, scale, key.shape
@@ -245,9 +251,9 @@ class _ShortDocuments(torch.autograd.Function):  # type: ignore[misc]
             dweights = torch.bmm(g, v.transpose(1, 2))
             dscores = torch._softmax_backward_data(dweights, weights, -1, weights.dtype)
             dscores = dscores.mul_(ctx.scale)
-            dq[group.tokens] = _collect(torch.bmm(dscores, k), group, dq.shape)
-            dk[group.tokens] = _collect(torch.bmm(dscores.transpose(1, 2), q), group, dk.shape)
-            dv[group.tokens] = _collect(torch.bmm(weights.transpose(1, 2), g), group, dv.shape)
+            dq = _collect(torch.bmm(dscores, k), group, dq.shape, dq)
+            dk = _collect(torch.bmm(dscores.transpose(1, 2), q), group, dk.shape, dk)
+            dv = _collect(torch.bmm(weights.transpose(1, 2), g), group, dv.shape, dv)
         return dq, dk, dv, None, None, None
 
 
@@ -255,15 +261,19 @@ def _spread(x: torch.Tensor, group: Group, batches: int | None = None) -> torch.
     """[tokens, heads, d] -> [count * batches, heads / batches * length, d], zero where padded."""
     _, heads, size = x.shape
     kept = batches or heads
-    padded = x.new_zeros(group.count * group.length, heads, size)
-    padded.index_copy_(0, group.slots, x[group.tokens])
-    parts = padded.view(group.count, group.length, kept, heads // kept, size)
+    padded = x if group.tokens is None else x[group.tokens]
+    if group.slots is not None:
+        spaced = x.new_zeros(group.count * group.length, heads, size)
+        padded = spaced.index_copy_(0, group.slots, padded)
+    parts = padded.reshape(group.count, group.length, kept, heads // kept, size)
     return parts.permute(0, 2, 3, 1, 4).reshape(group.count * kept, -1, size)
 
 
-def _collect(y: torch.Tensor, group: Group, shape: torch.Size) -> torch.Tensor:
-    """The inverse of `_spread`: the real tokens of the group, in its order."""
+def _collect(y: torch.Tensor, group: Group, shape: torch.Size, into: torch.Tensor) -> torch.Tensor:
+    """The inverse of `_spread`: [tokens, heads, d], in the places of the group's tokens."""
     kept = y.shape[0] // group.count
     parts = y.view(group.count, kept, shape[1] // kept, group.length, shape[2])
     rows = parts.permute(0, 3, 1, 2, 4).reshape(group.count * group.length, shape[1], shape[2])
-    return rows[group.slots]
+    if group.slots is not None:
+        rows = rows[group.slots]
+    return rows if group.tokens is None else into.index_copy_(0, group.tokens, rows)

@@ -20,6 +20,7 @@ from ft2ollama.errors import UsageError
 from ft2ollama.train import attention
 from ft2ollama.train.batches import Collator, PaddingFree
 from ft2ollama.train.lora_linear import fuse_lora, keep_trainable
+from ft2ollama.train.norm import fuse_norms
 from ft2ollama.train.recompute import (
     decoder_layers,
     free_for_activations,
@@ -51,6 +52,7 @@ def speed_up(model: Any, config: Config, rows: Sequence[dict[str, Any]]) -> Spee
         notes.append(_liger(model, on_cpu))
     if on_cpu if config.fused_lora is None else config.fused_lora:
         fuse_lora(model)
+        fuse_norms(model)
     free = (on_cpu or config.packs) if config.padding_free is None else config.padding_free
     if free:
         why = use_documents(model)

@@ -167,7 +167,7 @@ def test_gradients_are_those_of_the_formula() -> None:
     for one in (x, a, b):
         one.requires_grad_()
     assert torch.autograd.gradcheck(
-        lambda x, a, b: LoraLinear.apply(x, w, bias, a, b, 1.5), (x, a, b)
+        lambda x, a, b: LoraLinear.apply(x, [w], [bias], [1.5], a, b), (x, a, b)
     )
 
 
