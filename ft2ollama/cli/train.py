@@ -12,6 +12,7 @@ from ft2ollama.cli.output import Output
 if TYPE_CHECKING:
     from ft2ollama.base import Base
     from ft2ollama.config import Config, Loaded
+    from ft2ollama.estimate import Estimate
     from ft2ollama.runs import Run
     from ft2ollama.train.plan import Plan
 
@@ -78,6 +79,8 @@ def train_run(
     threads = choose_threads(config.num_threads)
     set_threads(threads)
     plan = plan_run(output, config)
+    for remark in plan.remarks:
+        output.warn(remark)
     if not force and (same := finished_run(plan, run)) is not None:
         output.done(f"nothing to train: run {same.id} has the same config, base and data")
         output.say("  (--force trains again)")
@@ -88,6 +91,7 @@ def train_run(
 
         device = choose_device()
         dtype, why = choose_dtype(config.compute_dtype, device)
+    needs, instead = needs_of(plan, device, dtype)
     show_plan(
         output,
         plan,
@@ -95,11 +99,14 @@ def train_run(
         device=device,
         dtype=(dtype, why),
         threads=(threads.count, threads.why),
+        needs=needs,
     )
+    must_fit(output, needs, instead)
     if dry_run:
         output.done("dry run: everything fits together, nothing was trained")
         return None
     run = run or new_run(plan)
+    run.note(estimate=needs.as_dict())
     output.keep_log(run.folder / "log.txt")
     _train(output, plan, run, dtype, device)
     output.result(str(run.folder), run=str(run.folder))
@@ -139,16 +146,15 @@ def new_run(plan: Plan) -> Run:
     import re
 
     from ft2ollama.config import dump_config
+    from ft2ollama.data.sources import absolute as absolute_names
     from ft2ollama.runs import create_run
 
     config = plan.config
     absolute = config.model_copy(
         update={
             "dataset_dir": config.dataset_dir.absolute(),
-            "dataset": tuple(
-                str(Path(name).absolute()) if Path(name).is_file() else name
-                for name in config.dataset
-            ),
+            "dataset": absolute_names(config.dataset, config.dataset_dir),
+            "eval_dataset": absolute_names(config.eval_dataset or (), config.dataset_dir) or None,
             "proof_prompts": config.proof_prompts.absolute() if config.proof_prompts else None,
             "model_name_or_path": (
                 str(Path(config.model_name_or_path).expanduser().absolute())
@@ -179,13 +185,13 @@ def show_plan(
     device: str,
     dtype: tuple[str, str],
     threads: tuple[int, str],
+    needs: Estimate,
 ) -> None:
     """The plan: what will happen, with where each value comes from."""
-    from ft2ollama.train.plan import estimate_memory_gb, parameters
+    from ft2ollama.cli.estimate_tables import memory_line, minutes
+    from ft2ollama.train.plan import parameters
 
     config, base = plan.config, plan.base
-    longest = max(len(sample.ids) for sample in plan.train)
-    memory = estimate_memory_gb(base.folder, dtype[0], config, longest)
     output.title("plan")
     data = f"{len(plan.train)} conversations, {plan.tokens:,} tokens, {plan.learned:,} learned"
     held_out = f"; {len(plan.validation)} held out" if plan.validation else ""
@@ -204,7 +210,9 @@ def show_plan(
             ("steps", steps, _from(loaded, "learning_rate")),
             ("device", f"cpu, {threads[0]} thread(s)" if on_cpu else device, threads[1] * on_cpu),
             ("weights", f"{dtype[0]}, adapter float32", dtype[1]),
-            ("memory", f"about {memory:.1f} GB", "weights, adapter, activations of a batch"),
+            ("memory", *memory_line(needs)),
+            ("time", f"about {minutes(needs.minutes)}", f"{needs.tokens_per_s:,.0f} tokens/s"),
+            ("disk", f"about {needs.disk_gb:.1f} GB", "base, checkpoint, GGUF file, Ollama's copy"),
         ]
     )
     output.event(
@@ -212,8 +220,38 @@ def show_plan(
         steps=plan.steps,
         tokens=plan.tokens,
         learned=plan.learned,
-        memory_gb=round(memory, 2),
+        memory_gb=round(needs.peak_gb, 2),
+        minutes=round(needs.minutes, 2),
+        disk_gb=round(needs.disk_gb, 2),
     )
+
+
+def needs_of(plan: Plan, device: str, dtype: str) -> tuple[Estimate, str]:
+    """(what the training will take here, the key=value that would fit if it does not)."""
+    from ft2ollama.estimate import here
+    from ft2ollama.estimate.result import bill
+    from ft2ollama.estimate.suggest import suggest
+    from ft2ollama.train.lengths import job_of_plan
+
+    place = here.this_machine(device)
+    job = job_of_plan(plan, device, dtype)
+    found = suggest(job, place, type(plan.config).model_fields)
+    return bill(plan.config, job, place), found[0].settings if found else ""
+
+
+def must_fit(output: Output, needs: Estimate, instead: str) -> None:
+    """Refuse what surely does not fit (10 % on the safe side); warn of what is tight."""
+    from ft2ollama.errors import MachineError
+
+    why = (
+        f"it needs about {needs.peak_gb:.1f} GB (± 10 %); {needs.place} has "
+        f"{needs.capacity_gb:.1f} GB, {needs.free_gb:.1f} GB free"
+    )
+    if needs.fits == "no":
+        fix = instead or "a smaller model; `ft2ollama estimate CONFIG` compares the methods"
+        raise MachineError("this training does not fit into the memory", why, fix)
+    if needs.fits == "tight":
+        output.warn(f"memory is tight: {why}" + (f"; safer: {instead}" if instead else ""))
 
 
 def _from(loaded: Loaded, key: str) -> str:

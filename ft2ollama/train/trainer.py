@@ -11,6 +11,7 @@ import math
 import random
 import shutil
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,10 @@ import torch
 import transformers
 from transformers import Trainer
 
+from ft2ollama.data.dropped import FILE as DROPPED
+from ft2ollama.data.dropped import write_dropped
 from ft2ollama.errors import Interrupted, JobError
+from ft2ollama.language import choose_language
 from ft2ollama.runs import Run
 from ft2ollama.train.arguments import training_arguments
 from ft2ollama.train.batches import count_tokens, rows
@@ -45,7 +49,7 @@ def train(plan: Plan, run: Run, *, dtype: str, device: str, report: Report) -> N
     with run.lock():
         if not can_resume(run, plan):
             shutil.rmtree(run.checkpoints, ignore_errors=True)
-            run.drop_events("step", "eval")
+            run.drop_events("step", "eval", "eval_set")
         _train_locked(plan, run, dtype=dtype, device=device, report=events)
     shutil.rmtree(run.checkpoints, ignore_errors=True)
 
@@ -58,6 +62,7 @@ def can_resume(run: Run, plan: Plan) -> bool:
 
 def _train_locked(plan: Plan, run: Run, *, dtype: str, device: str, report: Report) -> None:
     with run.stage("train", plan.inputs) as stage:
+        write_dropped(run.folder / DROPPED, plan.dropped, choose_language())
         report({"event": "phase", "phase": "loading the base model"})
         trainer, stop = _make_trainer(plan, run, dtype=dtype, device=device, report=report)
         checkpoint = latest_checkpoint(run.checkpoints)
@@ -89,6 +94,7 @@ class LearnedTokenTrainer(Trainer):  # type: ignore[misc]
     """transformers' Trainer with the head computed on learned tokens only."""
 
     tokens_seen = 0
+    each: Mapping[str, list[dict[str, Any]]] = {}  # validation rows by data set
 
     def compute_loss(
         self,
@@ -102,6 +108,18 @@ class LearnedTokenTrainer(Trainer):  # type: ignore[misc]
             self.tokens_seen += count_tokens(inputs)
         loss = learned_loss(model, inputs, num_items_in_batch)
         return (loss, {}) if return_outputs else loss
+
+    def evaluate(
+        self,
+        eval_dataset: Any = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """eval_loss of all held-out rows, and eval_<name>_loss of each data set."""
+        found: dict[str, float] = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        for name, samples in self.each.items() if metric_key_prefix == "eval" else ():
+            found |= super().evaluate(samples, ignore_keys, f"eval_{name}")
+        return found
 
     def prediction_step(
         self,
@@ -137,6 +155,7 @@ def _make_trainer(
         train_dataset=learned,
         eval_dataset=rows(plan.validation) or None,
     )
+    trainer.each = {name: rows(samples) for name, samples in plan.validation_sets.items()}
     trainer.remove_callback(transformers.PrinterCallback)
     stop = StopOnCtrlC(report)
     trainer.add_callback(Reporter(report, lambda: trainer.tokens_seen))
@@ -146,7 +165,7 @@ def _make_trainer(
 
 def _recorded(run: Run, report: Report) -> Report:
     def record(event: dict[str, Any]) -> None:
-        if event["event"] in ("step", "eval"):
+        if event["event"] in ("step", "eval", "eval_set"):
             run.event(event["event"], **{k: v for k, v in event.items() if k != "event"})
         report(event)
 

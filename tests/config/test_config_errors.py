@@ -176,8 +176,9 @@ def test_everything_at_once_in_the_order_of_the_file(fail: Fail) -> None:
             "'abc'",
         ),
         (
-            "custom_dataset_info: my.json",
-            "3:22: custom_dataset_info: the file must be called dataset_info.json, not 'my.json'",
+            "custom_dataset_info: my.yaml",
+            "3:22: custom_dataset_info: must be a .json file such as data/dataset_info.json, "
+            "not 'my.yaml'",
         ),
         (
             "compute_dtype: float32\nbf16: true",
