@@ -66,6 +66,12 @@ _SINGLE: Mapping[str, Foreign] = {
     "custom_dataset_info": Foreign(
         OPENMIND, "renamed", "that dataset_info.json, or its folder", "dataset_dir"
     ),
+    "activation_checkpointing": Foreign(
+        TRANSFORMERS, "renamed", "the same thing under its older name", "gradient_checkpointing"
+    ),
+    "use_liger_kernel": Foreign(
+        TRANSFORMERS, "renamed", "the same kernels by their other name", "enable_liger_kernel"
+    ),
 }  # fmt: skip
 
 # (source, why, keys)
@@ -102,14 +108,16 @@ _IGNORED: tuple[tuple[str, str, str], ...] = (
      "average_tokens_across_devices"),
     (TRANSFORMERS, "the device is found by looking", "use_cpu no_cuda use_mps_device"),
     (TRANSFORMERS, "speed or memory only; the result is the same",
-     "gradient_checkpointing gradient_checkpointing_kwargs activation_checkpointing "
-     "activation_checkpointing_kwargs tf32 torch_compile torch_compile_backend "
-     "torch_compile_mode use_liger_kernel liger_kernel_config torch_empty_cache_steps use_cache "
+     "gradient_checkpointing_kwargs activation_checkpointing_kwargs tf32 torch_compile_backend "
+     "torch_compile_mode liger_kernel_config torch_empty_cache_steps use_cache "
      "group_by_length length_column_name auto_find_batch_size half_precision_backend "
      "fp16_opt_level full_determinism"),
+    (LLAMA_FACTORY, "a GPU computes again only the layers whose values do not fit; "
+     "gradient_checkpointing: false never does so",
+     "disable_gradient_checkpointing"),
     (LLAMA_FACTORY, "speed or memory only; the result is the same",
-     "use_unsloth use_unsloth_gc enable_liger_kernel disable_gradient_checkpointing "
-     "use_reentrant_gc low_cpu_mem_usage use_v1_kernels offload_folder use_kv_cache"),
+     "use_unsloth use_unsloth_gc use_reentrant_gc low_cpu_mem_usage use_v1_kernels "
+     "offload_folder use_kv_cache"),
     (LLAMA_FACTORY, "norms and the loss are computed in float32 in any case",
      "upcast_layernorm upcast_lmhead_output"),
     (LLAMA_FACTORY, "the embedding grows when add_tokens or add_special_tokens need it",
@@ -212,9 +220,6 @@ _REFUSED: tuple[tuple[str, str, dict[str, tuple[Any, ...]]], ...] = (
      {"dataloader_drop_last": (), "train_sampling_strategy": ("random",), "split_batches": ()}),
     (LLAMA_FACTORY, "every row is used, in an order that seed decides; remove the key",
      {"disable_shuffling": ()}),
-    (LLAMA_FACTORY, "packing comes with a later version; remove the key: every conversation is "
-     "a row of its own",
-     {"packing": (), "neat_packing": ()}),
     (LLAMA_FACTORY, "early stopping comes with a later version; remove the key and set "
      "num_train_epochs",
      {"early_stopping_steps": ()}),

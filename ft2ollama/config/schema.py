@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_va
 from ft2ollama.config import checks
 from ft2ollama.config.field import key
 from ft2ollama.config.method import KEYS, MethodKeys
+from ft2ollama.config.speed import SpeedKeys
 
 SECTIONS = {
     "model": "Model",
@@ -25,6 +26,7 @@ SECTIONS = {
     "method": "Method",
     "training": "Training",
     "optimizer": "Optimizer",
+    "speed": "Speed and memory",
     "export": "Export",
     "publish": "Publish",
     "proof": "Proof",
@@ -39,7 +41,7 @@ GgufType = Literal[
 ]  # fmt: skip
 
 
-class Config(MethodKeys, BaseModel):
+class Config(MethodKeys, SpeedKeys, BaseModel):
     """The whole config; flat, frozen, no unknown key."""
 
     model_config = KEYS

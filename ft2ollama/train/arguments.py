@@ -28,7 +28,7 @@ def training_arguments(
         warmup_steps=config.warmup_steps or round(config.warmup_ratio * plan.steps),
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
-        **optimizer_arguments(config),
+        **optimizer_arguments(config, device),
         **precision(config, dtype),
         seed=config.seed,
         train_sampling_strategy="group_by_length",

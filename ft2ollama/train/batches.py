@@ -1,8 +1,14 @@
-"""Samples -> the batches a model sees."""
+"""Samples -> the batches a model sees.
+
+`Collator` pads to the longest row. `PaddingFree` lays the same rows end to end: no token is spent
+on padding, and none behind the last one that teaches something. Both take rows of one conversation
+or packs of several (`packing.py`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -18,6 +24,7 @@ class Collator:
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """input_ids, attention_mask, labels: [batch, longest]."""
+        rows = list(documents(rows))
         longest = max(len(row["input_ids"]) for row in rows)
 
         def padded(key: str, fill: int) -> torch.Tensor:
@@ -31,6 +38,56 @@ class Collator:
             "attention_mask": torch.tensor(mask),
             "labels": padded("labels", IGNORED),
         }
+
+
+class PaddingFree:
+    """Samples -> one row in which they lie end to end, each with positions from 0.
+
+    A document ends before its last learned token: that token is predicted, and nothing that is
+    learned looks at it or at what follows.
+    """
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """input_ids, position_ids: [1, tokens]; cu_seq_lens_*: [documents + 1]; labels: see below.
+
+        labels: [1, tokens + 1]; the label of the token after place i is labels[0, i + 1], as in a
+        padded batch. tokens: of the rows, before their ends were left out.
+        """
+        ids: list[int] = []
+        labels, lengths, whole = [IGNORED], [], 0
+        for row in documents(rows):
+            learned = [i for i, label in enumerate(row["labels"]) if label != IGNORED]
+            end = max(1, learned[-1] if learned else 0)
+            ids += row["input_ids"][:end]
+            labels += row["labels"][1 : end + 1] or [IGNORED]
+            lengths.append(end)
+            whole += len(row["input_ids"])
+        borders = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
+        return {
+            "input_ids": torch.tensor([ids]),
+            "position_ids": torch.cat([torch.arange(length) for length in lengths])[None],
+            "labels": torch.tensor([labels]),
+            "cu_seq_lens_q": borders,
+            "cu_seq_lens_k": borders,
+            "max_length_q": max(lengths),
+            "max_length_k": max(lengths),
+            "tokens": whole,
+        }
+
+
+def count_tokens(batch: dict[str, Any]) -> int:
+    """Tokens of the conversations in a batch of either kind, padding not counted."""
+    return int(batch["tokens"] if "tokens" in batch else batch["attention_mask"].sum())
+
+
+def documents(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The conversations of rows and packs, one by one."""
+    for row in rows:
+        start = 0
+        for length in row.get("documents", (len(row["input_ids"]),)):
+            end = start + length
+            yield {key: row[key][start:end] for key in ("input_ids", "labels")}
+            start = end
 
 
 def rows(samples: Sequence[Sample]) -> list[dict[str, Any]]:

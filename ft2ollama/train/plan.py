@@ -26,6 +26,7 @@ from ft2ollama.files import sha256_file, sha256_folder, sha256_text
 from ft2ollama.quant_choice import choose_quant, wanted_quant
 from ft2ollama.template import ChatTemplate, choose_template
 from ft2ollama.train.adapters import adapter_folders, sha256_adapters
+from ft2ollama.train.packing import rows_per_epoch
 from ft2ollama.train.rendered import publish_notes, render_rows
 
 # Keys that do not change what is trained, or whose files are hashed by content: a run that differs
@@ -35,6 +36,7 @@ _NOT_TRAINING = {
     "ollama_system", "ollama_parameters", "num_threads", "save_total_limit", "logging_steps",
     "model_name_or_path", "hub", "model_revision", "adapter_name_or_path",
     "dataset", "dataset_dir", "proof_prompts", "trust_remote_code", "preprocessing_num_workers",
+    "gradient_checkpointing",
 }  # fmt: skip
 
 
@@ -115,7 +117,7 @@ def make_plan(config: Config, base: Base) -> Plan:
         ),
         conversations=train.conversations,
         dropped=(*loaded.dropped, *(one for rows in every for one in rows.dropped)),
-        steps=count_steps(config, len(train.samples)),
+        steps=count_steps(config, rows_per_epoch(config, base.folder, train.samples)),
         inputs=_inputs(config, base, loaded.sha256),
         notes=(*loaded.notes, *publish_notes(template, config, train.conversations), *doubts),
         remarks=(*loaded.remarks, *(text for rows in every for text in rows.remarks)),

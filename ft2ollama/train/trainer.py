@@ -26,16 +26,18 @@ from ft2ollama.errors import Interrupted, JobError
 from ft2ollama.language import choose_language
 from ft2ollama.runs import Run
 from ft2ollama.train.arguments import training_arguments
-from ft2ollama.train.batches import Collator, rows
+from ft2ollama.train.batches import count_tokens, rows
 from ft2ollama.train.calibrate import affordable_tokens, collect, wants_statistics
 from ft2ollama.train.callbacks import Report, Reporter, StopOnCtrlC
 from ft2ollama.train.loss import learned_loss
 from ft2ollama.train.methods import trainable_model
 from ft2ollama.train.optimizer import own_optimizer
+from ft2ollama.train.packing import training_rows
 from ft2ollama.train.plan import Plan
 from ft2ollama.train.plot import plot_loss
 from ft2ollama.train.reference import write_proof
 from ft2ollama.train.saving import save_trained
+from ft2ollama.train.speed import speed_up
 
 
 def train(plan: Plan, run: Run, *, dtype: str, device: str, report: Report) -> None:
@@ -106,7 +108,7 @@ class LearnedTokenTrainer(Trainer):  # type: ignore[misc]
     ) -> Any:
         """Loss of one micro-batch; its sum over the step is the mean over all learned tokens."""
         if model.training:
-            self.tokens_seen += int(inputs["attention_mask"].sum())
+            self.tokens_seen += count_tokens(inputs)
         with self.accelerator.autocast():  # where the method asks for it (methods.precision)
             loss = learned_loss(model, inputs, num_items_in_batch)
         return (loss, {}) if return_outputs else loss
@@ -147,14 +149,15 @@ def _make_trainer(
         device=device,
         new_ids=[plan.tokenizer.id(text) or 0 for text in config.new_tokens],
     )
-    model.enable_input_require_grads()
+    learned = training_rows(config, plan.base.folder, rows(plan.train))
     arguments = training_arguments(plan, run.checkpoints, device, dtype)
+    collator = speed_up(model, config, learned).collator
     trainer = LearnedTokenTrainer(
         model=model,
         args=arguments,
         optimizers=(own_optimizer(config, model, arguments), None),
-        data_collator=Collator(model.config.pad_token_id or 0),
-        train_dataset=rows(plan.train),
+        data_collator=collator,
+        train_dataset=learned,
         eval_dataset=rows(plan.validation) or None,
     )
     trainer.each = {name: rows(samples) for name, samples in plan.validation_sets.items()}

@@ -128,8 +128,8 @@ def test_dump_has_every_key_once_in_sections() -> None:
     order = list(SECTIONS)
     assert keys == sorted(keys, key=lambda name: order.index(section_of(name)))
     assert [line for line in text.splitlines() if line.startswith("#")] == [
-        "### model", "### data", "### method", "### training", "### optimizer", "### export",
-        "### publish", "### proof",
+        "### model", "### data", "### method", "### training", "### optimizer",
+        "### speed and memory", "### export", "### publish", "### proof",
     ]  # fmt: skip
 
 
