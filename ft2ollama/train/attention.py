@@ -79,6 +79,12 @@ def by_document(
     softcap: float | None = None,
 ) -> torch.Tensor:
     """[1, tokens, heads, d]: runs of short documents together, long ones one by one."""
+    kind = query.device.type
+    if torch.is_autocast_enabled(kind):  # as for torch's own attention: one type, and no more casts
+        lower = torch.get_autocast_dtype(kind)
+        q, k, v = (x.to(lower) for x in (query, key, value))
+        with torch.autocast(kind, enabled=False):
+            return by_document(q, k, v, borders, scale, window, softcap)
     pieces = []
     lengths = [(low, high - low) for low, high in pairwise(borders)]
     for short, run in groupby(lengths, lambda item: item[1] <= SHORT and softcap is None):
