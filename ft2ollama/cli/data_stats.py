@@ -32,7 +32,6 @@ def measure(output: Output, inputs: Inputs) -> list[SetLengths]:
     total, done, found = sum(len(one.conversations) for one in inputs.sets), 0, []
     with output.counting("measuring", "rows") as meter:
         for one in inputs.sets:
-            measured, lengths = [], []
             measured: list[Measured] = []
             if inputs.model is None:
                 lengths = [
