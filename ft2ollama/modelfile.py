@@ -13,6 +13,7 @@ from typing import Any
 
 from ft2ollama.errors import UsageError
 from ft2ollama.modelfile_grammar import dropped_characters, spell_value
+from ft2ollama.template import why_unproved
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ def make_modelfile(
     if not template["gotmpl"]:
         raise UsageError(
             "this version cannot publish the model's own chat template",
-            "no family of modelfiles/ builds the same prompt, so nothing could be proved",
+            "no family of modelfiles/ builds the same prompt, so nothing could be proved:\n"
+            + why_unproved(template["jinja"], template["special_tokens"]),
             "train with `template: chatml`, or export the GGUF: ft2ollama export",
         )
     parameters: dict[str, Any] = {"stop": tuple(template["stop"]), "num_ctx": num_ctx}

@@ -187,13 +187,12 @@ def choose_template(
     return _with_stop(own, added, eos)
 
 
-def why_unproved(template: ChatTemplate) -> str:
-    """Why no family of modelfiles/ fits the template: the first difference from each."""
-    found = []
-    for family in families().values():
-        difference = belongs(template.jinja, family, template.special_tokens)[1]
-        found.append(f"{family.name}: {difference}")
-    return "\n".join(found)
+def why_unproved(jinja: str, special_tokens: Mapping[str, str]) -> str:
+    """Why no family of modelfiles/ fits a template: the first difference from each."""
+    return "\n".join(
+        f"{family.name}: {belongs(jinja, family, special_tokens)[1]}"
+        for family in families().values()
+    )
 
 
 def _of_family(

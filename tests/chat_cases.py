@@ -17,7 +17,8 @@ from typing import Any
 from real_chat import MODELS, tokenizer_folder
 
 from ft2ollama.data.conversation import Conversation
-from ft2ollama.data.render import IGNORED, Rules, Sample, render_all
+from ft2ollama.data.render import render_all
+from ft2ollama.data.samples import IGNORED, Rules, Sample
 from ft2ollama.data.tokenizer import Tokenizer
 from ft2ollama.template import ChatTemplate
 from ft2ollama.train.plan import model_template

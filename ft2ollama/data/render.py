@@ -1,227 +1,36 @@
-"""Conversation -> token ids and labels, by the same template object that is published.
+"""Many conversations -> samples: in several processes where that pays, and only once.
 
-In: conversations, template, tokenizer, rules.  Out: samples, the row each came from, and problems.
+In: conversations, template, tokenizer, rules.  Out: `Rendered`, in the order of the conversations.
 
-`turns.py` decides what text a learned answer has and which part of it is learned; here it becomes
-tokens. Each answer begins with a token of its own, as it does at inference: where the text alone
-would merge the end of the prompt with the beginning of the answer, the two are encoded apart. Its
-last learned token is a stop token, or the row is a problem.
+One process renders some thousand conversations a second, so that most data sets take less time than
+a second process takes to start; from `_ONE` on there is one for each core. They are spawned, not
+forked: the threads of `tokenizers` and torch do not survive a fork. From `_KEPT` conversations on
+the result is kept by content (token_cache.py): a second run with the same data reads it.
 """
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import islice, pairwise
-from typing import Literal
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
 
+from ft2ollama.data import token_cache
 from ft2ollama.data.conversation import Conversation
-from ft2ollama.data.guards import control_tokens
-from ft2ollama.data.problems import BadRow, Problem
-from ft2ollama.data.tokenizer import DATA_START, Encoded, Tokenizer
-from ft2ollama.data.truncate import shortened, whole_turns
-from ft2ollama.data.turns import Draft, Talk, drafts, make_talk
+from ft2ollama.data.renderer import Renderer
+from ft2ollama.data.samples import IGNORED, Rendered, Rules, Sample
+from ft2ollama.data.tokenizer import Tokenizer
+from ft2ollama.files import sha256_file
 from ft2ollama.template import ChatTemplate
 
 __all__ = ["IGNORED", "Rendered", "Renderer", "Rules", "Sample", "Tokenizer", "render_all"]
 
-IGNORED = -100  # the label that torch's cross entropy leaves out
-_BATCH = 256  # conversations encoded at once
-
-
-@dataclass(frozen=True)
-class Sample:
-    """ids: tokens of a text; labels: the same, IGNORED where nothing is learned.
-
-    Both are arrays of 32-bit integers: 8 bytes a token, a fifth of what tuples take;
-    `numpy.frombuffer(sample.ids, numpy.int32)` shares them.
-    """
-
-    ids: array[int]
-    labels: array[int]
-
-    @property
-    def learned(self) -> int:
-        """How many tokens the loss sees."""
-        return len(self.labels) - self.labels.count(IGNORED)
-
-
-@dataclass(frozen=True)
-class Rules:
-    """How conversations become samples: the config's keys of the same names.
-
-    thinking: `enable_thinking`.  system: `default_system`.
-    """
-
-    cutoff_len: int
-    cutoff_policy: Literal["drop", "truncate", "error"] = "drop"
-    train_on_prompt: bool = False
-    mask_history: bool = False
-    thinking: bool | None = None
-    special_tokens_in_text: Literal["error", "text"] = "error"
-    system: str = ""
-
-
-@dataclass
-class Rendered:
-    """samples; rows: for each the index of its conversation; problems, in the order of the rows.
-
-    A conversation gives no sample (it has a problem), one, or more where its template rewrites
-    earlier turns.
-    """
-
-    samples: list[Sample] = field(default_factory=list)
-    rows: list[int] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-
-    def add(self, row: int, samples: Iterable[Sample]) -> None:
-        """The samples of one more conversation."""
-        for sample in samples:
-            self.samples.append(sample)
-            self.rows.append(row)
-
-
-class Renderer:
-    """Template, tokenizer and rules together; renders any number of conversations."""
-
-    def __init__(self, template: ChatTemplate, tokenizer: Tokenizer, rules: Rules) -> None:
-        self.template, self.tokenizer, self.rules = template, tokenizer, rules
-        self.control = control_tokens(template, tokenizer.special)
-        self._stop = {tokenizer.id(word) for word in template.stop} - {None}
-
-    def render(self, conversations: Iterable[Conversation]) -> Rendered:
-        """All of them, in batches."""
-        found, rows = Rendered(), enumerate(conversations)
-        while batch := list(islice(rows, _BATCH)):
-            self._render_batch(batch, found)
-        return found
-
-    def talk(self, conversation: Conversation) -> Talk:
-        """The conversation as the template takes it; raises BadRow."""
-        return make_talk(
-            conversation,
-            self.template,
-            control=self.control,
-            system=self.rules.system,
-            thinking=self.rules.thinking,
-            special_as_text=self.rules.special_tokens_in_text == "text",
-        )
-
-    def drafts(self, talk: Talk) -> list[Draft]:
-        """The texts to encode; raises BadRow."""
-        rules = self.rules
-        weightless = rules.train_on_prompt and bool(talk.unlearned)
-        return drafts(talk, only_last=rules.mask_history, weightless=weightless)
-
-    def encode(self, texts: Sequence[str]) -> list[Encoded]:
-        """Every text, with guarded ones by themselves."""
-        plain = iter(self.tokenizer.encode_all([text for text in texts if DATA_START not in text]))
-        return [
-            self.tokenizer.encode_guarded(text, self.control) if DATA_START in text else next(plain)
-            for text in texts
-        ]
-
-    def sample(self, draft: Draft, encoded: Encoded | None = None) -> Sample:
-        """One text as ids and labels, however long; raises BadRow."""
-        encoded = encoded or self.encode([draft.text])[0]
-        starts = [answer.start for answer in draft.answers]
-        if any(_reaches_over(encoded, start, len(draft.text)) for start in starts):
-            encoded = self._apart(draft.text, starts)
-        return self._labelled(draft, encoded)
-
-    def _render_batch(self, batch: list[tuple[int, Conversation]], found: Rendered) -> None:
-        ready: list[tuple[int, Conversation, Talk, list[Draft]]] = []
-        refused: dict[int, Problem] = {}
-        for row, conversation in batch:
-            try:
-                talk = self.talk(conversation)
-                ready.append((row, conversation, talk, self.drafts(talk)))
-            except BadRow as error:
-                refused[row] = error.at(conversation.place)
-        encoded = iter(self.encode([draft.text for *_, texts in ready for draft in texts]))
-        made = {
-            row: (c, talk, [(d, next(encoded)) for d in texts]) for row, c, talk, texts in ready
-        }
-        for row, _ in batch:
-            if row in refused:
-                found.problems.append(refused[row])
-            else:
-                self._finish(row, *made[row], found)
-
-    def _finish(
-        self,
-        row: int,
-        conversation: Conversation,
-        talk: Talk,
-        texts: list[tuple[Draft, Encoded]],
-        found: Rendered,
-    ) -> None:
-        limit = self.rules.cutoff_len
-        try:
-            samples = [self.sample(draft, encoded) for draft, encoded in texts]
-            longest = max(len(sample.ids) for sample in samples)
-            if longest <= limit:
-                found.add(row, samples)
-                return
-            kept = self._cut(talk) if self.rules.cutoff_policy == "truncate" else []
-            found.add(row, kept)
-            found.problems.append(self._too_long(conversation.place, longest, kept))
-        except BadRow as error:
-            found.problems.append(error.at(conversation.place))
-
-    def _cut(self, talk: Talk) -> list[Sample]:
-        """What of a conversation fits: whole turns, else the first under a shorter question."""
-        limit, rules = self.rules.cutoff_len, self.rules
-        kept: list[Sample] = []
-        for draft in drafts(talk):
-            ends = [len(self.sample(Draft(draft.text[: a.end], (a,))).ids) for a in draft.answers]
-            fitting = whole_turns(draft, ends, limit, only_last=rules.mask_history)
-            kept += [self.sample(fitting)] if fitting else []
-        if not kept:
-            short = shortened(talk, limit, lambda draft: len(self.sample(draft).ids))
-            kept += [self.sample(short)] if short else []
-        return kept[-1:] if rules.mask_history else kept
-
-    def _too_long(self, place: str, tokens: int, kept: list[Sample]) -> Problem:
-        values = {"tokens": tokens, "cutoff_len": self.rules.cutoff_len}
-        policy = self.rules.cutoff_policy
-        if policy == "error":
-            return Problem("too-long", place, values=values)
-        if kept:
-            values["kept"] = max(len(sample.ids) for sample in kept)
-            return Problem("cut-to-length", place, values=values, severity="warning")
-        return Problem("dropped-too-long", place, values=values, severity="warning")
-
-    def _labelled(self, draft: Draft, encoded: Encoded) -> Sample:
-        ids = array("i", encoded.ids)
-        labels = array("i", [IGNORED]) * len(ids)
-        if self.rules.train_on_prompt:
-            spans = _without(draft)
-        else:
-            spans = [span for answer in draft.answers for span in answer.learned]
-        for low, high in spans:
-            first, last = _tokens(encoded, low, high)
-            labels[first : last + 1] = ids[first : last + 1]
-        for answer in draft.answers:
-            _, last = _tokens(encoded, answer.start, answer.end)
-            if answer.learned and labels[last] not in self._stop:
-                raise BadRow("no-stop", stop=", ".join(self.template.stop))
-        return Sample(ids, labels)
-
-    def _apart(self, text: str, starts: Sequence[int]) -> Encoded:
-        """The text encoded in pieces, cut where answers begin."""
-        edges = [0, *starts, len(text)]
-        pieces = [text[low:high] for low, high in pairwise(edges)]
-        return Encoded.joined(
-            [
-                self.tokenizer.encode_after(piece, self.control)
-                if number
-                else self.encode([piece])[0]
-                for number, piece in enumerate(pieces)
-            ],
-            edges[:-1],
-        )
+_ONE = 20_000  # conversations up to which one process renders them
+_MOST = 8  # processes, unless the config names a number
+_KEPT = 5_000  # conversations from which the cache pays: below, rendering takes a second or two
+_CHUNK = 2_000  # conversations handed to a process at once
 
 
 def render_all(
@@ -229,33 +38,74 @@ def render_all(
     template: ChatTemplate,
     tokenizer: Tokenizer,
     rules: Rules,
+    *,
+    workers: int | None = None,
 ) -> Rendered:
-    """Samples and problems of all conversations; nothing is raised for a row."""
-    return Renderer(template, tokenizer, rules).render(conversations)
+    """Samples and problems of all conversations; nothing is raised for a row.
+
+    workers: `preprocessing_num_workers`; None chooses by the number of conversations.
+    """
+    if len(conversations) < _KEPT:
+        return _rendered(conversations, template, tokenizer, rules, workers or 1)
+    settings = [asdict(template), asdict(rules), sha256_file(tokenizer.file)]
+    key = token_cache.cache_key(conversations, settings)
+    found = token_cache.read(key)
+    if found is None:
+        count = workers or _processes(len(conversations))
+        found = _rendered(conversations, template, tokenizer, rules, count)
+        token_cache.write(key, found)
+    return found
 
 
-def _without(draft: Draft) -> list[tuple[int, int]]:
-    """All of a text but its answers of weight 0."""
-    found, low = [], 0
-    for answer in draft.answers:
-        if not answer.learned:
-            found.append((low, answer.start))
-            low = answer.end
-    return [(a, b) for a, b in (*found, (low, draft.answers[-1].end)) if a < b]
+def _processes(conversations: int) -> int:
+    if conversations <= _ONE:
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(cores or 1, _MOST)
 
 
-def _tokens(encoded: Encoded, low: int, high: int) -> tuple[int, int]:
-    """First and last token of a span of characters; white space may belong to no token."""
-    first = next((t for t in map(encoded.token_at, range(low, high)) if t is not None), None)
-    last = next(
-        (t for t in map(encoded.token_at, range(high - 1, low - 1, -1)) if t is not None), None
-    )
-    if first is None or last is None:
-        raise BadRow("nothing-learned")
-    return first, last
+def _rendered(
+    conversations: Sequence[Conversation],
+    template: ChatTemplate,
+    tokenizer: Tokenizer,
+    rules: Rules,
+    workers: int,
+) -> Rendered:
+    if workers == 1:
+        return Renderer(template, tokenizer, rules).render(conversations)
+    size = max(1, min(_CHUNK, -(-len(conversations) // workers)))
+    chunks = [conversations[at : at + size] for at in range(0, len(conversations), size)]
+    whole = Rendered()
+    for number, part in enumerate(_by_processes(chunks, template, tokenizer, rules, workers)):
+        whole.samples += part.samples
+        whole.rows += [row + number * size for row in part.rows]
+        whole.problems += part.problems
+    return whole
 
 
-def _reaches_over(encoded: Encoded, start: int, end: int) -> bool:
-    """Does one token hold the end of the prompt and the beginning of the answer?"""
-    first, _ = _tokens(encoded, start, end)
-    return encoded.begins_at(first) < start
+def _by_processes(
+    chunks: Sequence[Sequence[Conversation]],
+    template: ChatTemplate,
+    tokenizer: Tokenizer,
+    rules: Rules,
+    workers: int,
+) -> Iterator[Rendered]:
+    with ProcessPoolExecutor(
+        min(workers, len(chunks) or 1),
+        mp_context=get_context("spawn"),
+        initializer=_start,
+        initargs=(template, tokenizer.file.parent, rules),
+    ) as pool:
+        yield from pool.map(_work, chunks)
+
+
+_renderer: list[Renderer] = []  # of this worker process
+
+
+def _start(template: ChatTemplate, folder: Path, rules: Rules) -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the parallelism
+    _renderer.append(Renderer(template, Tokenizer(folder), rules))
+
+
+def _work(chunk: Sequence[Conversation]) -> Rendered:
+    return _renderer[0].render(chunk)

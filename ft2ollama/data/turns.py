@@ -21,7 +21,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache
 from typing import Any
 
 from ft2ollama.chat_jinja import TemplateRefusal, common_start, has_blocks, split_blocks
@@ -99,11 +99,16 @@ class Talk:
         marked = self.template.render_marked(messages, tools=self.tools, thinking=self.thinking)
         return split_blocks(marked)
 
-    @cached_property
+    @property
     def stop(self) -> re.Pattern[str]:
         """A stop token that the template wrote, not the data."""
-        words = sorted(self.template.stop, key=len, reverse=True)
-        return re.compile(f"(?<!{DATA_START})(?:{'|'.join(map(re.escape, words))})")
+        return _stop_pattern(self.template.stop)
+
+
+@cache
+def _stop_pattern(stop: tuple[str, ...]) -> re.Pattern[str]:
+    words = sorted(stop, key=len, reverse=True)
+    return re.compile(f"(?<!{DATA_START})(?:{'|'.join(map(re.escape, words))})")
 
 
 def make_talk(
@@ -257,7 +262,7 @@ def _end(talk: Talk, number: int, text: str, start: int) -> tuple[int, str]:
             raise BadRow("no-stop", talk.key(number), stop=", ".join(talk.template.stop))
         return len(text) + len(header), text + header
     rest = text[found.end() :]
-    for word in (*talk.control, *talk.template.stop):
+    for word in (*talk.control, *talk.template.stop) if rest.strip() else ():
         rest = rest.replace(word, "")
     if rest.strip():
         raise BadRow("text-after-stop", talk.key(number), text=rest.strip()[:60])

@@ -9,47 +9,42 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ft2ollama.base import Base
 from ft2ollama.config import Config
-from ft2ollama.data.catalogue import data_error
 from ft2ollama.data.conversation import Conversation
 from ft2ollama.data.from_config import read_parts
 from ft2ollama.data.problems import Dropped
-from ft2ollama.data.render import Rules, Sample, render_all
+from ft2ollama.data.samples import Sample
 from ft2ollama.data.tokenizer import Tokenizer
 from ft2ollama.errors import DataError, UsageError
-from ft2ollama.families import families
 from ft2ollama.files import sha256_file, sha256_folder, sha256_text
 from ft2ollama.quant_choice import choose_quant, wanted_quant
 from ft2ollama.template import ChatTemplate, choose_template
+from ft2ollama.train.adapters import adapter_folders, sha256_adapters
+from ft2ollama.train.rendered import publish_notes, render_rows
 
 # Keys that do not change what is trained, or whose files are hashed by content: a run that differs
 # only in these is the same run.
 _NOT_TRAINING = {
     "output_dir", "run_name", "export_quant", "export_as", "export_mode", "ollama_name", "num_ctx",
     "ollama_system", "ollama_parameters", "num_threads", "save_total_limit", "logging_steps",
-    "model_name_or_path", "hub", "dataset", "dataset_dir", "proof_prompts", "trust_remote_code",
+    "model_name_or_path", "hub", "model_revision", "adapter_name_or_path",
+    "dataset", "dataset_dir", "proof_prompts", "trust_remote_code", "preprocessing_num_workers",
 }  # fmt: skip
-
-
-_SAID = {
-    "dropped-too-long": "longer than cutoff_len left out",
-    "cut-to-length": "cut to cutoff_len",
-}
-_LIBRARIES_GB = 0.9  # torch, transformers and peft, resident
 
 
 @dataclass(frozen=True)
 class Plan:
     """What will be trained. inputs: name -> sha256 of everything the adapter depends on.
 
+    remarks: what the user should look at in the data.
     dropped: rows that were left out (`bad_rows: drop`).
+    validation_sets: `validation` by data set, with eval_on_each_dataset.
     quant: the GGUF type the export will have, "" if this base cannot be exported.
     """
 
@@ -59,11 +54,13 @@ class Plan:
     tokenizer: Tokenizer
     train: tuple[Sample, ...]
     validation: tuple[Sample, ...]
+    validation_sets: Mapping[str, tuple[Sample, ...]]
     conversations: tuple[Conversation, ...]
     dropped: tuple[Dropped, ...]
     steps: int
     inputs: dict[str, str]
     notes: tuple[str, ...]
+    remarks: tuple[str, ...]
     quant: str
 
     @property
@@ -89,7 +86,6 @@ def make_plan(config: Config, base: Base) -> Plan:
     check_stop_tokens(template, tokenizer)
     loaded, parts = read_parts(config)
     train_rows = parts.train
-    val_rows = [row for rows in parts.validation.values() for row in rows]
     if not train_rows:
         raise DataError(
             "val_size leaves nothing to train on",
@@ -98,76 +94,33 @@ def make_plan(config: Config, base: Base) -> Plan:
         )
     check_proof_prompts(config.proof_prompts)
 
-    train, kept, said = rendered(config, train_rows, template, tokenizer)
-    validation, _, said_too = rendered(config, val_rows, template, tokenizer)
+    train = render_rows(config, train_rows, template, tokenizer)
+    held = {
+        name: render_rows(config, rows, template, tokenizer)
+        for name, rows in parts.validation.items()
+    }
+    every = (train, *held.values())
     quant, doubts = export_type(config, base)
     return Plan(
         config=config,
         base=base,
         template=template,
         tokenizer=tokenizer,
-        train=train,
-        validation=validation,
-        conversations=kept,
-        dropped=loaded.dropped,
-        steps=count_steps(config, len(train)),
+        train=train.samples,
+        validation=tuple(sample for rows in held.values() for sample in rows.samples),
+        validation_sets=(
+            {name: rows.samples for name, rows in held.items()}
+            if config.eval_on_each_dataset
+            else {}
+        ),
+        conversations=train.conversations,
+        dropped=(*loaded.dropped, *(one for rows in every for one in rows.dropped)),
+        steps=count_steps(config, len(train.samples)),
         inputs=_inputs(config, base, loaded.sha256),
-        notes=(*loaded.notes, *said, *said_too, *_publish_notes(template, config, kept), *doubts),
+        notes=(*loaded.notes, *publish_notes(template, config, train.conversations), *doubts),
+        remarks=(*loaded.remarks, *(text for rows in every for text in rows.remarks)),
         quant=quant,
     )
-
-
-def rendered(
-    config: Config, rows: Sequence[Conversation], template: ChatTemplate, tokenizer: Tokenizer
-) -> tuple[tuple[Sample, ...], tuple[Conversation, ...], tuple[str, ...]]:
-    """Samples, the rows they are of, and a line on rows that were left out or cut.
-
-    Raises DataError that lists the rows that cannot be trained on.
-    """
-    rules = Rules(
-        cutoff_len=config.cutoff_len,
-        cutoff_policy=config.cutoff_policy,
-        train_on_prompt=config.train_on_prompt,
-        mask_history=config.mask_history,
-        thinking=config.enable_thinking,
-        special_tokens_in_text=config.special_tokens_in_text,
-        system=config.default_system or "",
-    )
-    found = render_all(rows, template, tokenizer, rules)
-    errors = [problem for problem in found.problems if problem.severity == "error"]
-    if errors:
-        raise data_error(errors)
-    if rows and not found.samples:
-        raise data_error(found.problems)
-    counts = Counter(problem.code for problem in found.problems)
-    kept = tuple(rows[row] for row in dict.fromkeys(found.rows))
-    notes = (f"{count} rows {_SAID.get(code, code)}" for code, count in counts.items())
-    return tuple(found.samples), kept, tuple(notes)
-
-
-def _publish_notes(
-    template: ChatTemplate, config: Config, rows: Sequence[Conversation]
-) -> tuple[str, ...]:
-    """What of the training this version cannot publish: better said before than after."""
-    if not template.gotmpl:
-        return (
-            "the model's own chat template: this version can train with it and export, but "
-            f"publish only {', '.join(families())}",
-        )
-    question = [{"role": "user", "content": "x"}]
-    prompts = {
-        template.render(question, add_generation_prompt=True, thinking=thinking)
-        for thinking in (None, config.enable_thinking)
-    }
-    notes = []
-    if len(prompts) > 1:
-        notes.append(
-            f"enable_thinking: {str(config.enable_thinking).lower()} changes the prompt in a way "
-            "that this version cannot publish"
-        )
-    if any(row.tools for row in rows):
-        notes.append("tools are trained; this version publishes the model without them")
-    return tuple(notes)
 
 
 def export_type(config: Config, base: Base) -> tuple[str, tuple[str, ...]]:
@@ -268,26 +221,6 @@ def parameters(folder: Path) -> int:
     return count
 
 
-def estimate_memory_gb(folder: Path, dtype: str, config: Config, longest: int) -> float:
-    """Peak memory in GB of LoRA training on a CPU (benchmarks/RESULTS.md holds it to measurements).
-
-    Weights, the LoRA matrices with gradient and two Adam moments (16 bytes each), the saved
-    activations and logits of one micro-batch, the float32 copy that writes the reference replies,
-    and the libraries themselves.
-    """
-    model = json.loads((folder / "config.json").read_text("utf-8"))
-    hidden, layers = model["hidden_size"], model["num_hidden_layers"]
-    inner = model.get("intermediate_size", 4 * hidden)
-    width = 2 if dtype == "bfloat16" else 4
-    lora = config.lora_rank * layers * (8 * hidden + 3 * (hidden + inner))
-    tokens = config.per_device_train_batch_size * longest
-    saved = tokens * layers * width * (8 * hidden + 4 * inner)
-    logits = tokens * model["vocab_size"] * 8
-    reference = 4 if config.proof_replies else 0
-    weights = parameters(folder) * (width + reference)
-    return float(weights + lora * 16 + saved + logits) / 1e9 + _LIBRARIES_GB
-
-
 def proof_conversations(plan: Plan, count: int) -> list[dict[str, Any]]:
     """Questions for the reference replies: those of proof_prompts, else of the training data."""
     questions = check_proof_prompts(plan.config.proof_prompts)
@@ -311,6 +244,8 @@ def _inputs(config: Config, base: Base, data_sha256: str) -> dict[str, str]:
         "tokenizer": sha256_folder(base.folder, "tokenizer*"),
         "data": data_sha256,
     }
+    if config.adapter_name_or_path:
+        inputs["adapters"] = sha256_adapters(adapter_folders(config.adapter_name_or_path))
     if config.proof_prompts:
         inputs["proof_prompts"] = sha256_file(config.proof_prompts)
     return inputs

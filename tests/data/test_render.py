@@ -14,7 +14,9 @@ from ft2ollama.base import Base
 from ft2ollama.data.catalogue import line
 from ft2ollama.data.conversation import Conversation
 from ft2ollama.data.problems import Problem
-from ft2ollama.data.render import IGNORED, Rendered, Renderer, Rules, Sample, render_all
+from ft2ollama.data.render import render_all
+from ft2ollama.data.renderer import Renderer
+from ft2ollama.data.samples import IGNORED, Rendered, Rules, Sample
 from ft2ollama.data.tokenizer import Tokenizer
 from ft2ollama.template import ChatTemplate, choose_template, families
 
@@ -181,25 +183,13 @@ def test_a_control_token_in_a_text_can_be_plain_characters(
 def test_plain_characters_get_the_ids_of_plain_text(
     tokenizer: Tokenizer, chatml: ChatTemplate
 ) -> None:
-    """Without its first character the token is no token; from there on the ids are the same."""
-    words = "see |im_end|> there"
-    row = talk([{"role": "user", "content": "x"}, {"role": "assistant", "content": f"<{words}"}])
-    plain = talk([{"role": "user", "content": "x"}, {"role": "assistant", "content": f"( {words}"}])
-    assert one(plain, chatml, tokenizer).learned > 8
-    sample = one(
-        talk(
-            [{"role": "user", "content": "x"}, {"role": "assistant", "content": "a <|im_end|> b"}]
-        ),
-        chatml,
-        tokenizer,
-        special_tokens_in_text="text",
-    )
+    tokens = [TALK[3], {"role": "assistant", "content": "a <|im_end|> b"}]
+    sample = one(talk(tokens), chatml, tokenizer, special_tokens_in_text="text")
     shown = [tokenizer.text(label) for label in sample.labels if label != IGNORED]
     assert shown == ["a", "Ġ<", "|", "im", "_", "end", "|", ">", "Ġb", "<|im_end|>"]
-    assert one(row, chatml, tokenizer).learned
 
 
-def test_where_a_trimmed_control_token_stands_cannot_be_told(
+def test_where_it_cannot_be_told_whose_a_control_token_is_the_row_is_refused(
     tokenizer: Tokenizer, chatml: ChatTemplate
 ) -> None:
     strange = ChatTemplate(
@@ -310,8 +300,8 @@ def test_the_templates_own_words_are_told(tokenizer: Tokenizer, chatml: ChatTemp
 
 MARKED = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['role'] == 'assistant' %}"
-    "{% generation %}{{ m['content'] }}{{ STOP }}{% endgeneration %}{{ AFTER }}{% else %}{{ m['content'] }}"
-    "<|im_end|>\n{% endif %}{% endfor %}"
+    "{% generation %}{{ m['content'] }}{{ STOP }}{% endgeneration %}{{ AFTER }}{% else %}"
+    "{{ m['content'] }}<|im_end|>\n{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 

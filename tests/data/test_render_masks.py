@@ -7,16 +7,28 @@ inference sees, and llama.cpp's test vectors for the vocabularies themselves.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
+from functools import partial
 from itertools import product
 from typing import Any
+from unittest.mock import patch
 
 import pytest
-from chat_cases import CASES, GOLDEN, TOOLS, combinations, conversation, key, loaded, masks
+from chat_cases import CASES, GOLDEN, combinations, conversation, key, loaded, masks
 from real_chat import MODELS, template_text, texts_with_ids, tokenizer_folder
+from transformers.utils import chat_template_utils
 
-from ft2ollama.chat_jinja import TemplateRefusal, has_blocks, render_jinja, split_blocks
-from ft2ollama.data.render import IGNORED, Rules, Sample, render_all
+from ft2ollama.chat_jinja import (
+    TRAINING_DATE,
+    TemplateRefusal,
+    has_blocks,
+    render_jinja,
+    split_blocks,
+)
+from ft2ollama.data.render import render_all
+from ft2ollama.data.samples import IGNORED, Rules, Sample
 from ft2ollama.data.turns import make_talk
 
 pytestmark = [pytest.mark.oracle, pytest.mark.slow, pytest.mark.usefixtures("chat_models")]
@@ -56,30 +68,64 @@ def test_vocabularies_are_the_real_ones(name: str) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_prompt_is_what_transformers_gives(name: str) -> None:
-    """Every answer follows the very ids of apply_chat_template, generation prompt and all."""
+    """Every answer follows the very ids of transformers' prompt, with the generation prompt."""
+    template, tokenizer = loaded(name)
+    names, seen = template.special_tokens, 0
+    for case, thinking in product(CASES, (None, True, False)):
+        samples, talk = _rendered(name, case, thinking)
+        for number in talk.assistant if talk else ():
+            context = talk.messages[:number]
+            prompt = theirs(template.jinja, context, talk.tools, thinking, names)
+            want = tokenizer.encode(prompt)[0]
+            assert any(
+                list(sample.ids[: len(want)]) == want
+                and sample.labels[len(want) - 1] == IGNORED
+                and sample.labels[len(want)] != IGNORED
+                for sample in samples
+            ), (case, thinking, number, prompt)
+            seen += 1
+    assert seen >= 6
+
+
+@pytest.mark.parametrize("name", ["smollm3", "phi3.5"])
+def test_the_ids_of_apply_chat_template(name: str) -> None:
+    """The whole way of transformers, from messages to ids."""
     from transformers import PreTrainedTokenizerFast
 
-    theirs = PreTrainedTokenizerFast.from_pretrained(tokenizer_folder(name))
-    seen = 0
-    for case in CASES:
-        for thinking in (None, True, False):
-            samples, talk = _rendered(name, case, thinking)
-            given = {} if thinking is None else dict.fromkeys(SWITCHES, thinking)
-            for number in talk.assistant if talk else ():
-                want = theirs.apply_chat_template(
-                    [dict(message) for message in talk.messages[:number]],
-                    tools=TOOLS if talk.tools else None,
-                    add_generation_prompt=True,
-                    **given,
-                )["input_ids"]
-                assert any(
-                    list(sample.ids[: len(want)]) == want
-                    and sample.labels[len(want) - 1] == IGNORED
-                    and sample.labels[len(want)] != IGNORED
-                    for sample in samples
-                ), (case, thinking, number, theirs.decode(want))
-                seen += 1
-    assert seen >= 6
+    whole = PreTrainedTokenizerFast.from_pretrained(tokenizer_folder(name))
+    samples, talk = _rendered(name, "system", None)
+    given = [dict(message) for message in talk.messages]
+    want = whole.apply_chat_template(given[:-1], add_generation_prompt=True)["input_ids"]
+    assert list(samples[0].ids[: len(want)]) == want
+
+
+class FixedDay(datetime):
+    """transformers' clock on the day that our templates are given."""
+
+    @classmethod
+    def now(cls, tz: Any = None) -> FixedDay:
+        return cls(TRAINING_DATE.year, TRAINING_DATE.month, TRAINING_DATE.day)
+
+
+def theirs(
+    jinja: str,
+    talk: Sequence[Mapping[str, Any]],
+    tools: Sequence[Mapping[str, Any]],
+    thinking: bool | None,
+    names: Mapping[str, str],
+    prompt: bool = True,
+) -> str:
+    """What transformers renders."""
+    with patch.object(chat_template_utils, "datetime", FixedDay):
+        ((text,), _) = chat_template_utils.render_jinja_template(
+            [[dict(message) for message in talk]],
+            tools=list(tools) or None,
+            chat_template=jinja,
+            add_generation_prompt=prompt,
+            **names,
+            **({} if thinking is None else dict.fromkeys(SWITCHES, thinking)),
+        )
+    return str(text)
 
 
 def _rendered(name: str, case: str, thinking: bool | None) -> tuple[list[Sample], Any]:
@@ -96,7 +142,9 @@ ANSWERS = {
     "mistral-nemo": '{{- message["content"] + eos_token}}',
     "smollm3": '{{ "<|im_start|>assistant\\n" + content.lstrip("\\n") + "<|im_end|>\\n" }}',
     "r1-llama": "{{'<｜Assistant｜>' + content + '<｜end▁of▁sentence｜>'}}",
-    "gemma2": "{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}",
+    "gemma2": (
+        "{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}"
+    ),
     "qwen3": "{{- '<|im_start|>' + message.role + '\\n' + content }}",
 }
 
@@ -116,12 +164,10 @@ def test_generation_blocks_and_prefixes_agree(name: str) -> None:
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_blocks_are_where_transformers_finds_them(name: str) -> None:
-    from transformers.utils.chat_template_utils import render_jinja_template
-
     template, _ = loaded(name)
     marked = replace(template, jinja=_with_blocks(name, template.jinja))
     talk = [dict(message) for message in CASES["two turns"]]
-    (text,), (spans,) = render_jinja_template(
+    (text,), (spans,) = chat_template_utils.render_jinja_template(
         [talk],
         chat_template=marked.jinja,
         return_assistant_tokens_mask=True,
@@ -152,44 +198,26 @@ def _with_blocks(name: str, jinja: str) -> str:
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_every_template_renders_as_transformers_does(template: str) -> None:
     """Text for text, or both refuse; each of CASES, with and without thinking."""
-    from transformers.utils.chat_template_utils import render_jinja_template
-
     jinja = template_text(template)
-    if "strftime_now" in jinja:  # the one difference that is meant: a fixed day
-        jinja = "{%- set strftime_now = none %}" + jinja
-        jinja = jinja.replace("strftime_now is defined", "false").replace(
-            "strftime_now(", "'26 Jul 2024'.format("
-        )
     names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     equal = 0
-    for case in CASES:
-        tools = TOOLS if case == "tools" else None
-        for prompt, thinking in product((True, False), (None, True, False)):
-            switches = {} if thinking is None else dict.fromkeys(SWITCHES, thinking)
-            talk = [dict(message) for message in CASES[case]]
-            try:
-                ((want,), _) = render_jinja_template(
-                    [talk], tools=tools, chat_template=jinja,
-                    add_generation_prompt=prompt, **names, **switches,
-                )  # fmt: skip
-            except Exception as error:  # noqa: BLE001 (a template may fail in any way)
-                with pytest.raises(TemplateRefusal):
-                    render(jinja, talk, tools, prompt, names, switches)
-                assert error
-                continue
-            assert render(jinja, talk, tools, prompt, names, switches) == want
+    for case, prompt, thinking in product(CASES, (True, False), (None, True, False)):
+        talk, tools = CASES[case], conversation(case).tools
+        ours = partial(
+            render_jinja,
+            jinja,
+            talk,
+            tools=tools,
+            add_generation_prompt=prompt,
+            special_tokens=names,
+            variables={} if thinking is None else dict.fromkeys(SWITCHES, thinking),
+        )
+        try:
+            want = theirs(jinja, talk, tools, thinking, names, prompt)
+        except Exception:  # noqa: BLE001 (a template may fail in any way)
+            with pytest.raises(TemplateRefusal):
+                ours()
+        else:
+            assert ours() == want
             equal += 1
     assert equal or template in ONLY_FOR_OTHERS
-
-
-def render(
-    jinja: str, talk: Any, tools: Any, prompt: bool, names: Any, switches: Any
-) -> str:  # fmt: skip
-    return render_jinja(
-        jinja,
-        talk,
-        tools=tools or (),
-        add_generation_prompt=prompt,
-        special_tokens=names,
-        variables=switches,
-    )
