@@ -109,51 +109,44 @@ def _is_config(path: Path) -> bool:
 def _model(output: Output, config: Config, *, required: bool) -> tuple[Model | None, str]:
     """The model's template and tokenizer; without it, when it is not at hand, a warning."""
     from ft2ollama.data.measure import Model
-    from ft2ollama.data.render import Rules
     from ft2ollama.data.tokenizer import Tokenizer
     from ft2ollama.train.plan import model_template
+    from ft2ollama.train.rendered import rules_of
 
     try:
-        folder = _folder(output, config)
-        if not (folder / "tokenizer.json").is_file():
+        folder, tokenizer_folder = _folders(output, config)
+        if not (tokenizer_folder / "tokenizer.json").is_file():
             raise UsageError(
                 f"{folder} has no tokenizer.json", "tokens cannot be counted", "--model <folder>"
             )
-        tokenizer = Tokenizer(folder)
+        tokenizer = Tokenizer(tokenizer_folder)
         template = model_template(config.template, folder, tokenizer)
     except UserError as error:
         if required:
             raise
         output.warn(f"without the model, tokens are not checked: {error.what}")
         return None, ""
-    rules = Rules(
-        cutoff_len=config.cutoff_len,
-        cutoff_policy=config.cutoff_policy,
-        train_on_prompt=config.train_on_prompt,
-        mask_history=config.mask_history,
-        thinking=config.enable_thinking,
-        special_tokens_in_text=config.special_tokens_in_text,
-        system=config.default_system or "",
-    )
-    model = Model(template, tokenizer, rules)
+    model = Model(template, tokenizer, rules_of(config))
     name = config.model_name_or_path.rstrip("/").rsplit("/", 1)[-1]
     return model, f"{name}, template {template.family or 'its own'}, cutoff_len {config.cutoff_len}"
 
 
-def _folder(output: Output, config: Config) -> Path:
-    """A folder with the tokenizer: the model's own, unpacked from GGUF, or fetched alone."""
+def _folders(output: Output, config: Config) -> tuple[Path, Path]:
+    """(the model's folder, the folder of tokenizer.json): its own, unpacked, or fetched alone."""
     ref = config.model_name_or_path
     path = Path(ref).expanduser()
-    if path.is_dir():
-        return path
-    if ref.startswith("ollama:") or path.suffix == ".gguf":
+    if (path / "tokenizer.json").is_file():
+        return path, path
+    if path.is_dir() or ref.startswith("ollama:") or path.suffix == ".gguf":
         from ft2ollama.cli.train import resolve
 
-        return resolve(output, ref, config.hub).folder
-    return _fetched(output, ref, config.hub)
+        base = resolve(output, ref, config.hub)
+        return base.folder, base.tokenizer_folder
+    folder = _fetched(output, ref, config.hub, config.model_revision)
+    return folder, folder
 
 
-def _fetched(output: Output, ref: str, hub: str) -> Path:
+def _fetched(output: Output, ref: str, hub: str, revision: str) -> Path:
     from ft2ollama.data.hub import is_hub_id
 
     if not is_hub_id(ref):
@@ -162,9 +155,11 @@ def _fetched(output: Output, ref: str, hub: str) -> Path:
         with output.waiting(f"fetching the tokenizer of {ref}"):
             if hub == "modelscope":
                 from modelscope import snapshot_download
-            else:
-                from huggingface_hub import snapshot_download
-            return Path(snapshot_download(ref, allow_patterns=_TOKENIZER_FILES))
+
+                return Path(snapshot_download(ref, allow_patterns=_TOKENIZER_FILES))
+            from huggingface_hub import snapshot_download
+
+            return Path(snapshot_download(ref, revision=revision, allow_patterns=_TOKENIZER_FILES))
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise UsageError(

@@ -45,8 +45,8 @@ _WORDS: Mapping[Language, Mapping[str, str]] = {
         "padding": "padding",
         "packing": "packed",
         "cost": "what cutoff_len would cost",
-        "cost_note": "lost: learned tokens. padding: of batches of {batch} rows drawn at random. "
-        "packed: filled, when rows share sequences",
+        "cost_note": "lost: learned tokens; padding: in batches of {batch} drawn at random; "
+        "packed: how full",
         "length": "length in {unit}",
         "counts": "{tokens} tokens, {learned} learned",
         "cut_here": "cutoff_len {cutoff} ends here: {left} tokens, {lost} of them learned, "

@@ -138,15 +138,15 @@ def test_only_pairs_across_when_left_is_given() -> None:
 
 
 def test_a_crowd_of_one_answer_hides_no_copy() -> None:
-    """500 rows share an answer; each of 50 has a twin with one letter more in its question."""
+    """800 rows share a long answer; each of 50 has a twin with one letter more in its question."""
     rng = random.Random(5)
     letters = [chr(code) for code in range(0x4E00, 0x5A00)]
-    answer = "".join(rng.choices(letters, k=80))
-    rows = [Sides("".join(rng.choices(letters, k=14)), answer) for _ in range(500)]
+    answer = "".join(rng.choices(letters, k=700))
+    rows = [Sides("".join(rng.choices(letters, k=14)), answer) for _ in range(800)]
     rows += [Sides(row.question + "吗", answer) for row in rows[:50]]
     found = {pair.second: pair.first for pair in near_pairs(len(rows), rows.__getitem__)}
-    assert sum(found.get(500 + n) == n for n in range(50)) >= 48
-    assert all(second >= 500 for second in found)
+    assert sum(found.get(800 + n) == n for n in range(50)) >= 48
+    assert all(second >= 800 for second in found)
 
 
 def test_short_and_empty_texts() -> None:

@@ -127,6 +127,7 @@ PLANTED: list[tuple[str, list[Any], str, int]] = [
     ("no required argument", [call({"days": 3})], "argument-missing", 0),
     ("an argument too many", [call({"city": "Bonn", "zip": 1})], "argument-unknown", 0),
     ("an argument's type", [call({"city": "Bonn", "days": "three"})], "argument-type", 0),
+    ("true for a number", [call({"city": "Bonn", "days": True})], "argument-type", 0),
     ("a value of no choice", [call({"city": "Bonn", "unit": "K"})], "argument-value", 0),
     ("JSON inside an argument", [call({"city": "Bonn", "place": '{"lat": 50}'})],
      "argument-encoded", 0),

@@ -89,6 +89,12 @@ def test_rows_to_show_are_the_shortest_the_median_and_the_longest(
     assert spread(sizes, count) == wanted
 
 
+def test_a_token_that_is_markup_stays_text() -> None:
+    html = page([Shown("x:1", [Piece(7, "<script>&"), Piece(8, "", b'"<')], 9)], "en")
+    assert "<script" not in html
+    assert "&lt;script&gt;&amp;" in html
+
+
 class _Texts(HTMLParser):
     """The text inside <b>, the tags, and the attributes of a page."""
 
