@@ -21,10 +21,11 @@ import re
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from ft2ollama.errors import JobError, MachineError, UsageError
-from ft2ollama.files import Progress, sha256_file, sha256_text, write_json
+from ft2ollama.files import Progress, sha256_file, sha256_folder, sha256_text, write_json
 from ft2ollama.paths import cache_dir
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -37,6 +38,7 @@ class Base:
 
     folder: HF folder (config.json, safetensors, tokenizer).  gguf: the file it was made from.
     sha256: of the source: the GGUF's bytes, or the names and bytes of the folder's model files.
+    fast: a folder with the tokenizer.json, where `folder` has another form of tokenizer.
     """
 
     ref: str
@@ -45,6 +47,12 @@ class Base:
     folder: Path
     sha256: str
     gguf: Path | None = None
+    fast: Path | None = None
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """Where tokenizer.json is: `folder`, or the cache for one made from tokenizer.model."""
+        return self.fast or self.folder
 
     @property
     def architecture(self) -> str:
@@ -105,7 +113,55 @@ def _from_folder(ref: str, kind: str, folder: Path) -> Base:
         if folder.parent.name == "snapshots"
         else folder.name
     )
-    return Base(ref, kind, ref.split("/")[-1] if kind == "hub" else name, folder, digest)
+    name = ref.split("/")[-1] if kind == "hub" else name
+    return Base(ref, kind, name, folder, digest, fast=_fast_tokenizer(folder))
+
+
+def _fast_tokenizer(folder: Path) -> Path | None:
+    """A folder of the cache with tokenizer.json, made by transformers from a tokenizer.model."""
+    if (folder / "tokenizer.json").is_file():
+        return None
+    from filelock import FileLock
+
+    made = cache_dir() / "tokenizers" / sha256_folder(folder, "*token*")[:32]
+    made.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(made.with_name(f".{made.name}.lock")):
+        if not (made / "tokenizer.json").is_file():
+            _convert_tokenizer(folder, made)
+    return made
+
+
+def _convert_tokenizer(folder: Path, made: Path) -> None:
+    if not _has_protobuf():  # transformers reads SentencePiece models by it
+        raise MachineError(
+            f"{folder.name} has no tokenizer.json, and its tokenizer.model needs another package",
+            "transformers reads SentencePiece models with the package protobuf",
+            "pip install protobuf",
+        )
+    from transformers import AutoTokenizer
+
+    work = Path(tempfile.mkdtemp(prefix=".tokenizer.", dir=made.parent))
+    try:
+        AutoTokenizer.from_pretrained(str(folder)).save_pretrained(work)
+        if not (work / "tokenizer.json").is_file():
+            raise ValueError("transformers knows no fast form of it")
+        shutil.rmtree(made, ignore_errors=True)
+        work.replace(made)
+    except (ValueError, OSError, ImportError, KeyError) as error:
+        raise UsageError(
+            f"the tokenizer of {folder.name} cannot be read",
+            str(error).strip().splitlines()[0],
+            "give a folder with tokenizer.json, e.g. saved by transformers: save_pretrained",
+        ) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _has_protobuf() -> bool:
+    try:
+        return find_spec("google.protobuf") is not None
+    except ModuleNotFoundError:  # no package `google` at all
+        return False
 
 
 def _require_unpacked(ref: str, folder: Path) -> None:

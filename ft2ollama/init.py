@@ -172,11 +172,11 @@ def _relative(folder: Path) -> str:
 
 
 def _rows(values: dict[str, Any], known: Known) -> Rows:
-    from ft2ollama.data.load import load_dataset
+    from ft2ollama.data.from_config import read_parts
     from ft2ollama.train.lengths import lengths
 
     config = Config(**values)
-    load_dataset(config.dataset, config.dataset_dir)  # says what is wrong with the data, in full
+    read_parts(config)  # says what is wrong with the data, in full
     rows, doubt = lengths(config, known.folder)
     if not rows.known:
         raise DataError(

@@ -284,6 +284,8 @@ def needs_of(plan: Plan, device: str, dtype: str) -> tuple[Estimate, str]:
 def must_fit(output: Output, needs: Estimate, instead: str) -> None:
     """Refuse what surely does not fit (10 % on the safe side); warn of what is tight."""
     from ft2ollama.errors import MachineError
+    from ft2ollama.machine import free_disk
+    from ft2ollama.runs import runs_root
 
     why = (
         f"it needs about {needs.peak_gb:.1f} GB (± 10 %); {needs.place} has "
@@ -294,6 +296,10 @@ def must_fit(output: Output, needs: Estimate, instead: str) -> None:
         raise MachineError("this training does not fit into the memory", why, fix)
     if needs.fits == "tight":
         output.warn(f"memory is tight: {why}" + (f"; safer: {instead}" if instead else ""))
+    room = free_disk(runs_root()) / 1e9
+    new = sum(term.gb for term in needs.disk if term.name != "base model")
+    if new > room:
+        output.warn(f"disk: about {new:.1f} GB will be written, {room:.1f} GB are free")
 
 
 def _from(loaded: Loaded, key: str) -> str:

@@ -66,11 +66,6 @@ _SINGLE: Mapping[str, Foreign] = {
     "custom_dataset_info": Foreign(
         OPENMIND, "renamed", "that dataset_info.json, or its folder", "dataset_dir"
     ),
-    "enable_thinking": Foreign(
-        LLAMA_FACTORY, "refused",
-        "thinking is rendered by the chat template as the model brings it; remove the key",
-        harmless=(True, None, ""),
-    ),
 }  # fmt: skip
 
 # (source, why, keys)
@@ -84,8 +79,8 @@ _IGNORED: tuple[tuple[str, str, str], ...] = (
     (LLAMA_FACTORY, "val_size alone decides whether a held-out loss is measured",
      "eval_num_beams compute_accuracy"),
     (LLAMA_FACTORY, "the loss curve is always drawn", "plot_loss"),
-    (LLAMA_FACTORY, "data is read and tokenised anew for each run, in seconds",
-     "overwrite_cache preprocessing_batch_size preprocessing_num_workers tokenized_path "
+    (LLAMA_FACTORY, "tokens are kept by the content of data and settings",
+     "overwrite_cache preprocessing_batch_size tokenized_path "
      "data_shared_file_system buffer_size"),
     (TRANSFORMERS, "batches are made in the main process, which is fast enough",
      "dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers "

@@ -117,8 +117,28 @@ class Config(MethodKeys, BaseModel):
     """Held back from training to measure the loss on unseen conversations. 0.0 holds nothing back,
     LLaMA-Factory's default: small data sets are needed whole."""
     cutoff_len: Annotated[int, key("data", "tokens", ge=16, le=1_048_576)] = 2048
-    """Longest conversation that is trained on; memory grows with it. Longer ones are reported,
-    where LLaMA-Factory cuts them silently. 2048 is its default."""
+    """Longest conversation that is trained on; memory grows with it. 2048 is LLaMA-Factory's
+    default; what becomes of longer ones says cutoff_policy."""
+    cutoff_policy: Annotated[Literal["drop", "truncate", "error"], key("data", "choice")] = "drop"
+    """What becomes of conversations longer than cutoff_len. drop leaves them out, counted and
+    listed, as ms-swift and Axolotl do. truncate takes whole turns from the end, and where not even
+    the first exchange fits, the middle of the question; the answer and its stop token stay whole.
+    error trains nothing before they are mended. LLaMA-Factory cuts anywhere and says nothing, so
+    that answers lose their end and the model does not learn to stop."""
+    enable_thinking: Annotated[bool | None, key("data", "true, false or null")] = None
+    """The chat template's switch for thoughts. null leaves it to the template: Qwen3 and SmolLM3
+    think, Granite does not. true is LLaMA-Factory's default and the same for Qwen3: an answer
+    without a thought is learned as the template writes it, with an empty one in front. false puts
+    the empty thought into the prompt, where it is not learned, and takes thoughts out of the
+    data."""
+    special_tokens_in_text: Annotated[Literal["error", "text"], key("data", "choice")] = "error"
+    """What becomes of a control token such as `<|im_end|>` written inside a text of the data. error
+    reports the row: Ollama would take it for the end of a turn. text learns it as plain characters,
+    for data about such tokens. LLaMA-Factory makes a real control token of it."""
+    preprocessing_num_workers: Annotated[int | None, key("data", "processes", ge=1)] = None
+    """Processes that turn conversations into tokens. null takes one up to 20,000 conversations,
+    which one does in seconds, else as many as there are cores, eight at most. As in LLaMA-Factory,
+    whose null means one."""
     train_on_prompt: Annotated[bool, key("data", "true or false")] = False
     """true also learns the user's words. false learns the answers only, which is what an assistant
     needs; LLaMA-Factory's default."""

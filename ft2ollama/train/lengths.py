@@ -12,14 +12,15 @@ from pathlib import Path
 
 from ft2ollama.config import Config
 from ft2ollama.data.conversation import Conversation
-from ft2ollama.data.load import load_dataset
-from ft2ollama.data.problems import BadRow
-from ft2ollama.data.render import Tokenizer, render
+from ft2ollama.data.from_config import read_parts
+from ft2ollama.data.renderer import Renderer
+from ft2ollama.data.tokenizer import Tokenizer
 from ft2ollama.errors import DataError, UserError
 from ft2ollama.estimate.job import Job, job_of
 from ft2ollama.estimate.rows import Rows, assumed, by_characters, measure
 from ft2ollama.estimate.source import find
 from ft2ollama.train.plan import Plan, model_template
+from ft2ollama.train.rendered import rules_of
 
 Counter = Callable[[Conversation], tuple[int, int] | None]
 NO_DATA = ("none",)  # `dataset` where none is meant
@@ -30,15 +31,14 @@ def lengths(config: Config, folder: Path | None) -> tuple[Rows, str]:
     if config.dataset == NO_DATA:
         return assumed(config.cutoff_len), ""
     try:
-        loaded = load_dataset(config.dataset, config.dataset_dir, max_samples=config.max_samples)
+        parts = read_parts(config)[1]
     except DataError as error:
         return assumed(config.cutoff_len), f"{error.what}: {error.why.splitlines()[0]}"
     count, how = _counter(config, folder)
-    rows = measure(loaded.conversations, count, how)
+    rows = measure(parts.train, count, how)
     if rows is None:
         return assumed(config.cutoff_len), "no conversation can be trained on as it is"
-    held_out = config.val_size if config.val_size >= 1 else config.val_size * rows.count
-    return replace(rows, count=max(1, rows.count - round(held_out))), ""
+    return rows, ""
 
 
 def job_of_plan(plan: Plan, device: str, dtype: str) -> Job:
@@ -55,23 +55,15 @@ def _counter(config: Config, folder: Path | None) -> tuple[Counter, str]:
     try:
         if folder is None:
             raise UserError("the model's tokenizer is not here")
-        template = model_template(config.template, folder)
         tokenizer = Tokenizer(folder)
+        template = model_template(config.template, folder, tokenizer)
     except UserError as error:
         return lambda row: by_characters(row.messages), f"guessed from the letters: {error.what}"
+    renderer = Renderer(template, tokenizer, rules_of(config))
 
     def count(row: Conversation) -> tuple[int, int] | None:
-        try:
-            sample = render(
-                row.messages,
-                template,
-                tokenizer,
-                cutoff_len=config.cutoff_len,
-                train_on_prompt=config.train_on_prompt,
-                mask_history=config.mask_history,
-            )
-        except BadRow:
-            return None
-        return len(sample.ids), sample.learned
+        samples = renderer.render([row]).samples
+        tokens = sum(len(sample.ids) for sample in samples)
+        return (tokens, sum(sample.learned for sample in samples)) if samples else None
 
     return count, "counted with the model's tokenizer"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,14 @@ from ft2ollama.config import Config
 from ft2ollama.data.conversation import Conversation
 from ft2ollama.data.from_config import read_parts
 from ft2ollama.data.problems import Dropped
-from ft2ollama.data.render import Sample, Tokenizer, render_all
+from ft2ollama.data.samples import Sample
+from ft2ollama.data.tokenizer import Tokenizer
 from ft2ollama.errors import DataError, UsageError
 from ft2ollama.files import sha256_file, sha256_folder, sha256_text
 from ft2ollama.quant_choice import choose_quant, wanted_quant
 from ft2ollama.template import ChatTemplate, choose_template
 from ft2ollama.train.adapters import adapter_folders, sha256_adapters
+from ft2ollama.train.rendered import publish_notes, render_rows
 
 # Keys that do not change what is trained, or whose files are hashed by content: a run that differs
 # only in these is the same run.
@@ -32,7 +34,7 @@ _NOT_TRAINING = {
     "output_dir", "run_name", "export_quant", "export_as", "export_mode", "ollama_name", "num_ctx",
     "ollama_system", "ollama_parameters", "num_threads", "save_total_limit", "logging_steps",
     "model_name_or_path", "hub", "model_revision", "adapter_name_or_path",
-    "dataset", "dataset_dir", "proof_prompts", "trust_remote_code",
+    "dataset", "dataset_dir", "proof_prompts", "trust_remote_code", "preprocessing_num_workers",
 }  # fmt: skip
 
 
@@ -79,8 +81,8 @@ class Plan:
 
 def make_plan(config: Config, base: Base) -> Plan:
     """Load, check and render everything. Raises UserError kinds that list every problem."""
-    tokenizer = Tokenizer(base.folder)
-    template = model_template(config.template, base.folder)
+    tokenizer = Tokenizer(base.tokenizer_folder)
+    template = model_template(config.template, base.folder, tokenizer)
     check_stop_tokens(template, tokenizer)
     loaded, parts = read_parts(config)
     train_rows = parts.train
@@ -92,36 +94,31 @@ def make_plan(config: Config, base: Base) -> Plan:
         )
     check_proof_prompts(config.proof_prompts)
 
-    def rendered(rows: Sequence[Conversation]) -> tuple[Sample, ...]:
-        return tuple(
-            render_all(
-                rows,
-                template,
-                tokenizer,
-                cutoff_len=config.cutoff_len,
-                train_on_prompt=config.train_on_prompt,
-                mask_history=config.mask_history,
-                system=config.default_system or "",
-            )
-        )
-
-    train = rendered(train_rows)
-    held = {name: rendered(rows) for name, rows in parts.validation.items()}
+    train = render_rows(config, train_rows, template, tokenizer)
+    held = {
+        name: render_rows(config, rows, template, tokenizer)
+        for name, rows in parts.validation.items()
+    }
+    every = (train, *held.values())
     quant, doubts = export_type(config, base)
     return Plan(
         config=config,
         base=base,
         template=template,
         tokenizer=tokenizer,
-        train=train,
-        validation=tuple(sample for samples in held.values() for sample in samples),
-        validation_sets=held if config.eval_on_each_dataset else {},
-        conversations=tuple(train_rows),
-        dropped=loaded.dropped,
-        steps=count_steps(config, len(train)),
+        train=train.samples,
+        validation=tuple(sample for rows in held.values() for sample in rows.samples),
+        validation_sets=(
+            {name: rows.samples for name, rows in held.items()}
+            if config.eval_on_each_dataset
+            else {}
+        ),
+        conversations=train.conversations,
+        dropped=(*loaded.dropped, *(one for rows in every for one in rows.dropped)),
+        steps=count_steps(config, len(train.samples)),
         inputs=_inputs(config, base, loaded.sha256),
-        notes=(*loaded.notes, *doubts),
-        remarks=loaded.remarks,
+        notes=(*loaded.notes, *publish_notes(template, config, train.conversations), *doubts),
+        remarks=(*loaded.remarks, *(text for rows in every for text in rows.remarks)),
         quant=quant,
     )
 
@@ -137,18 +134,36 @@ def export_type(config: Config, base: Base) -> tuple[str, tuple[str, ...]]:
         return "", (f"this base cannot become a GGUF file: {error.what}",)
 
 
-def model_template(wanted: str | None, folder: Path) -> ChatTemplate:
+def model_template(
+    wanted: str | None, folder: Path, tokenizer: Tokenizer | None = None
+) -> ChatTemplate:
     """The chat template of an HF folder, or the family the config names."""
-    from converters.chat_template import read_chat_template
+    from converters.chat_template import read_chat_templates
 
-    settings = _tokenizer_config(folder)
-    jinja = read_chat_template(folder, settings) or None  # the one the exporter would find
+    settings = _json(folder / "tokenizer_config.json")
+    named = read_chat_templates(folder, settings)  # the ones the exporter would find
     special = {
         name: token["content"] if isinstance(token, dict) else token
         for name, token in settings.items()
         if name.endswith("_token") and isinstance(token, (str, dict))
     }
-    return choose_template(wanted, jinja, special)
+    tokenizer = tokenizer or Tokenizer(folder)
+    return choose_template(
+        wanted,
+        named.pop("default", None) or None,
+        special,
+        named=named,
+        added=tokenizer.special,
+        eos=_eos(folder, tokenizer, special),
+    )
+
+
+def _eos(folder: Path, tokenizer: Tokenizer, special: Mapping[str, str]) -> tuple[str, ...]:
+    """The tokens that end a generation by the model's own settings, the main one first."""
+    given = _json(folder / "generation_config.json").get("eos_token_id")
+    ids = given if isinstance(given, list) else [given]
+    words = [tokenizer.text(i) for i in ids if isinstance(i, int)]
+    return tuple(dict.fromkeys(word for word in (special.get("eos_token"), *words) if word))
 
 
 def check_stop_tokens(template: ChatTemplate, tokenizer: Tokenizer) -> None:
@@ -156,7 +171,7 @@ def check_stop_tokens(template: ChatTemplate, tokenizer: Tokenizer) -> None:
     missing = [word for word in template.stop if tokenizer.id(word) is None]
     if missing:
         raise UsageError(
-            f"template {template.family} does not fit this model",
+            f"template {template.family or 'of the model'} does not fit this model",
             f"{', '.join(missing)} is no token of its vocabulary: it could not learn to stop",
             "leave `template` out, or choose a family whose tokens the model has",
         )
@@ -236,7 +251,6 @@ def _inputs(config: Config, base: Base, data_sha256: str) -> dict[str, str]:
     return inputs
 
 
-def _tokenizer_config(folder: Path) -> dict[str, Any]:
-    path = folder / "tokenizer_config.json"
+def _json(path: Path) -> dict[str, Any]:
     settings: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     return settings

@@ -15,9 +15,10 @@ from typing import Any
 
 import torch
 
+from ft2ollama.data.conversation import Conversation
+from ft2ollama.families import family_cases
 from ft2ollama.files import write_json, write_jsonl
 from ft2ollama.runs import Run
-from ft2ollama.template import families
 from ft2ollama.train.callbacks import Report
 from ft2ollama.train.model import load_run
 from ft2ollama.train.plan import Plan, proof_conversations
@@ -37,18 +38,28 @@ def write_proof(plan: Plan, run: Run, *, device: str, report: Report) -> list[Pa
 
 def prompts(plan: Plan) -> list[dict[str, Any]]:
     """The family's cases and three training conversations: messages, text, ids."""
-    cases = [(case["name"], case["messages"]) for case in families()[plan.template.family].cases]
-    for row in plan.conversations[:3]:
+    cases = family_cases(plan.template.family)
+    for row in [row for row in plan.conversations if not _has_tools(row)][:3]:
         cases.append((f"training data, {Path(row.place).name}", list(row.messages[:-1])))
     found = []
     for name, given in cases:
         messages = given
         if plan.system and given[0]["role"] != "system":
             messages = [{"role": "system", "content": plan.system}, *given]
-        text = plan.template.render(messages, add_generation_prompt=True)
+        text = _prompt(plan, messages)
         ids, _ = plan.tokenizer.encode(text)
         found.append({"name": name, "messages": given, "text": text, "ids": ids})
     return found
+
+
+def _has_tools(row: Conversation) -> bool:
+    return bool(row.tools) or any("tool_calls" in message for message in row.messages)
+
+
+def _prompt(plan: Plan, messages: Any) -> str:
+    return plan.template.render(
+        messages, add_generation_prompt=True, thinking=plan.config.enable_thinking
+    )
 
 
 def replies(
@@ -62,7 +73,7 @@ def replies(
     stop = {plan.tokenizer.id(word) for word in plan.template.stop}
     found = []
     for number, question in enumerate(questions, 1):
-        text = plan.template.render(question["messages"], add_generation_prompt=True)
+        text = _prompt(plan, question["messages"])
         prompt, _ = plan.tokenizer.encode(text)
         ids, stopped = greedy(model, prompt, stop, REPLY_TOKENS)
         found.append(

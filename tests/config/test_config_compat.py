@@ -46,7 +46,7 @@ custom_dataset_info max_length group_by_length logging_dir save_safetensors
 """
 
 ASKING: dict[str, Any] = {
-    "enable_thinking": "false", "dataset": "x",
+    "dataset": "x",
     "train_sampling_strategy": "group_by_length", "metric_for_best_model": "eval_accuracy",
 }  # fmt: skip
 
@@ -118,17 +118,13 @@ def test_refused(fail: Fail, load: Load, name: str) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["disable_shuffling: false", "enable_thinking: true", "deepspeed: null", "use_galore: false",
+    ["disable_shuffling: false", "deepspeed: null", "use_galore: false",
      "load_in_4bit: ", "label_smoothing_factor: 0.0", "fsdp: ''", "rope_scaling: none",
      "optim_args: {}", "packing: no"],
 )  # fmt: skip
 def test_a_refused_key_may_say_what_is_done_anyway(load: Load, line: str) -> None:
     (note,) = load(NEEDED + line).notes
     assert note.endswith(" asks for nothing")
-
-
-def test_thinking_off_is_refused_although_it_is_false(fail: Fail) -> None:
-    assert "enable_thinking: refused: " in fail(NEEDED + "enable_thinking: false").why
 
 
 @pytest.mark.parametrize("name", _keys("renamed"))

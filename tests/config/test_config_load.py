@@ -293,10 +293,7 @@ def test_a_llama_factory_tutorial(load: Load) -> None:
         f"{file}:6: do_train: ignored: the train command trains",
         f"{file}:13: template: qwen is LLaMA-Factory's name for the model's own chat template; "
         "null is used",
-        f"{file}:16: overwrite_cache: ignored: data is read and tokenised anew for each run, in "
-        "seconds",
-        f"{file}:17: preprocessing_num_workers: ignored: data is read and tokenised anew for each "
-        "run, in seconds",
+        f"{file}:16: overwrite_cache: ignored: tokens are kept by the content of data and settings",
         f"{file}:18: dataloader_num_workers: ignored: batches are made in the main process, which "
         "is fast enough",
         f"{file}:24: plot_loss: ignored: the loss curve is always drawn",
