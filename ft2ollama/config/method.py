@@ -41,8 +41,8 @@ class MethodKeys(BaseModel):
     qlora_merge_into: Annotated[Literal["base", "quantized"], key("method", "choice")] = "base"
     """Which weights a QLoRA adapter is merged into for the export. base: the original ones.
     quantized: what the 4-bit base stood for, which is what the adapter was trained on; the run
-    then holds the whole model, 4 bytes per weight. With export_quant Q8_0 or finer quantized was a
-    little better in our measurements, with 4-bit types base."""
+    then holds the whole model, 4 bytes per weight. On SmolLM2-135M quantized kept the held-out loss
+    of the training (0.637; 0.636 as Q8_0, 0.642 as Q4_K_M), base did not (0.688, 0.686, 0.746)."""
 
     # --- LoRA
     lora_rank: Annotated[int, key("method", "rank", ge=1, le=1024)] = 16

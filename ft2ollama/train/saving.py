@@ -47,7 +47,12 @@ def _save_adapter(model: Any, base: Base, folder: Path, state: dict[str, Any] | 
     part = _part(folder)
     for config in model.peft_config.values():
         config.base_model_name_or_path = base.ref
-    model.save_pretrained(part, state_dict=state, safe_serialization=True)
+    model.save_pretrained(
+        part,
+        state_dict=state,
+        safe_serialization=True,
+        save_embedding_layers=False,  # peft would add the whole embedding when tokens were added
+    )
     (part / "README.md").unlink(missing_ok=True)  # PEFT's model card template, with empty fields
     part.replace(folder)
 

@@ -96,7 +96,10 @@ def _tokenizer(
 def _weights(source: Path, work: Path, first: int, size: int) -> None:
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(source, dtype="auto", use_safetensors=True)
     if size > model.get_input_embeddings().weight.shape[0]:
         model.resize_token_embeddings(size, mean_resizing=False)
