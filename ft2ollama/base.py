@@ -20,7 +20,7 @@ import os
 import re
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -62,9 +62,14 @@ class Base:
 
 
 def resolve_base(
-    ref: str, *, hub: str = "huggingface", progress: Progress | None = None, offline: bool = False
+    ref: str,
+    *,
+    hub: str = "huggingface",
+    revision: str = "main",
+    progress: Progress | None = None,
+    offline: bool = False,
 ) -> Base:
-    """Find, fetch or unpack the model that `ref` names.
+    """Find, fetch or unpack the model that `ref` names. revision: branch, tag or commit of a hub.
 
     Raises UsageError (no such model, not a model) or MachineError (no Ollama, no network, no disk).
     """
@@ -78,7 +83,7 @@ def resolve_base(
     if path.is_dir():
         return _from_folder(ref, "folder", path.absolute())
     if _HUB_ID.fullmatch(ref) and not offline:
-        return _from_folder(ref, "hub", _download(ref, hub))
+        return _from_folder(ref, "hub", _download(ref, hub, revision))
     raise UsageError(
         f"model_name_or_path: nothing called {ref!r} here",
         f"{_near(path)}; it is not a hub id (org/name) either",
@@ -100,6 +105,7 @@ def _from_folder(ref: str, kind: str, folder: Path) -> Base:
             f"{hint}it lacks {', '.join(missing)}",
             "give the base model's folder (pickle .bin weights are not read: use safetensors)",
         )
+    _require_unpacked(ref, folder)
     files = [folder / "config.json", *weights]
     digest = sha256_text("\n".join(f"{file.name} {sha256_file(file)}" for file in files))
     name = (
@@ -156,6 +162,24 @@ def _has_protobuf() -> bool:
         return find_spec("google.protobuf") is not None
     except ModuleNotFoundError:  # no package `google` at all
         return False
+
+
+def _require_unpacked(ref: str, folder: Path) -> None:
+    """Weights that are packed already can neither be trained on here nor exported."""
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    packed = config.get("quantization_config")
+    if packed:
+        method = packed.get("quant_method", "unknown") if isinstance(packed, dict) else packed
+        raise UsageError(
+            f"{ref} is a quantized model ({method})",
+            "its weights are packed; the export needs the 16-bit ones",
+            "give the 16-bit model, and quantization_bit=4 for QLoRA",
+        )
+
+
+def trained_base(base: Base, folder: Path) -> Base:
+    """A trained model's own folder in the place of its base."""
+    return replace(base, kind="folder", folder=folder, gguf=None)
 
 
 def _from_ollama(ref: str, progress: Progress | None) -> Base:
@@ -251,15 +275,15 @@ def _tokenizer(gguf: Path, work: Path) -> None:
     tokenizer.save_pretrained(work)
 
 
-def _download(ref: str, hub: str) -> Path:
+def _download(ref: str, hub: str, revision: str) -> Path:
     if hub == "modelscope":
-        return _download_modelscope(ref)
+        return _download_modelscope(ref, revision)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     patterns = ["*.json", "*.safetensors", "tokenizer.model", "*.jinja"]
     try:
-        return Path(snapshot_download(ref, allow_patterns=patterns))
+        return Path(snapshot_download(ref, revision=revision, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
         raise MachineError(
@@ -269,7 +293,7 @@ def _download(ref: str, hub: str) -> Path:
         ) from error
 
 
-def _download_modelscope(ref: str) -> Path:
+def _download_modelscope(ref: str, revision: str) -> Path:
     try:
         from modelscope import snapshot_download
     except ImportError as error:
@@ -279,9 +303,9 @@ def _download_modelscope(ref: str) -> Path:
             "pip install 'ft2ollama[modelscope]'",
         ) from error
     try:
-        return Path(
-            snapshot_download(ref, allow_patterns=["*.json", "*.safetensors", "tokenizer.model"])
-        )
+        patterns = ["*.json", "*.safetensors", "tokenizer.model"]
+        branch = "master" if revision == "main" else revision  # ModelScope's name of main
+        return Path(snapshot_download(ref, revision=branch, allow_patterns=patterns))
     except Exception as error:
         raise MachineError(
             f"model {ref} could not be fetched from ModelScope",

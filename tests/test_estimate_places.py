@@ -13,7 +13,7 @@ from ft2ollama.estimate import Job, Place, Rows, Shape, estimate, here
 from ft2ollama.estimate.cards import CARDS, card_of_driver, find_card
 from ft2ollama.estimate.clock import token_flops
 from ft2ollama.estimate.disk import choose_type, gguf_bytes
-from ft2ollama.estimate.result import fits, peak_gb
+from ft2ollama.estimate.result import fits, peak_gb, seconds_per_token, settled
 from ft2ollama.estimate.rows import assumed, by_characters, measure
 from ft2ollama.estimate.shape import TYPICAL, shape_of_config, shape_of_gguf, shape_of_size
 from ft2ollama.estimate.suggest import compare, suggest
@@ -126,7 +126,8 @@ def test_disk_counts_checkpoints_by_their_limit() -> None:
     one = estimate(job, CARD_24, kind="Q4_K_M")
     many = estimate(job, CARD_24, kind="Q4_K_M", save_steps=10)
     kept = estimate(job, CARD_24, kind="Q4_K_M", save_steps=10, keep=1)
-    assert many.disk_gb > 10 * (kept.disk_gb - one.disk_gb)
+    state = job.trained * 12 / 1e9
+    assert many.disk_gb - one.disk_gb == pytest.approx((job.steps // 10 - 1) * state)
     assert kept.disk_gb == pytest.approx(one.disk_gb)
     assert {term.name for term in one.disk} >= {"base model", "GGUF file", "Ollama's copy"}
 
@@ -211,6 +212,20 @@ def test_float32_replies_that_do_not_fit_are_named_first() -> None:
     long = replace(job, rows=ROWS, batch=8)
     for one in suggest(long, CARD_24, Config.model_fields):
         assert one.settings.startswith("proof_replies=0")
+
+
+def test_only_layers_that_do_not_fit_are_computed_again() -> None:
+    job = Job(QWEN_7B, ROWS, "cuda", bits=4, batch=4, cutoff_len=1024, recompute_auto=True)
+    all_again = replace(job, recompute=1.0, recompute_auto=False)
+    none_again = replace(all_again, recompute=0.0)
+    found = settled(job, CARD_24)
+    assert 0 < found.recompute < 1
+    assert fits(peak_gb(job, CARD_24), CARD_24) == "yes"
+    fewer = replace(found, recompute=found.recompute - 1 / QWEN_7B.layers)
+    assert fits(peak_gb(fewer, CARD_24), CARD_24) != "yes"
+    times = [seconds_per_token(one, CARD_24) for one in (none_again, job, all_again)]
+    assert times == sorted(times)
+    assert settled(replace(job, batch=1, cutoff_len=128), here.named("H100")).recompute == 0
 
 
 def test_only_keys_of_this_version_are_suggested() -> None:

@@ -13,6 +13,7 @@ import click
 from ft2ollama import __version__
 from ft2ollama.cli import (
     chat,
+    data,
     demo,
     doctor,
     estimate,
@@ -30,6 +31,7 @@ COMMANDS = (
     doctor.doctor,
     init.init,
     estimate.estimate,
+    data.data,
     train.train,
     export.export,
     publish.publish,

@@ -31,6 +31,14 @@ NOTES: Mapping[str, Mapping[Language, str]] = {
         "en": "{name}: left out {count} (bad_rows: drop), listed in dropped.jsonl of the run: {kinds}",
         "zh": "{name}：去掉了 {count} 行（bad_rows: drop），列在运行文件夹的 dropped.jsonl 里：{kinds}",
     },
+    "rows-left-out": {
+        "en": "left out {count}, listed in dropped.jsonl of the run: {kinds}",
+        "zh": "去掉了 {count} 行，列在运行文件夹的 dropped.jsonl 里：{kinds}",
+    },
+    "rows-cut": {
+        "en": "cut {count} to cutoff_len: {kinds}",
+        "zh": "{count} 行按 cutoff_len 截短：{kinds}",
+    },
     "fields-unused": {
         "en": "{name}: fields that are not used: {fields}",
         "zh": "{name}：没有用到的字段：{fields}",

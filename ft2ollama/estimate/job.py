@@ -26,8 +26,8 @@ class Job:
 
     device: cpu or cuda.  bits: of the base's linear weights.  pure: weights that learn are bfloat16
     too.  packed: rows are joined to cutoff_len without padding.  recompute: share of the layers
-    computed again.  stored: bytes of the base on disk, 0 if unknown.  replies: reference replies
-    afterwards.
+    computed again; recompute_auto: as many as do not fit.  stored: bytes of the base on disk, 0 if
+    unknown.  replies: reference replies afterwards.
     """
 
     shape: Shape
@@ -47,6 +47,7 @@ class Job:
     max_steps: int = -1
     packed: bool = False
     recompute: float = 0.0
+    recompute_auto: bool = False
     stored: float = 0.0
     replies: int = 0
 
@@ -86,8 +87,12 @@ class Job:
     def micro_batch(self) -> int:
         """Tokens of the largest micro-batch, padding included."""
         longest = self.cutoff_len if self.packed else min(self.rows.longest, self.cutoff_len)
-        rows = min(self.batch, self.rows.count) if self.rows.known else self.batch
-        return rows * longest
+        return self.batch_rows * longest
+
+    @property
+    def batch_rows(self) -> int:
+        """Conversations of the largest micro-batch: not more than there are."""
+        return min(self.batch, self.rows.count) if self.rows.known else self.batch
 
     @property
     def steps(self) -> int:
@@ -121,6 +126,7 @@ class Job:
 def job_of(config: Config, shape: Shape, rows: Rows, *, device: str, dtype: str) -> Job:
     """The config's job. dtype: float32 or bfloat16, as chosen for the device."""
     bits = getattr(config, "quantization_bit", None) or (32 if dtype == "float32" else 16)
+    again = getattr(config, "gradient_checkpointing", False)  # None: as many layers as needed
     return Job(
         shape=shape,
         rows=rows,
@@ -137,7 +143,8 @@ def job_of(config: Config, shape: Shape, rows: Rows, *, device: str, dtype: str)
         epochs=config.num_train_epochs,
         max_steps=config.max_steps,
         pure=bool(getattr(config, "pure_bf16", False)),
-        packed=bool(getattr(config, "packing", False)),
+        packed=any(getattr(config, key, False) for key in ("packing", "neat_packing")),
         replies=config.proof_replies,
-        recompute=float(getattr(config, "gradient_checkpointing", False) is True),
+        recompute=float(again is True),
+        recompute_auto=again is None and device == "cuda",
     )

@@ -124,6 +124,7 @@ def estimate(
     unpacked: float = 0.0,
 ) -> Estimate:
     """The whole bill. kind: GGUF type of the export."""
+    job = settled(job, place)
     terms = _terms(job, place)
     phases = _phases(job, place, sum(term.gb for term in terms))
     peak = max(phase.gb for phase in phases)
@@ -164,8 +165,21 @@ def bill(config: Config, job: Job, place: Place, *, unpacked: float = 0.0) -> Es
 
 def peak_gb(job: Job, place: Place) -> float:
     """The largest of the moments, in GB."""
+    job = settled(job, place)
     training = sum(term.gb for term in _terms(job, place))
     return max(phase.gb for phase in _phases(job, place, training))
+
+
+def settled(job: Job, place: Place) -> Job:
+    """The job with as many layers computed again as do not fit, where that is left to us."""
+    if not job.recompute_auto or place.card is None:
+        return job
+    made = job
+    for layers in range(job.shape.layers + 1):
+        made = replace(job, recompute=layers / job.shape.layers, recompute_auto=False)
+        if fits(sum(term.gb for term in _terms(made, place)), place) == "yes":
+            break
+    return made
 
 
 def fits(gb: float, place: Place) -> Fits:
@@ -177,6 +191,7 @@ def fits(gb: float, place: Place) -> Fits:
 
 def seconds_per_token(job: Job, place: Place) -> float:
     """Of the training, on that place."""
+    job = settled(job, place)
     flops = token_flops(job.shape, job.way, job.rows.mean, job.trained, frozen=job.method == "lora")
     if place.card is not None:
         return gpu_seconds(job.shape, job.way, place.card, flops, job.micro_batch)
@@ -237,9 +252,10 @@ def _terms(job: Job, place: Place) -> tuple[Term, ...]:
 
 
 def _activation_words(job: Job, tokens: int) -> str:
-    row = tokens // job.batch
-    again = ", computed again" if job.recompute else ""
-    return f"{job.shape.layers} layers{again}, {job.batch} x {row:,} tokens"
+    row = tokens // job.batch_rows
+    layers = job.shape.layers
+    again = f" ({round(job.recompute * layers)} computed again)" if job.recompute else ""
+    return f"{layers} layers{again}, {job.batch_rows} x {row:,} tokens"
 
 
 def _phases(job: Job, place: Place, training: float) -> tuple[Term, ...]:

@@ -25,6 +25,7 @@ from ft2ollama.errors import DataError, UsageError
 from ft2ollama.files import sha256_file, sha256_folder, sha256_text
 from ft2ollama.quant_choice import choose_quant, wanted_quant
 from ft2ollama.template import ChatTemplate, choose_template
+from ft2ollama.train.adapters import adapter_folders, sha256_adapters
 from ft2ollama.train.rendered import publish_notes, render_rows
 
 # Keys that do not change what is trained, or whose files are hashed by content: a run that differs
@@ -32,8 +33,8 @@ from ft2ollama.train.rendered import publish_notes, render_rows
 _NOT_TRAINING = {
     "output_dir", "run_name", "export_quant", "export_as", "export_mode", "ollama_name", "num_ctx",
     "ollama_system", "ollama_parameters", "num_threads", "save_total_limit", "logging_steps",
-    "model_name_or_path", "hub", "dataset", "dataset_dir", "proof_prompts", "trust_remote_code",
-    "preprocessing_num_workers",
+    "model_name_or_path", "hub", "model_revision", "adapter_name_or_path",
+    "dataset", "dataset_dir", "proof_prompts", "trust_remote_code", "preprocessing_num_workers",
 }  # fmt: skip
 
 
@@ -243,6 +244,8 @@ def _inputs(config: Config, base: Base, data_sha256: str) -> dict[str, str]:
         "tokenizer": sha256_folder(base.folder, "tokenizer*"),
         "data": data_sha256,
     }
+    if config.adapter_name_or_path:
+        inputs["adapters"] = sha256_adapters(adapter_folders(config.adapter_name_or_path))
     if config.proof_prompts:
         inputs["proof_prompts"] = sha256_file(config.proof_prompts)
     return inputs

@@ -20,7 +20,7 @@ from ft2ollama.families import family_cases
 from ft2ollama.files import write_json, write_jsonl
 from ft2ollama.runs import Run
 from ft2ollama.train.callbacks import Report
-from ft2ollama.train.model import load_trained
+from ft2ollama.train.model import load_run
 from ft2ollama.train.plan import Plan, proof_conversations
 
 REPLY_TOKENS = 48
@@ -32,7 +32,7 @@ def write_proof(plan: Plan, run: Run, *, device: str, report: Report) -> list[Pa
     write_json(paths[0], {**asdict(plan.template), "system": plan.system})
     write_jsonl(paths[1], prompts(plan))
     questions = proof_conversations(plan, plan.config.proof_replies)
-    write_jsonl(paths[2], replies(plan, run.adapter, questions, device=device, report=report))
+    write_jsonl(paths[2], replies(plan, run, questions, device=device, report=report))
     return paths
 
 
@@ -63,13 +63,13 @@ def _prompt(plan: Plan, messages: Any) -> str:
 
 
 def replies(
-    plan: Plan, adapter: Path, questions: list[dict[str, Any]], *, device: str, report: Report
+    plan: Plan, run: Run, questions: list[dict[str, Any]], *, device: str, report: Report
 ) -> list[dict[str, Any]]:
-    """Greedy replies of base + adapter in float32, at most REPLY_TOKENS tokens each."""
+    """Greedy replies of the trained model in float32, at most REPLY_TOKENS tokens each."""
     if not questions:
         return []
     report({"event": "phase", "phase": "writing reference replies"})
-    model = load_trained(plan.base.folder, adapter, torch.float32).to(device)
+    model = load_run(run, plan.base.folder, torch.float32).to(device)
     stop = {plan.tokenizer.id(word) for word in plan.template.stop}
     found = []
     for number, question in enumerate(questions, 1):

@@ -46,7 +46,6 @@ custom_dataset_info max_length group_by_length logging_dir save_safetensors
 """
 
 ASKING: dict[str, Any] = {
-    "quantization_bit": 4, "optim": "adafactor", "model_revision": "dev", "adam_epsilon": "1e-7",
     "dataset": "x",
     "train_sampling_strategy": "group_by_length", "metric_for_best_model": "eval_accuracy",
 }  # fmt: skip
@@ -119,10 +118,9 @@ def test_refused(fail: Fail, load: Load, name: str) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["optim: adamw_torch", "adam_beta1: 0.90", "adam_epsilon: 1.0e-8", "disable_shuffling: false",
-     "model_revision: main", "deepspeed: null", "use_dora: false",
-     "quantization_bit: ", "label_smoothing_factor: 0.0", "fsdp: ''", "rope_scaling: none",
-     "lr_scheduler_kwargs: {}", "packing: no"],
+    ["disable_shuffling: false", "deepspeed: null", "use_galore: false",
+     "load_in_4bit: ", "label_smoothing_factor: 0.0", "fsdp: ''", "rope_scaling: none",
+     "optim_args: {}", "packing: no"],
 )  # fmt: skip
 def test_a_refused_key_may_say_what_is_done_anyway(load: Load, line: str) -> None:
     (note,) = load(NEEDED + line).notes
@@ -133,8 +131,7 @@ def test_a_refused_key_may_say_what_is_done_anyway(load: Load, line: str) -> Non
 def test_renamed(load: Load, name: str) -> None:
     value, ours = {
         "bf16": ("true", "bfloat16"),
-        "pure_bf16": ("true", "bfloat16"),
-        "fp16": ("true", "auto"),
+        "fp16": ("true", "float16"),
         "max_length": ("64", 64),
         "max_seq_length": ("64", 64),
         "custom_dataset_info": ("a/dataset_info.json", Path("a")),
