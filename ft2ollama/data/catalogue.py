@@ -14,13 +14,16 @@ from typing import Any
 
 from ft2ollama.data.problems import Problem, Texts
 from ft2ollama.data.texts_checks import TEXTS as _CHECKS
-from ft2ollama.data.texts_files import NOTES, REASONS
+from ft2ollama.data.texts_files import NOTES as _FILE_NOTES
+from ft2ollama.data.texts_files import REASONS
 from ft2ollama.data.texts_files import TEXTS as _FILES
+from ft2ollama.data.texts_render import NOTES as _RENDER_NOTES
 from ft2ollama.data.texts_render import TEXTS as _RENDER
 from ft2ollama.data.texts_rows import TEXTS as _ROWS
 from ft2ollama.errors import DataError
 from ft2ollama.language import Language, choose_language
 
+NOTES = {**_FILE_NOTES, **_RENDER_NOTES}
 TEXTS: Texts = {**_FILES, **_ROWS, **_RENDER, **_CHECKS}
 
 _BETWEEN: dict[Language, str] = {"en": "; ", "zh": "；"}

@@ -1,9 +1,25 @@
-"""What rendering rows says of a row: code -> language -> (what is wrong, what to do)."""
+"""What rendering rows says of a row: code -> language -> (what is wrong, what to do).
+
+`NOTES` are told of all rows together: code -> language -> one sentence.
+"""
 
 from __future__ import annotations
 
-from ft2ollama.data.problems import Texts
+from collections.abc import Mapping
 
+from ft2ollama.data.problems import Texts
+from ft2ollama.language import Language
+
+NOTES: Mapping[str, Mapping[Language, str]] = {
+    "rows-left-out": {
+        "en": "left out {count}, listed in dropped.jsonl of the run: {kinds}",
+        "zh": "去掉了 {count} 行，列在运行文件夹的 dropped.jsonl 里：{kinds}",
+    },
+    "rows-cut": {
+        "en": "cut {count} to cutoff_len: {kinds}",
+        "zh": "{count} 行按 cutoff_len 截短：{kinds}",
+    },
+}
 TEXTS: Texts = {
     "template-refuses": {
         "en": (
