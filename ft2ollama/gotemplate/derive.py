@@ -1,0 +1,232 @@
+"""A model's chat template, as a function -> the Go template that builds the same prompts.
+
+Tried from the richest to the plainest: tools and thoughts, one of them, text alone. A try counts
+when its Go template, executed by `engine`, equals the chat template on every case of `cases` that
+the chat template does not refuse; the first that does is taken, and what it lacks (tools, thoughts)
+is refused by Ollama itself ("does not support tools").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from os.path import commonprefix
+from typing import Any
+
+from ft2ollama.errors import UsageError
+from ft2ollama.gotemplate.cases import text_cases, thought_cases, tool_cases
+from ft2ollama.gotemplate.contents import trims
+from ft2ollama.gotemplate.emit import emit
+from ft2ollama.gotemplate.lexer import parse
+from ft2ollama.gotemplate.ollama_data import prompt
+from ft2ollama.gotemplate.probe import (
+    Message,
+    Probe,
+    Render,
+    Unknown,
+    conversation,
+    mark,
+    text_probes,
+    thought_probes,
+    tool_probes,
+)
+from ft2ollama.gotemplate.slots import read
+
+
+@dataclass(frozen=True)
+class GoTemplate:
+    """What publish tells Ollama.
+
+    system: the Modelfile's SYSTEM, the default system prompt of the chat template.  adds_bos: the
+    chat template begins with the BOS token, which Ollama adds by itself (`add_bos_token`).
+    way: "derived" or "family".  cases: on how many conversations it was equal.  explain: lines for
+    people, what is equal and what cannot be.
+    """
+
+    gotmpl: str
+    stop: tuple[str, ...]
+    system: str = ""
+    adds_bos: bool = False
+    capabilities: frozenset[str] = frozenset()
+    way: str = "derived"
+    family: str = ""
+    cases: int = 0
+    explain: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first case on which the two prompts differ."""
+
+    case: str
+    wanted: str
+    got: str
+
+    def __str__(self) -> str:
+        place = len(commonprefix([self.wanted, self.got]))
+        return "\n".join(
+            [
+                f"case {self.case!r}, first difference at character {place + 1}:",
+                f"  chat template: {_around(self.wanted, place)}",
+                f"  Go template:   {_around(self.got, place)}",
+            ]
+        )
+
+
+_TRIES = (
+    frozenset({"tools", "thinking"}),
+    frozenset({"tools"}),
+    frozenset({"thinking"}),
+    frozenset[str](),
+)
+
+
+def derive(render: Render, *, bos: str = "", ends: Sequence[str] = ()) -> GoTemplate:
+    """The Go template of a chat template; UsageError with the difference where none is equal.
+
+    render: the chat template.  bos: text of the BOS token.  ends: texts of all eos and eot tokens.
+    """
+    own, adds_bos = without_bos(render, bos)
+    reasons: list[str] = []
+    for capabilities in _TRIES:
+        try:
+            return _try(own, capabilities, adds_bos, ends, reasons)
+        except Unknown as reason:
+            name = " and ".join(sorted(capabilities)) or "text"
+            reasons.append(f"{name}: {reason}")
+    raise UsageError(
+        "no Go template was found that builds the same prompts as the chat template",
+        "\n".join(reasons),
+        "publish to Ollama 0.30 or newer, which executes the chat template itself",
+    )
+
+
+def without_bos(render: Render, bos: str) -> tuple[Render, bool]:
+    """`render` without the BOS token in front, and whether it was there."""
+    try:
+        adds = bool(bos) and render(conversation("u")).startswith(bos)
+    except UsageError:
+        adds = False
+
+    def own(
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        add_generation_prompt: bool = True,
+        thinking: bool | None = None,
+    ) -> str:
+        text = render(
+            messages, tools=tools, add_generation_prompt=add_generation_prompt, thinking=thinking
+        )
+        return text.removeprefix(bos) if adds else text
+
+    return own, adds
+
+
+def compare(
+    render: Render, gotmpl: str, system: str, cases: Iterable[tuple[str, Probe]]
+) -> tuple[int, Difference | None]:
+    """How many cases were equal before the first difference; refused ones are passed over."""
+    parsed, equal = parse(gotmpl), 0
+    for name, case in cases:
+        try:
+            wanted = render(case.messages, tools=case.tools, thinking=case.thinking)
+        except UsageError:
+            continue
+        got = prompt(
+            parsed, case.messages, system=system, tools=case.tools, thinking=case.thinking
+        )
+        if got != wanted:
+            return equal, Difference(name, wanted, got)
+        equal += 1
+    return equal, None
+
+
+def cases_for(capabilities: frozenset[str]) -> Iterator[tuple[str, Probe]]:
+    """The cases that a template of these capabilities must pass."""
+    yield from text_cases()
+    if "thinking" in capabilities:
+        yield from thought_cases()
+    if "tools" in capabilities:
+        yield from tool_cases(thoughts="thinking" in capabilities)
+
+
+def _try(
+    render: Render,
+    capabilities: frozenset[str],
+    adds_bos: bool,
+    ends: Sequence[str],
+    reasons: Sequence[str],
+) -> GoTemplate:
+    probes = list(_probes(capabilities))
+    if "thinking" in capabilities and not _prints_thoughts(render, probes):
+        raise Unknown("it does not print the reasoning of the history")
+    system = default_system(render, [probe for probe in probes if not probe.thinking])
+    if system:
+        probes = [probe for probe in probes if probe.messages[0]["role"] == "system"]
+    findings = read(render, probes)
+    trimmed = trims(
+        render, tools="tools" in capabilities, thinking="thinking" in capabilities
+    )
+    gotmpl = emit(findings, trimmed)
+    equal, difference = compare(render, gotmpl, system, cases_for(capabilities))
+    if difference:
+        raise Unknown(str(difference))
+    if not equal:
+        raise Unknown("it refuses every case")
+    return GoTemplate(
+        gotmpl, tuple(ends), system, adds_bos, capabilities, cases=equal, explain=tuple(reasons)
+    )
+
+
+def default_system(render: Render, probes: Sequence[Probe]) -> str:
+    """The system prompt that the template adds by itself, if it is one in every conversation."""
+    wanted, found = mark("system", 0), ""
+    bare = [probe for probe in probes if probe.messages[0]["role"] != "system"]
+    for probe in bare:
+        try:
+            given = render(probe.messages, tools=probe.tools, thinking=probe.thinking)
+            marked = render(
+                ({"role": "system", "content": wanted}, *probe.messages),
+                tools=probe.tools,
+                thinking=probe.thinking,
+            )
+        except UsageError:
+            continue
+        head, _, tail = marked.partition(wanted)
+        if not (given.startswith(head) and given.endswith(tail)):
+            return ""
+        middle = given[len(head) : len(given) - len(tail)]
+        if not middle or (found and middle != found):
+            return ""
+        found = middle
+    return found
+
+
+def _probes(capabilities: frozenset[str]) -> Iterator[Probe]:
+    parts = [text_probes()]
+    if "thinking" in capabilities:
+        parts.append(thought_probes())
+    if "tools" in capabilities:
+        parts.append(tool_probes("thinking" in capabilities))
+    return chain.from_iterable(parts)
+
+
+def _prints_thoughts(render: Render, probes: Iterable[Probe]) -> bool:
+    for probe in probes:
+        try:
+            text = render(probe.messages, tools=probe.tools, thinking=probe.thinking)
+        except UsageError:
+            continue
+        if mark("thinking", 1)[:-2] in text or any(
+            message.get("reasoning_content", "\0") in text for message in probe.messages
+        ):
+            return True
+    return False
+
+
+def _around(text: str, place: int) -> str:
+    head, tail = text[max(0, place - 40) : place], text[place : place + 40]
+    dots = "..." if place > 40 else ""
+    return f"{dots}{head!r} >>> {tail!r}{'...' if len(text) > place + 40 else ''}"
