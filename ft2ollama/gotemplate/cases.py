@@ -13,7 +13,7 @@ _TEXTS = {
     "plain": ("What is 2+2?", "It is 4.", "And 3+3?", "6", "Thank you, and 5+5?", "10", "Bye."),
     "Chinese": ("你好，请介绍一下你自己。", "我是一个助手。", "１２３　全角空格", "好的！", "再见", "再见！", "谢谢"),
     "unicode": ("emoji 👩‍👩‍👧 é e\u0301", "naïve “quotes”", "tab\there", "→ ok", "\u00a0x", "ß", "ﬁ"),
-    "white space": ("  two spaces\n\n\nand lines ", "\n answer \n", "\t", "x\n\n", "\u3000y\u3000", " ", "z\n"),
+    "white space": ("  two spaces\n\n\nand lines ", "\n answer \n", "\t", "x\n\n", "\u3000y\u3000", " ok ", "z\n"),
     "code": ('```python\nprint("{{ .Content }} {% raw %}")\n```', "a < b && c > d", "}}{{", "{", "\\n", "'", '"'),
 }
 _SYSTEMS = {"plain": "Answer in one word.", "Chinese": "你是一个乐于助人的助手。", "unicode": "Ünïcödé —",
@@ -48,6 +48,16 @@ def text_cases() -> Iterator[tuple[str, Probe]]:
             yield label, Probe(messages)
             if name == "plain":
                 yield f"{label}, thinking off", Probe(messages, (), False)
+
+
+def think_cases() -> Iterator[tuple[str, Probe]]:
+    """Old answers that still hold their thoughts, as clients send them that do not separate them."""
+    for turns in (2, 3):
+        messages = _turns(_TEXTS["plain"], turns)
+        for message in messages:
+            if message["role"] == "assistant":
+                message["content"] = f"<think>\nLet me see.\n</think>\n\n{message['content']}"
+        yield f"{turns} turns, <think> in old answers", Probe(tuple(messages))
 
 
 def thought_cases() -> Iterator[tuple[str, Probe]]:

@@ -1,8 +1,9 @@
 """`define` blocks that a derived Go template may call: trimming, and JSON as Jinja's `tojson` writes it.
 
 Go's own functions cannot trim, and Ollama's `json` writes no blanks and escapes < > &. These blocks
-use nothing newer than Go 1.18: recursion, `slice` by bytes, `printf "%T"`. `template` always has an
-argument, because newer Ollamas refuse it without one (template.go, Identifiers).
+use recursion, `slice` by bytes, `printf "%T"`, and `range` over a number, which is Go 1.24 (Ollama
+0.9.3 has it). `template` always has an argument, because newer Ollamas refuse it without one
+(template.go, Identifiers).
 """
 
 from __future__ import annotations
@@ -42,13 +43,10 @@ def _trim(name: str, *, left: bool, right: bool, newlines: bool = False) -> str:
     return f'{{{{- define "{name}" }}}}{{{{ if . }}}}{{{{ if {chain}{{{{ else }}}}{{{{ . }}}}{{{{ end }}}}{{{{ end }}}}{{{{ end }}}}'
 
 
-_CHARS = r"""{{- define "bytes" }}{{ if . }}{{ $c := slice . 0 1 }}
-{{- if or (lt $c " ") (eq $c "\"" "\\") }}{{ $j := json $c }}{{ slice $j 1 (len (slice $j 1)) }}
-{{- else }}{{ $c }}{{ end }}
-{{- template "bytes" (slice . 1) }}{{ end }}{{ end }}
-{{- define "chars" }}{{ $j := json . }}
-{{- if eq $j (printf "%q" .) }}{{ slice $j 1 (len (slice $j 1)) }}
-{{- else }}{{ template "bytes" . }}{{ end }}{{ end }}"""
+_CHARS = r"""{{- define "chars" }}{{ $s := . }}
+{{- range $j := len . }}{{ $c := slice (slice $s $j) 0 1 }}
+{{- if or (lt $c " ") (eq $c "\"" "\\") }}{{ $e := json $c }}{{ slice $e 1 (len (slice $e 1)) }}
+{{- else }}{{ $c }}{{ end }}{{ end }}{{ end }}"""
 
 _JSON = r"""{{- define "json" }}{{ $t := printf "%T" . }}
 {{- if eq $t "string" }}"{{ template "chars" . }}"
@@ -75,11 +73,7 @@ _TOOL = r"""{{- define "function" }}{"name": "{{ template "chars" .Name }}"
 {{- range $i, $v := .Enum }}{{ if $i }}, {{ end }}{{ template "json" $v }}{{ end }}]{{ end }}}
 {{- end }}}}
 {{- end }}}{{ end }}
-{{- define "type" }}{{ if eq (len .) 1 }}"{{ index . 0 }}"{{ else }}[
-{{- range $i, $t := . }}{{ if $i }}, {{ end }}"{{ $t }}"{{ end }}]{{ end }}{{ end }}
 {{- define "tool" }}{"type": "function", "function": {{ template "function" .Function }}}{{ end }}"""
-
-_TOOL4 = r"""{{- define "function4" }}{{ $n := "\n    " }}{{ template "indented" .Function }}{{ end }}"""
 
 TRIMS = {
     "trim": _trim("trim", left=True, right=True),
@@ -89,8 +83,72 @@ TRIMS = {
     "trimlinesleft": _trim("trimlinesleft", left=True, right=False, newlines=True),
     "trimlinesright": _trim("trimlinesright", left=False, right=True, newlines=True),
 }
-_NEEDS = {"chars": (), "object": ("chars",), "tool": ("chars", "object"), "function": ("chars", "object")}
-_BLOCKS = {"chars": _CHARS, "object": _JSON, "tool": _TOOL, "function": _TOOL, **TRIMS}
+_VALUE = """{{- define "value" }}{{ if eq (printf "%T" .) "string" }}{{ . }}
+{{- else }}{{ template "json" . }}{{ end }}{{ end }}"""
+
+
+def _tool4(name: str, levels: int, *, whole: bool) -> str:
+    """A tool, or its function alone, as JSON with four blanks per level, `levels` deep.
+
+    A template has one argument, so the blanks are written out for every level; the value of `items`
+    is taken to be an object of plain values.
+    """
+
+    def line(depth: int) -> str:
+        return '{{ "\\n' + "    " * (levels + depth) + '" }}'
+
+    def listed(field: str, depth: int) -> str:
+        each = f'{{{{ if $i }}}},{{{{ end }}}}{line(depth + 1)}{{{{ template "json" $v }}}}'
+        return f"[{{{{ range $i, $v := {field} }}}}{each}{{{{ end }}}}{line(depth)}]"
+
+    def pairs(field: str, depth: int) -> str:
+        each = f'{{{{ $s }}}}{{{{ $s = "," }}}}{line(depth + 1)}"{{{{ $k }}}}": {{{{ template "json" $v }}}}'
+        body = f'{{{{ $s := "" }}}}{{{{ range $k, $v := {field} }}}}{each}{{{{ end }}}}'
+        return '{{ "{" }}' + body + line(depth) + "}"
+
+    d = 1 if whole else 0
+    parameters, one = d + 1, d + 3
+    schema = (
+        '{{ "{" }}{{ $u := "" }}'
+        + f'{{{{ if .Type }}}}{line(one + 1)}"type": {{{{ template "type" .Type }}}}{{{{ $u = "," }}}}{{{{ end }}}}'
+        + f'{{{{ if .Items }}}}{{{{ $u }}}}{line(one + 1)}"items": {pairs(".Items", one + 1)}{{{{ $u = "," }}}}{{{{ end }}}}'
+        + f'{{{{ if .Description }}}}{{{{ $u }}}}{line(one + 1)}"description": "{{{{ template "chars" .Description }}}}"{{{{ $u = "," }}}}{{{{ end }}}}'
+        + f'{{{{ if .Enum }}}}{{{{ $u }}}}{line(one + 1)}"enum": {listed(".Enum", one + 1)}{{{{ end }}}}'
+        + line(one)
+        + "}"
+    )
+    each = f'{{{{ $s }}}}{{{{ $s = "," }}}}{line(one)}"{{{{ template "chars" $k }}}}": {schema}'
+    properties = (
+        '{{ "{" }}{{ $s := "" }}{{ range $k, $p := .Properties }}' + each + "{{ end }}"
+        + f'{{{{ if .Properties }}}}{line(one - 1)}{{{{ end }}}}}}'
+    )
+    function = (
+        '{{ "{" }}'
+        + f'{line(d + 1)}"name": "{{{{ template "chars" .Name }}}}",'
+        + f'{{{{ if .Description }}}}{line(d + 1)}"description": "{{{{ template "chars" .Description }}}}",{{{{ end }}}}'
+        + f'{line(d + 1)}"parameters": {{{{ "{{" }}}}{{{{ with .Parameters }}}}{line(parameters + 1)}"type": "{{{{ .Type }}}}",'
+        + f'{{{{ if .Required }}}}{line(parameters + 1)}"required": {listed(".Required", parameters + 1)},{{{{ end }}}}'
+        + f'{line(parameters + 1)}"properties": {properties}{{{{ end }}}}{line(parameters)}}}{line(d)}}}'
+    )
+    if whole:
+        head = f'{{{{ "{{" }}}}{line(1)}"type": "function",{line(1)}"function": '
+        function = f"{head}{{{{ with .Function }}}}{function}{{{{ end }}}}{line(0)}}}"
+    return f'{{{{- define "{name}" }}}}{function}{{{{ end }}}}'
+
+
+_TYPE = """{{- define "type" }}{{ if eq (len .) 1 }}"{{ index . 0 }}"{{ else }}[
+{{- range $i, $t := . }}{{ if $i }}, {{ end }}"{{ $t }}"{{ end }}]{{ end }}{{ end }}"""
+_INDENTED = {
+    "tool4": _tool4("tool4", 0, whole=True),
+    "tool4 in list": _tool4("tool4 in list", 1, whole=True),
+    "function4": _tool4("function4", 0, whole=False),
+    "function4 in list": _tool4("function4 in list", 1, whole=False),
+}
+_JSON_TOO = ("chars", "object", "type")
+_NEEDS = {"object": ("chars",), "value": ("chars", "object"), "tool": _JSON_TOO}
+_NEEDS |= dict.fromkeys(("function", *_INDENTED), _JSON_TOO)
+_BLOCKS = {"chars": _CHARS, "object": _JSON, "type": _TYPE, "value": _VALUE}
+_BLOCKS |= {"tool": _TOOL, "function": _TOOL, **_INDENTED, **TRIMS}
 
 
 def blocks(names: set[str]) -> str:

@@ -9,14 +9,14 @@ is refused by Ollama itself ("does not support tools").
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from os.path import commonprefix
 from typing import Any
 
 from ft2ollama.errors import UsageError
-from ft2ollama.gotemplate.cases import text_cases, thought_cases, tool_cases
-from ft2ollama.gotemplate.contents import trims
+from ft2ollama.gotemplate.cases import text_cases, think_cases, thought_cases, tool_cases
+from ft2ollama.gotemplate.contents import contents, tells_thoughts
 from ft2ollama.gotemplate.emit import emit
 from ft2ollama.gotemplate.lexer import parse
 from ft2ollama.gotemplate.ollama_data import prompt
@@ -30,6 +30,7 @@ from ft2ollama.gotemplate.probe import (
     text_probes,
     thought_probes,
     tool_probes,
+    with_system,
 )
 from ft2ollama.gotemplate.slots import read
 
@@ -74,12 +75,9 @@ class Difference:
         )
 
 
-_TRIES = (
-    frozenset({"tools", "thinking"}),
-    frozenset({"tools"}),
-    frozenset({"thinking"}),
-    frozenset[str](),
-)
+_KINDS = ({"tools", "thinking"}, {"tools"}, {"thinking"}, set[str]())
+_TRIES = [(frozenset(kinds), late) for kinds in _KINDS for late in (True, False)]
+_ONE_SYSTEM = "a system message after the first one does not stand where the chat template puts it"
 
 
 def derive(render: Render, *, bos: str = "", ends: Sequence[str] = ()) -> GoTemplate:
@@ -89,12 +87,17 @@ def derive(render: Render, *, bos: str = "", ends: Sequence[str] = ()) -> GoTemp
     """
     own, adds_bos = without_bos(render, bos)
     reasons: list[str] = []
-    for capabilities in _TRIES:
+    for capabilities, late_systems in _TRIES:
+        name = " and ".join(sorted(capabilities)) or "text"
         try:
-            return _try(own, capabilities, adds_bos, ends, reasons)
+            found = _try(own, capabilities, late_systems)
         except Unknown as reason:
-            name = " and ".join(sorted(capabilities)) or "text"
-            reasons.append(f"{name}: {reason}")
+            if late_systems:
+                reasons.append(f"{name}: {reason}")
+            continue
+        if not late_systems:
+            reasons[-1] = _ONE_SYSTEM
+        return replace(found, adds_bos=adds_bos, stop=tuple(ends), explain=tuple(reasons))
     raise UsageError(
         "no Go template was found that builds the same prompts as the chat template",
         "\n".join(reasons),
@@ -146,38 +149,43 @@ def compare(
 def cases_for(capabilities: frozenset[str]) -> Iterator[tuple[str, Probe]]:
     """The cases that a template of these capabilities must pass."""
     yield from text_cases()
+    yield from think_cases()
     if "thinking" in capabilities:
         yield from thought_cases()
     if "tools" in capabilities:
         yield from tool_cases(thoughts="thinking" in capabilities)
 
 
-def _try(
-    render: Render,
-    capabilities: frozenset[str],
-    adds_bos: bool,
-    ends: Sequence[str],
-    reasons: Sequence[str],
-) -> GoTemplate:
-    probes = list(_probes(capabilities))
-    if "thinking" in capabilities and not _prints_thoughts(render, probes):
-        raise Unknown("it does not print the reasoning of the history")
+def _try(render: Render, capabilities: frozenset[str], late_systems: bool) -> GoTemplate:
+    probes = list(_probes(capabilities, late_systems))
+    tags = "thinking" in capabilities and tells_thoughts(render)
+    if "thinking" in capabilities and not (tags or _prints_thoughts(render, probes)):
+        raise Unknown("it does not print thoughts")
     system = default_system(render, [probe for probe in probes if not probe.thinking])
     if system:
-        probes = [probe for probe in probes if probe.messages[0]["role"] == "system"]
+        probes = [with_system(probe) for probe in probes]
     findings = read(render, probes)
-    trimmed = trims(
-        render, tools="tools" in capabilities, thinking="thinking" in capabilities
-    )
-    gotmpl = emit(findings, trimmed)
+    printed = contents(render, tools="tools" in capabilities, thinking="thinking" in capabilities)
+    gotmpl = emit(findings, printed, tags=tags)
     equal, difference = compare(render, gotmpl, system, cases_for(capabilities))
     if difference:
         raise Unknown(str(difference))
     if not equal:
         raise Unknown("it refuses every case")
-    return GoTemplate(
-        gotmpl, tuple(ends), system, adds_bos, capabilities, cases=equal, explain=tuple(reasons)
-    )
+    if "tools" in capabilities and not _answers_tools(render):
+        raise Unknown("it refuses every conversation with a tool call")
+    return GoTemplate(gotmpl, (), system, False, capabilities, cases=equal)
+
+
+def _answers_tools(render: Render) -> bool:
+    for _, case in tool_cases(thoughts=False):
+        if any(message["role"] == "tool" for message in case.messages):
+            try:
+                render(case.messages, tools=case.tools)
+            except UsageError:
+                continue
+            return True
+    return False
 
 
 def default_system(render: Render, probes: Sequence[Probe]) -> str:
@@ -204,8 +212,8 @@ def default_system(render: Render, probes: Sequence[Probe]) -> str:
     return found
 
 
-def _probes(capabilities: frozenset[str]) -> Iterator[Probe]:
-    parts = [text_probes()]
+def _probes(capabilities: frozenset[str], late_systems: bool) -> Iterator[Probe]:
+    parts = [text_probes(late_systems=late_systems)]
     if "thinking" in capabilities:
         parts.append(thought_probes())
     if "tools" in capabilities:

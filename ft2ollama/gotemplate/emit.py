@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ft2ollama.gotemplate.contents import Printed
 from ft2ollama.gotemplate.defines import blocks
 from ft2ollama.gotemplate.probe import Unknown
 from ft2ollama.gotemplate.slots import Findings, Slot
@@ -67,10 +68,15 @@ class _Writer:
         self.behind_text = False
 
 
-def emit(findings: Findings, trims: Mapping[str, str]) -> str:
-    """The Go template.  trims: item -> block that prints its content, for those not printed raw."""
+def emit(findings: Findings, trims: Mapping[str, Printed], *, tags: bool = False) -> str:
+    """The Go template.
+
+    trims: item -> how its content is printed, for those not printed raw.  tags: the model thinks
+    between <think> and </think>, which Ollama has to know to tell thoughts from answers.
+    """
     plan = _plan(findings)
     body = _Emitter(plan, findings, trims)
+    body.tags = tags
     body.messages()
     return (blocks(body.used) + body.text()).lstrip("\n")
 
@@ -104,9 +110,13 @@ def _by_place(slots: Mapping[str, list[Slot]], merged: bool) -> dict[str, list[S
 class _Emitter:
     """Writes one template. used: names of the blocks it calls."""
 
-    def __init__(self, plan: _Plan, findings: Findings, trims: Mapping[str, str]) -> None:
+    def __init__(self, plan: _Plan, findings: Findings, trims: Mapping[str, Printed]) -> None:
         self.plan, self.findings, self.trims = plan, findings, trims
+        self.tags = False
         self.asks, self.used, self.out = plan.asks, set[str](), _Writer()
+        trees = [*plan.texts.values(), *plan.shown.values()]
+        self.told = set[str]().union(*map(_previous, trees))  # kinds that $prev must name
+        self.other = "-" if "" in self.told else ""
 
     def text(self) -> str:
         return "".join(self.out.parts)
@@ -145,7 +155,7 @@ class _Emitter:
     def _variables(self) -> None:
         out, asks = self.out, self.asks
         if "prev" in asks:
-            out.action('$prev := ""')
+            out.action('$prev := ""')  # which part was printed last, where it matters
         if "opening" in asks:
             out.action("$asked := false")
         looks = []
@@ -193,12 +203,29 @@ class _Emitter:
             self.out.action("if .ToolCalls")
             self.out.action("range $n, $call := .ToolCalls")
             self._item("callname", "$call.Function.Name")
-            self._item("callargs", 'template "object" $call.Function.Arguments')
-            self._place("after callargs")
-            self.used.add("object")
+            self._arguments()
             self.out.action("end")
             self.out.action("end")
         self._close("assistant")
+        if self.tags and "thinking" not in self.plan.texts:  # so that Ollama knows the tags
+            self.out.action("if and $last $m.Thinking")
+            self.out.text("<think>")
+            self.out.action(".Thinking")
+            self.out.text("</think>")
+            self.out.action("end")
+
+    def _arguments(self) -> None:
+        if self.findings.call_form == "object":
+            self._item("callargs", 'template "object" $call.Function.Arguments')
+            self._place("after callargs")
+            self.used.add("object")
+            return
+        self.out.action("range $key, $value := $call.Function.Arguments")
+        self._item("argkey", "$key")
+        self._item("argvalue", 'template "value" $value')
+        self._place("after argvalue")
+        self.used.add("value")
+        self.out.action("end")
 
     def _may_be_empty(self) -> bool:
         return "callname" in self.plan.texts
@@ -224,19 +251,43 @@ class _Emitter:
 
         def write() -> None:
             self._place(kind, moved=False)
-            block = self.trims.get(kind.removeprefix("late "))
-            if block:
-                self.used.add(block)
-            self.out.action(f'template "{block}" {content}' if block else content)
-            self._moved(kind)
-            if after:
-                self._place(after)
+            self._content(kind, content)
+            if after in self.plan.texts:  # the text last: Ollama takes it for the closing tag
+                self._moved(after, kind)
+                self._place(after, moved=False)
+            else:
+                self._moved(kind)
 
         if not tests:
             write()
         else:
             joined = tests[0] if len(tests) == 1 else f"and {' '.join(map(_wrapped, tests))}"
             self._guarded(joined, write)
+
+    def _content(self, kind: str, content: str) -> None:
+        way = self.trims.get(kind.removeprefix("late "), Printed())
+        if way.after_think is None:
+            self._printed(way.block, content)
+            return
+        self.out.action("$answer := $m.Content")
+        self.out.action("$thought := false")
+        self.out.action("range $j := len $m.Content")
+        self.out.action("$rest := slice $m.Content $j")
+        self.out.action('if and (ge (len $rest) 8) (eq (slice $rest 0 8) "</think>")')
+        self.out.action("$answer = slice $rest 8")
+        self.out.action("$thought = true")
+        self.out.action("end")
+        self.out.action("end")
+        self.out.action("if $thought")
+        self._printed(way.after_think, "$answer")
+        self.out.action("else")
+        self._printed(way.block, content)
+        self.out.action("end")
+
+    def _printed(self, block: str, content: str) -> None:
+        if block:
+            self.used.add(block)
+        self.out.action(f'template "{block}" {content}' if block else content)
 
     def _close(self, role: str) -> None:
         kind = f"close {role}"
@@ -252,9 +303,19 @@ class _Emitter:
             if moved:
                 self._moved(kind)
 
-    def _moved(self, kind: str) -> None:
-        if "prev" in self.asks:
-            self.out.action(f'$prev = "{kind}"')
+    def _moved(self, kind: str, through: str = "") -> None:
+        """Note in $prev that `kind` was printed. through: a kind just before it, not noted."""
+        known = self.findings.slots
+        slots = [*known.get(kind, known.get(f"system {kind}", [])), *known.get(through, [])]
+        kind = "tooldef" if kind == "system tooldef" else kind
+        before = {self._label(slot.features["prev"]) for slot in slots} - (
+            {self._label(through)} if through else set()
+        )
+        if self.told and before != {self._label(kind)}:
+            self.out.action(f'$prev = "{self._label(kind)}"')
+
+    def _label(self, kind: str) -> str:
+        return kind if kind in self.told else self.other
 
     def _guarded(self, test: str, write: Callable[[], None]) -> None:
         self.out.action(f"if {test}")
@@ -302,6 +363,16 @@ def _test(feature: str, values: Sequence[object]) -> str:
     if values == [True]:
         return test
     return test.removeprefix("not ") if test.startswith("not ") else f"not {_wrapped(test)}"
+
+
+def _previous(tree: Tree) -> set[str]:
+    """The kinds that a tree's questions for `prev` name, but for the `else`."""
+    if isinstance(tree, Leaf):
+        return set()
+    inner = set[str]().union(*(_previous(branch) for _, branch in tree.branches))
+    if tree.feature != "prev":
+        return inner
+    return inner.union(str(value) for values, _ in _joined(tree)[:-1] for value in values)
 
 
 def _longest(tree: Tree) -> int:

@@ -13,14 +13,13 @@ encoding/json does.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ft2ollama.errors import UsageError
 from ft2ollama.gotemplate.lexer import Action, Branch, Call, Include, Jump, Node, Text, parse
 
-_DEPTH = 2000  # recursion of templates; Go allows 100000, Python's stack does not
+_DEPTH = 200  # recursion of templates; Go allows 100000, Python's stack does not
 
 
 class Struct(dict[str, Any]):
@@ -41,12 +40,7 @@ class _Jumped(Exception):  # noqa: N818 - control flow
 def execute(templates: Mapping[str, Sequence[Node]], data: Any) -> str:
     """The text of the main template."""
     run = _Run(templates)
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(limit, 8 * _DEPTH))
-    try:
-        run.walk(templates[""], data, [{"": data}])
-    finally:
-        sys.setrecursionlimit(limit)
+    run.walk(templates[""], data, [{"": data}])
     return _text(b"".join(run.out))
 
 
@@ -172,6 +166,8 @@ def _items(value: Any) -> list[tuple[Any, Any]]:
         return list(enumerate(value))
     if value is None:
         return []
+    if isinstance(value, int) and not isinstance(value, bool):
+        return [(number, number) for number in range(value)]
     raise UsageError(f"the Go template ranges over {type(value).__name__}")
 
 
@@ -215,8 +211,6 @@ def _slice(value: Any, low: int = 0, high: int | None = None) -> Any:
 def _printf(form: str, value: Any) -> str:
     if form == "%T":
         return _type(value)
-    if form == "%q" and isinstance(value, str):  # equal to JSON's form where nothing is escaped
-        return f'"{value}"' if value.isprintable() and not set(value) & set('"\\') else "'"
     raise UsageError(f"the Go template prints with {form!r}, which is not known here")
 
 

@@ -186,7 +186,7 @@ class _Reader:
                 raise _refusal(self.text)
             return inner
         if (text := self.take("string")) is not None:
-            return Call("const", _unquote(text))
+            return Call("const", unquote(text))
         if (number := self.take("number")) is not None:
             return Call("const", int(number))
         if (word := self.take("word")) is None:
@@ -205,21 +205,24 @@ def _at(reader: _Reader, mark: str) -> bool:
     return reader.text[reader.place :].lstrip().startswith(mark)
 
 
-def _unquote(text: str) -> str:
+def unquote(text: str) -> str:
+    """The string that a Go string literal, quoted or raw, stands for."""
     if text.startswith("`"):
         return text[1:-1]
     known = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\", "v": "\v", "f": "\f"}
+    known |= {"a": "\a", "b": "\b"}
 
     def char(found: re.Match[str]) -> str:
         if found[1]:
             return bytes([int(found[1], 16)]).decode("utf-8", "surrogateescape")
-        if found[2]:
-            return chr(int(found[2], 16))
-        if found[3] not in known:
+        if found[2] or found[3]:
+            return chr(int(found[2] or found[3], 16))
+        if found[4] not in known:
             raise _refusal(text)
-        return known[found[3]]
+        return known[found[4]]
 
-    return re.sub(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|(.))", char, text[1:-1])
+    found = re.sub(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U000([0-9a-f]{5})|(.))", char, text[1:-1])
+    return found.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
 
 
 def _refusal(text: str) -> UsageError:

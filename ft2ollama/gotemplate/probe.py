@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ft2ollama.gotemplate.ollama_data import normal_tools
@@ -48,8 +48,12 @@ def mark(role: str, number: int) -> str:
     return f"{OPEN}{role}{number}{SHUT}"
 
 
+SYSTEM: Message = {"role": "system", "content": mark("system", 0)}
+
+
 def conversation(roles: str, *, thoughts: bool = False) -> tuple[Message, ...]:
-    """Marks by letter: s u a t, c = call without content, b = call with content, 2 = two calls.
+    """Marks by letter: s u a t, c = call without content, b = call with content, 2 = two calls,
+    e = call without arguments.
 
     thoughts: every assistant message has reasoning.
     """
@@ -57,12 +61,12 @@ def conversation(roles: str, *, thoughts: bool = False) -> tuple[Message, ...]:
     for number, letter in enumerate(roles):
         role = {"s": "system", "u": "user", "t": "tool"}.get(letter, "assistant")
         message: dict[str, Any] = {"role": role, "content": mark(role, number)}
-        if letter in "cb2":
+        if letter in "cb2e":
             message["content"] = message["content"] if letter == "b" else ""
             calls = 2 if letter == "2" else 1
-            message["tool_calls"] = [call(number, one) for one in range(calls)]
+            message["tool_calls"] = [call(number, one, empty=letter == "e") for one in range(calls)]
         if role == "tool":
-            asked = max(i for i in range(number) if roles[i] in "cb2")
+            asked = max(i for i in range(number) if roles[i] in "cb2e")
             name = mark("callname", 10 * asked + number - asked - 1)
             message |= {"name": name, "tool_call_id": call_id(asked, number - asked - 1)}
         if thoughts and role == "assistant":
@@ -84,9 +88,17 @@ def tool(number: int, *, more: bool = False) -> dict[str, Any]:
     return normal_tools([{"type": "function", "function": function}])[0]
 
 
-def text_probes() -> Iterator[Probe]:
-    """Turns, system prompts and the switch for thinking."""
-    shapes = ["u", "uau", "uauau", "uauauau", "su", "suau", "suauau", "suauauau", "uasu", "suasu"]
+def with_system(probe: Probe) -> Probe:
+    """The probe, with a system prompt if it has none."""
+    if probe.messages[0]["role"] == "system":
+        return probe
+    return replace(probe, messages=(SYSTEM, *probe.messages))
+
+
+def text_probes(*, late_systems: bool = True) -> Iterator[Probe]:
+    """Turns, system prompts (also after the first message) and the switch for thinking."""
+    shapes = ["u", "uau", "uauau", "uauauau", "su", "suau", "suauau", "suauauau"]
+    shapes += ["uasu", "suasu"] * late_systems
     for thinking in (None, False, True):
         yield from (Probe(conversation(shape), (), thinking) for shape in shapes)
 
@@ -101,7 +113,7 @@ def thought_probes() -> Iterator[Probe]:
 def tool_probes(thoughts: bool) -> Iterator[Probe]:
     """Tools offered, called, and answered."""
     shapes = ["u", "su", "uau", "suau", "uct", "suct", "ubt", "uctau", "ubtau", "suctau", "uauct"]
-    shapes += ["uctct", "u2tt", "u2ttau", "suauctau", "ucta" + "uctau", "uctbt", "uauauct"]
+    shapes += ["uctct", "u2tt", "u2ttau", "suauctau", "ucta" + "uctau", "uctbt", "uauauct", "uet", "uetau", "ubtet"]
     pairs = ((tool(1),), (tool(1), tool(4, more=True)))
     for tools, thinking in itertools.product(pairs, (None, True, False) if thoughts else (None,)):
         for shape in shapes:
@@ -112,13 +124,14 @@ def tool_probes(thoughts: bool) -> Iterator[Probe]:
         yield Probe(conversation(shape), (), None)
 
 
-def call(number: int, one: int) -> dict[str, Any]:
+def call(number: int, one: int, *, empty: bool = False) -> dict[str, Any]:
     """Call `one` of message `number`."""
-    arguments = {mark("key", 10 * number + one): mark("value", 10 * number + one), "n": 3}
+    place = 10 * number + one
+    arguments = {} if empty else {mark(f"key{n}x", place): mark(f"value{n}x", place) for n in "12"}
     return {
         "type": "function",
         "id": call_id(number, one),
-        "function": {"name": mark("callname", 10 * number + one), "arguments": dict(sorted(arguments.items()))},
+        "function": {"name": mark("callname", place), "arguments": arguments},
     }
 
 

@@ -17,11 +17,21 @@ from ft2ollama.errors import UsageError
 from ft2ollama.gotemplate.probe import Probe, Render, Unknown, mark
 
 Features = Mapping[str, Any]
+
+
+def _indented(value: Any, levels: int) -> str:
+    """JSON with four blanks per level, as it stands in something `levels` deep."""
+    text = json.dumps(value, ensure_ascii=False, indent=4)
+    return text.replace("\n", "\n" + "    " * levels)
+
+
 TOOL_FORMS: dict[str, Callable[[Any], str]] = {
     "tool": lambda tool: json.dumps(tool, ensure_ascii=False),
     "function": lambda tool: json.dumps(tool["function"], ensure_ascii=False),
-    "tool4": lambda tool: json.dumps(tool, ensure_ascii=False, indent=4),
-    "function4": lambda tool: json.dumps(tool["function"], ensure_ascii=False, indent=4),
+    "tool4": lambda tool: _indented(tool, 0),
+    "tool4 in list": lambda tool: _indented(tool, 1),
+    "function4": lambda tool: _indented(tool["function"], 0),
+    "function4 in list": lambda tool: _indented(tool["function"], 1),
 }
 
 
@@ -48,7 +58,8 @@ class Findings:
 
     slots: kind -> all its slots.  present: kind -> (features, was it printed) at each place.
     late_system, late_tools: printed with the last user message.  tools_first: before the system
-    prompt.  tool_form: a key of TOOL_FORMS.
+    prompt.  tool_form: a key of TOOL_FORMS.  call_form: "object" for arguments as one JSON object,
+    "pairs" for a text around every key and value.
     """
 
     slots: dict[str, list[Slot]] = field(default_factory=dict)
@@ -57,6 +68,11 @@ class Findings:
     late_tools: bool = False
     tools_first: bool = False
     tool_form: str = ""
+    call_form: str = ""
+
+
+class _NoWay(Exception):  # noqa: N818 - the probe cannot be read, others can
+    pass
 
 
 _Seen = list[tuple[Probe, str, list[Slot]]]
@@ -68,9 +84,9 @@ def read(render: Render, probes: Iterable[Probe]) -> Findings:
     for probe in probes:
         try:
             text = render(probe.messages, tools=probe.tools, thinking=probe.thinking)
-        except UsageError:
+            seen.append((probe, text, _items(probe, text, findings)))
+        except (UsageError, _NoWay):
             continue
-        seen.append((probe, text, _items(probe, text, findings)))
     if not seen:
         raise Unknown("it refuses every conversation of user and assistant messages")
     _places(seen, findings)
@@ -83,6 +99,7 @@ def read(render: Render, probes: Iterable[Probe]) -> Findings:
     _open_assistant(sequences)
     _after(sequences, "thinking")
     _after(sequences, "callargs")
+    _after(sequences, "argvalue")
     empty = _empty(sequences)
     for probe, _, slots in sequences:
         _describe(probe, [slot for slot in slots if slot.kind not in empty], findings)
@@ -100,7 +117,7 @@ def _items(probe: Probe, text: str, findings: Findings) -> list[Slot]:
         items += _find(text, role, number, message["content"])
         items += _find(text, "thinking", number, message.get("reasoning_content", ""))
         for nth, call in enumerate(message.get("tool_calls", ())):
-            items += _call(text, number, nth, call)
+            items += _call(text, number, nth, call, findings)
     return sorted(items, key=lambda item: item.start)
 
 
@@ -112,15 +129,31 @@ def _find(text: str, kind: str, message: int, wanted: str, nth: int = 0) -> list
     return [Slot(kind, message, start, start + len(wanted), nth)] if count else []
 
 
-def _call(text: str, message: int, nth: int, call: Mapping[str, Any]) -> list[Slot]:
+def _call(
+    text: str, message: int, nth: int, call: Mapping[str, Any], findings: Findings
+) -> list[Slot]:
+    """Name and arguments of a call: nothing, where the template does not print it."""
     if call["id"] in text:
         raise Unknown("it prints the id of a tool call, which Ollama 0.9.3 does not keep")
     name, arguments = call["function"]["name"], call["function"]["arguments"]
     found = _find(text, "callname", message, name, nth)
-    wanted = json.dumps(arguments, ensure_ascii=False)
-    if not found or wanted not in text:
-        raise Unknown("it writes a tool call in a form of its own")
-    return [*found, *_find(text, "callargs", message, wanted, nth)]
+    if not found:
+        return []
+    whole = json.dumps(arguments, ensure_ascii=False)
+    form = "object" if arguments and whole in text else "pairs"
+    if not arguments and findings.call_form != "pairs":
+        raise _NoWay
+    if findings.call_form not in ("", form):
+        raise Unknown("it writes tool calls in more than one form")
+    findings.call_form = form
+    if form == "object":
+        return [*found, *_find(text, "callargs", message, whole, nth)]
+    for key, value in arguments.items():
+        pair = [*_find(text, "argkey", message, key), *_find(text, "argvalue", message, value)]
+        if len(pair) < 2:
+            raise Unknown("it writes a tool call in a form of its own")
+        found += pair
+    return found
 
 
 def _tools(probe: Probe, text: str, findings: Findings) -> list[Slot]:
