@@ -33,6 +33,7 @@ from ft2ollama.gotemplate.probe import (
     with_system,
 )
 from ft2ollama.gotemplate.slots import read
+from ft2ollama.gotemplate.tags import thinking_tags
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class Difference:
 
 _KINDS = ({"tools", "thinking"}, {"tools"}, {"thinking"}, set[str]())
 _TRIES = [(frozenset(kinds), late) for kinds in _KINDS for late in (True, False)]
+_THOUGHTS_IN_ANSWERS = "an old answer that still holds <think> is printed otherwise"
 _ONE_SYSTEM = "a system message after the first one does not stand where the chat template puts it"
 
 
@@ -97,7 +99,8 @@ def derive(render: Render, *, bos: str = "", ends: Sequence[str] = ()) -> GoTemp
             continue
         if not late_systems:
             reasons[-1] = _ONE_SYSTEM
-        return replace(found, adds_bos=adds_bos, stop=tuple(ends), explain=tuple(reasons))
+        explain = (*reasons, *found.explain)
+        return replace(found, adds_bos=adds_bos, stop=tuple(ends), explain=explain)
     raise UsageError(
         "no Go template was found that builds the same prompts as the chat template",
         "\n".join(reasons),
@@ -149,7 +152,6 @@ def compare(
 def cases_for(capabilities: frozenset[str]) -> Iterator[tuple[str, Probe]]:
     """The cases that a template of these capabilities must pass."""
     yield from text_cases()
-    yield from think_cases()
     if "thinking" in capabilities:
         yield from thought_cases()
     if "tools" in capabilities:
@@ -167,6 +169,8 @@ def _try(render: Render, capabilities: frozenset[str], late_systems: bool) -> Go
     findings = read(render, probes)
     printed = contents(render, tools="tools" in capabilities, thinking="thinking" in capabilities)
     gotmpl = emit(findings, printed, tags=tags)
+    if "thinking" in capabilities and not all(thinking_tags(gotmpl)):
+        raise Unknown("Ollama would not find the tags around its thoughts")
     equal, difference = compare(render, gotmpl, system, cases_for(capabilities))
     if difference:
         raise Unknown(str(difference))
@@ -174,7 +178,9 @@ def _try(render: Render, capabilities: frozenset[str], late_systems: bool) -> Go
         raise Unknown("it refuses every case")
     if "tools" in capabilities and not _answers_tools(render):
         raise Unknown("it refuses every conversation with a tool call")
-    return GoTemplate(gotmpl, (), system, False, capabilities, cases=equal)
+    old, difference = compare(render, gotmpl, system, think_cases())
+    limits = (f"{_THOUGHTS_IN_ANSWERS}; {difference}",) if difference else ()
+    return GoTemplate(gotmpl, (), system, False, capabilities, cases=equal + old, explain=limits)
 
 
 def _answers_tools(render: Render) -> bool:

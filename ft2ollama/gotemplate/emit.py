@@ -114,8 +114,9 @@ class _Emitter:
         self.plan, self.findings, self.trims = plan, findings, trims
         self.tags = False
         self.asks, self.used, self.out = plan.asks, set[str](), _Writer()
-        trees = [*plan.texts.values(), *plan.shown.values()]
-        self.told = set[str]().union(*map(_previous, trees))  # kinds that $prev must name
+        trees = [*plan.texts.items(), *plan.shown.items()]
+        # the kinds that $prev must name
+        self.told = set[str]().union(*(_previous(tree, kind == "callname") for kind, tree in trees))
         self.other = "-" if "" in self.told else ""
 
     def text(self) -> str:
@@ -328,21 +329,19 @@ class _Emitter:
             self.out.text(tree.value)
             return
         word = "if"
-        groups = _joined(tree)
-        if longest:
-            groups.sort(key=lambda group: -_longest(group[1]))
+        groups = _joined(tree, longest)
         for values, inner in groups[:-1]:
             self.out.action(f"{word} {_test(tree.feature, values)}")
-            self._tree(inner)
+            self._tree(inner, longest=longest)
             word = "else if"
         if groups[-1][1] != Leaf(""):
             self.out.action("else")
-            self._tree(groups[-1][1])
+            self._tree(groups[-1][1], longest=longest)
         self.out.action("end")
 
 
-def _joined(tree: Split) -> list[tuple[list[object], Tree]]:
-    """Branches with equal outcome as one, in order; the commonest stays last."""
+def _joined(tree: Split, longest: bool = False) -> list[tuple[list[object], Tree]]:
+    """Branches with equal outcome as one; the commonest last, or the longest first."""
     groups: list[tuple[list[object], Tree]] = []
     for value, inner in reversed(tree.branches):
         same = next((values for values, other in groups if other == inner), None)
@@ -350,6 +349,8 @@ def _joined(tree: Split) -> list[tuple[list[object], Tree]]:
             groups.append(([value], inner))
         else:
             same.append(value)
+    if longest:
+        return sorted(groups, key=lambda group: -_longest(group[1]))
     return groups[::-1]
 
 
@@ -365,14 +366,14 @@ def _test(feature: str, values: Sequence[object]) -> str:
     return test.removeprefix("not ") if test.startswith("not ") else f"not {_wrapped(test)}"
 
 
-def _previous(tree: Tree) -> set[str]:
+def _previous(tree: Tree, longest: bool) -> set[str]:
     """The kinds that a tree's questions for `prev` name, but for the `else`."""
     if isinstance(tree, Leaf):
         return set()
-    inner = set[str]().union(*(_previous(branch) for _, branch in tree.branches))
+    inner = set[str]().union(*(_previous(branch, longest) for _, branch in tree.branches))
     if tree.feature != "prev":
         return inner
-    return inner.union(str(value) for values, _ in _joined(tree)[:-1] for value in values)
+    return inner.union(str(one) for values, _ in _joined(tree, longest)[:-1] for one in values)
 
 
 def _longest(tree: Tree) -> int:

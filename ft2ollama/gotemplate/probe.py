@@ -53,7 +53,7 @@ SYSTEM: Message = {"role": "system", "content": mark("system", 0)}
 
 def conversation(roles: str, *, thoughts: bool = False) -> tuple[Message, ...]:
     """Marks by letter: s u a t, c = call without content, b = call with content, 2 = two calls,
-    e = call without arguments.
+    e = call without arguments, f = two calls, the first without arguments.
 
     thoughts: every assistant message has reasoning.
     """
@@ -61,12 +61,12 @@ def conversation(roles: str, *, thoughts: bool = False) -> tuple[Message, ...]:
     for number, letter in enumerate(roles):
         role = {"s": "system", "u": "user", "t": "tool"}.get(letter, "assistant")
         message: dict[str, Any] = {"role": role, "content": mark(role, number)}
-        if letter in "cb2e":
+        if letter in "cb2ef":
             message["content"] = message["content"] if letter == "b" else ""
-            calls = 2 if letter == "2" else 1
-            message["tool_calls"] = [call(number, one, empty=letter == "e") for one in range(calls)]
+            calls = 2 if letter in "2f" else 1
+            message["tool_calls"] = [call(number, one, empty=letter == "e" or (letter, one) == ("f", 0)) for one in range(calls)]
         if role == "tool":
-            asked = max(i for i in range(number) if roles[i] in "cb2e")
+            asked = max(i for i in range(number) if roles[i] in "cb2ef")
             name = mark("callname", 10 * asked + number - asked - 1)
             message |= {"name": name, "tool_call_id": call_id(asked, number - asked - 1)}
         if thoughts and role == "assistant":
@@ -113,7 +113,7 @@ def thought_probes() -> Iterator[Probe]:
 def tool_probes(thoughts: bool) -> Iterator[Probe]:
     """Tools offered, called, and answered."""
     shapes = ["u", "su", "uau", "suau", "uct", "suct", "ubt", "uctau", "ubtau", "suctau", "uauct"]
-    shapes += ["uctct", "u2tt", "u2ttau", "suauctau", "ucta" + "uctau", "uctbt", "uauauct", "uet", "uetau", "ubtet"]
+    shapes += ["uctct", "u2tt", "u2ttau", "suauctau", "ucta" + "uctau", "uctbt", "uauauct", "uet", "uetau", "ubtet", "uft", "uftt"]
     pairs = ((tool(1),), (tool(1), tool(4, more=True)))
     for tools, thinking in itertools.product(pairs, (None, True, False) if thoughts else (None,)):
         for shape in shapes:
