@@ -11,26 +11,96 @@ from ft2ollama.gotemplate.probe import Probe
 
 _TEXTS = {
     "plain": ("What is 2+2?", "It is 4.", "And 3+3?", "6", "Thank you, and 5+5?", "10", "Bye."),
-    "Chinese": ("你好，请介绍一下你自己。", "我是一个助手。", "１２３　全角空格", "好的！", "再见", "再见！", "谢谢"),
-    "unicode": ("emoji 👩‍👩‍👧 é e\u0301", "naïve “quotes”", "tab\there", "→ ok", "\u00a0x", "ß", "ﬁ"),
-    "white space": ("  two spaces\n\n\nand lines ", "\n answer \n", "\t", "x\n\n", "\u3000y\u3000", " ok ", "z\n"),
-    "code": ('```python\nprint("{{ .Content }} {% raw %}")\n```', "a < b && c > d", "}}{{", "{", "\\n", "'", '"'),
+    "Chinese": (
+        "你好，请介绍一下你自己。",
+        "我是一个助手。",
+        "１２３　全角空格",
+        "好的！",
+        "再见",
+        "再见！",
+        "谢谢",
+    ),
+    "unicode": (
+        "emoji 👩‍👩‍👧 é e\u0301",
+        "naïve “quotes”",
+        "tab\there",
+        "→ ok",
+        "\u00a0x",
+        "ß",
+        "ﬁ",
+    ),
+    "white space": (
+        "  two spaces\n\n\nand lines ",
+        "\n answer \n",
+        "\t",
+        "x\n\n",
+        "\u3000y\u3000",
+        " ok ",
+        "z\n",
+    ),
+    "code": (
+        '```python\nprint("{{ .Content }} {% raw %}")\n```',
+        "a < b && c > d",
+        "}}{{",
+        "{",
+        "\\n",
+        "'",
+        '"',
+    ),
 }
-_SYSTEMS = {"plain": "Answer in one word.", "Chinese": "你是一个乐于助人的助手。", "unicode": "Ünïcödé —",
-            "white space": " be brief \n", "code": "Write {json}."}
-_TOOLS = normal_tools([
-    {"type": "function", "function": {
-        "name": "get_weather", "description": "Weather of a city, if temperature < 50 & known",
-        "parameters": {"type": "object", "required": ["city"], "properties": {
-            "city": {"type": "string", "description": "The city, e.g. \"北京\""},
-            "unit": {"type": "string", "enum": ["C", "F"]},
-            "days": {"type": "integer"}}}}},
-    {"type": "function", "function": {"name": "now", "description": "The time",
-        "parameters": {"type": "object", "properties": {}}}},
-    {"type": "function", "function": {"name": "search", "description": "Find\npages",
-        "parameters": {"type": "object", "required": ["queries"], "properties": {
-            "queries": {"type": "array", "items": {"type": "string"}, "description": "words"}}}}},
-])
+_SYSTEMS = {
+    "plain": "Answer in one word.",
+    "Chinese": "你是一个乐于助人的助手。",
+    "unicode": "Ünïcödé —",
+    "white space": " be brief \n",
+    "code": "Write {json}.",
+}
+_TOOLS = normal_tools(
+    [
+        {
+            "type": "function",
+            "function": {
+                "name": "get_weather",
+                "description": "Weather of a city, if temperature < 50 & known",
+                "parameters": {
+                    "type": "object",
+                    "required": ["city"],
+                    "properties": {
+                        "city": {"type": "string", "description": 'The city, e.g. "北京"'},
+                        "unit": {"type": "string", "enum": ["C", "F"]},
+                        "days": {"type": "integer"},
+                    },
+                },
+            },
+        },
+        {
+            "type": "function",
+            "function": {
+                "name": "now",
+                "description": "The time",
+                "parameters": {"type": "object", "properties": {}},
+            },
+        },
+        {
+            "type": "function",
+            "function": {
+                "name": "search",
+                "description": "Find\npages",
+                "parameters": {
+                    "type": "object",
+                    "required": ["queries"],
+                    "properties": {
+                        "queries": {
+                            "type": "array",
+                            "items": {"type": "string"},
+                            "description": "words",
+                        }
+                    },
+                },
+            },
+        },
+    ]
+)
 _ARGUMENTS: tuple[dict[str, Any], ...] = (
     {"city": "北京", "days": 3},
     {},
@@ -43,7 +113,7 @@ def text_cases() -> Iterator[tuple[str, Probe]]:
     for name, texts in _TEXTS.items():
         for turns, system in itertools.product((1, 2, 3, 4), (False, True)):
             head = [{"role": "system", "content": _SYSTEMS[name]}] * system
-            messages = tuple([*head, *_turns(texts, turns)])
+            messages = (*head, *_turns(texts, turns))
             label = f"{name}, {turns} turn{'s' * (turns > 1)}{', system' * system}"
             yield label, Probe(messages)
             if name == "plain":
@@ -51,7 +121,7 @@ def text_cases() -> Iterator[tuple[str, Probe]]:
 
 
 def think_cases() -> Iterator[tuple[str, Probe]]:
-    """Old answers that still hold their thoughts, as clients send them that do not separate them."""
+    """Old answers with their thoughts in the text, as clients send them back."""
     for turns in (2, 3):
         messages = _turns(_TEXTS["plain"], turns)
         for message in messages:
@@ -79,13 +149,13 @@ def tool_cases(*, thoughts: bool) -> Iterator[tuple[str, Probe]]:
         tools = tuple(_TOOLS[:count])
         for name, messages in _tool_talks(count):
             label = f"{count} tool{'s' * (count > 1)}, {name}{', system' * system}"
-            yield label, Probe(tuple([*head, *messages]), tools)
+            yield label, Probe((*head, *messages), tools)
             if thoughts and name != "offered":
                 thinking = [dict(message) for message in messages]
                 for message in thinking:
                     if message["role"] == "assistant":
                         message["reasoning_content"] = "I should call it."
-                yield f"{label}, thoughts", Probe(tuple([*head, *thinking]), tools, True)
+                yield f"{label}, thoughts", Probe((*head, *thinking), tools, True)
 
 
 def _turns(texts: tuple[str, ...], turns: int) -> list[dict[str, Any]]:
@@ -97,7 +167,7 @@ def _turns(texts: tuple[str, ...], turns: int) -> list[dict[str, Any]]:
 
 
 def _tool_talks(count: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    user = {"role": "user", "content": "How is the weather? <b>"}
+    user: dict[str, Any] = {"role": "user", "content": "How is the weather? <b>"}
     yield "offered", [user]
     chat = [user, {"role": "assistant", "content": "Where?"}, {"role": "user", "content": "北京"}]
     yield "offered later", chat
@@ -112,7 +182,10 @@ def _tool_talks(count: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     words = {"role": "assistant", "content": "I look.", "tool_calls": [_call("now", {})]}
     yield "call with words", [user, words, result]
     both = [_call("now", {}), _call("get_weather", _ARGUMENTS[0])]
-    yield "two calls, one answer", [user, {"role": "assistant", "content": "", "tool_calls": both}, result]
+    yield (
+        "two calls, one answer",
+        [user, {"role": "assistant", "content": "", "tool_calls": both}, result],
+    )
 
 
 def _call(name: str, arguments: dict[str, Any]) -> dict[str, Any]:

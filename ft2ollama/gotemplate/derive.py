@@ -9,9 +9,9 @@ is refused by Ollama itself ("does not support tools").
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
-from os.path import commonprefix
+from types import MappingProxyType
 from typing import Any
 
 from ft2ollama.errors import UsageError
@@ -32,49 +32,9 @@ from ft2ollama.gotemplate.probe import (
     tool_probes,
     with_system,
 )
+from ft2ollama.gotemplate.result import Difference, GoTemplate, notes, stop_words
 from ft2ollama.gotemplate.slots import read
 from ft2ollama.gotemplate.tags import thinking_tags
-
-
-@dataclass(frozen=True)
-class GoTemplate:
-    """What publish tells Ollama.
-
-    system: the Modelfile's SYSTEM, the default system prompt of the chat template.  adds_bos: the
-    chat template begins with the BOS token, which Ollama adds by itself (`add_bos_token`).
-    way: "derived" or "family".  cases: on how many conversations it was equal.  explain: lines for
-    people, what is equal and what cannot be.
-    """
-
-    gotmpl: str
-    stop: tuple[str, ...]
-    system: str = ""
-    adds_bos: bool = False
-    capabilities: frozenset[str] = frozenset()
-    way: str = "derived"
-    family: str = ""
-    cases: int = 0
-    explain: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The first case on which the two prompts differ."""
-
-    case: str
-    wanted: str
-    got: str
-
-    def __str__(self) -> str:
-        place = len(commonprefix([self.wanted, self.got]))
-        return "\n".join(
-            [
-                f"case {self.case!r}, first difference at character {place + 1}:",
-                f"  chat template: {_around(self.wanted, place)}",
-                f"  Go template:   {_around(self.got, place)}",
-            ]
-        )
-
 
 _KINDS = ({"tools", "thinking"}, {"tools"}, {"thinking"}, set[str]())
 _TRIES = [(frozenset(kinds), late) for kinds in _KINDS for late in (True, False)]
@@ -82,28 +42,34 @@ _THOUGHTS_IN_ANSWERS = "an old answer that still holds <think> is printed otherw
 _ONE_SYSTEM = "a system message after the first one does not stand where the chat template puts it"
 
 
-def derive(render: Render, *, bos: str = "", ends: Sequence[str] = ()) -> GoTemplate:
+def derive(
+    render: Render,
+    *,
+    special_tokens: Mapping[str, str] = MappingProxyType({}),
+    ends: Sequence[str] = (),
+) -> GoTemplate:
     """The Go template of a chat template; UsageError with the difference where none is equal.
 
-    render: the chat template.  bos: text of the BOS token.  ends: texts of all eos and eot tokens.
+    render: the chat template.  special_tokens: bos_token is read.  ends: texts of all eos and eot
+    tokens.
     """
-    own, adds_bos = without_bos(render, bos)
+    own, adds_bos = without_bos(render, special_tokens.get("bos_token", ""))
     reasons: list[str] = []
     for capabilities, late_systems in _TRIES:
         name = " and ".join(sorted(capabilities)) or "text"
         try:
-            found = _try(own, capabilities, late_systems)
+            found = _try(own, capabilities, late_systems, ends)
         except Unknown as reason:
             if late_systems:
-                reasons.append(f"{name}: {reason}")
+                reasons.append(f"without {name}: {reason}" if capabilities else str(reason))
             continue
         if not late_systems:
             reasons[-1] = _ONE_SYSTEM
         explain = (*reasons, *found.explain)
-        return replace(found, adds_bos=adds_bos, stop=tuple(ends), explain=explain)
+        return replace(found, adds_bos=adds_bos, explain=explain)
     raise UsageError(
         "no Go template was found that builds the same prompts as the chat template",
-        "\n".join(reasons),
+        reasons[-1],
         "publish to Ollama 0.30 or newer, which executes the chat template itself",
     )
 
@@ -140,9 +106,7 @@ def compare(
             wanted = render(case.messages, tools=case.tools, thinking=case.thinking)
         except UsageError:
             continue
-        got = prompt(
-            parsed, case.messages, system=system, tools=case.tools, thinking=case.thinking
-        )
+        got = prompt(parsed, case.messages, system=system, tools=case.tools, thinking=case.thinking)
         if got != wanted:
             return equal, Difference(name, wanted, got)
         equal += 1
@@ -158,7 +122,9 @@ def cases_for(capabilities: frozenset[str]) -> Iterator[tuple[str, Probe]]:
         yield from tool_cases(thoughts="thinking" in capabilities)
 
 
-def _try(render: Render, capabilities: frozenset[str], late_systems: bool) -> GoTemplate:
+def _try(
+    render: Render, capabilities: frozenset[str], late_systems: bool, ends: Sequence[str]
+) -> GoTemplate:
     probes = list(_probes(capabilities, late_systems))
     tags = "thinking" in capabilities and tells_thoughts(render)
     if "thinking" in capabilities and not (tags or _prints_thoughts(render, probes)):
@@ -180,7 +146,14 @@ def _try(render: Render, capabilities: frozenset[str], late_systems: bool) -> Go
         raise Unknown("it refuses every conversation with a tool call")
     old, difference = compare(render, gotmpl, system, think_cases())
     limits = (f"{_THOUGHTS_IN_ANSWERS}; {difference}",) if difference else ()
-    return GoTemplate(gotmpl, (), system, False, capabilities, cases=equal + old, explain=limits)
+    return GoTemplate(
+        gotmpl,
+        stop_words(findings, ends),
+        system,
+        capabilities=capabilities,
+        cases=equal + old,
+        explain=(*limits, *notes(gotmpl, system, findings)),
+    )
 
 
 def _answers_tools(render: Render) -> bool:
@@ -238,9 +211,3 @@ def _prints_thoughts(render: Render, probes: Iterable[Probe]) -> bool:
         ):
             return True
     return False
-
-
-def _around(text: str, place: int) -> str:
-    head, tail = text[max(0, place - 40) : place], text[place : place + 40]
-    dots = "..." if place > 40 else ""
-    return f"{dots}{head!r} >>> {tail!r}{'...' if len(text) > place + 40 else ''}"

@@ -9,37 +9,20 @@ around `.Thinking` for those of a thought (thinking/template.go).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from ft2ollama.gotemplate.conditions import QUESTIONS, expression, joined, previous, test, wrapped
 from ft2ollama.gotemplate.contents import Printed
 from ft2ollama.gotemplate.defines import blocks
 from ft2ollama.gotemplate.probe import Unknown
 from ft2ollama.gotemplate.slots import Findings, Slot
-from ft2ollama.gotemplate.tree import Leaf, Split, Tree, asked, grow
-
-# What a tree may ask, the plainest question first.
-QUESTIONS = ("again", "first", "last", "think", "prev", "after", "query", "opening")
-QUESTIONS += ("system", "tools", "thoughts", "content", "calls")
-_TESTS: Mapping[str, str] = {
-    "again": "$n",
-    "first": "eq $i 0",
-    "last": "$last",
-    "query": "eq $i $query",
-    "after": "gt $i $query",
-    "opening": "not $asked",
-    "system": "$system",
-    "tools": "$.Tools",
-    "thoughts": "$m.Thinking",
-    "content": "$m.Content",
-    "calls": "$m.ToolCalls",
-}
-_THINK = {"on": "$.Think", "off": "and $.IsThinkSet (not $.Think)", "unset": "not $.IsThinkSet"}
+from ft2ollama.gotemplate.tree import Leaf, Tree, asked, grow
 
 
 @dataclass
 class _Plan:
-    """The trees of one template. texts: literal in front of a slot; shown: whether it is printed."""
+    """The trees of one template. texts: what stands in front; shown: whether it is printed."""
 
     texts: dict[str, Tree] = field(default_factory=dict)
     shown: dict[str, Tree] = field(default_factory=dict)
@@ -116,7 +99,7 @@ class _Emitter:
         self.asks, self.used, self.out = plan.asks, set[str](), _Writer()
         trees = [*plan.texts.items(), *plan.shown.items()]
         # the kinds that $prev must name
-        self.told = set[str]().union(*(_previous(tree, kind == "callname") for kind, tree in trees))
+        self.told = set[str]().union(*(previous(tree, kind == "callname") for kind, tree in trees))
         self.other = "-" if "" in self.told else ""
 
     def text(self) -> str:
@@ -156,11 +139,15 @@ class _Emitter:
     def _variables(self) -> None:
         out, asks = self.out, self.asks
         if "prev" in asks:
-            out.action('$prev := ""')  # which part was printed last, where it matters
+            out.action('$prev := ""')  # what was printed last
         if "opening" in asks:
             out.action("$asked := false")
         looks = []
-        if asks & {"query", "after"} or self.findings.late_tools or "late system" in self.plan.texts:
+        if (
+            asks & {"query", "after"}
+            or self.findings.late_tools
+            or "late system" in self.plan.texts
+        ):
             out.action("$query := 0")
             looks.append(('eq .Role "user"', "$query = $i"))
         if "system" in asks:
@@ -245,7 +232,7 @@ class _Emitter:
         """Literal and content, under the conditions of its presence. filled: must not be empty."""
         if kind not in self.plan.texts:
             return
-        test = _expression(self.plan.shown.get(kind, Leaf(True)))
+        test = expression(self.plan.shown.get(kind, Leaf(True)))
         tests = [one for one in (filled, test) if one != "true" and one]
         if test == "false":
             return
@@ -262,7 +249,7 @@ class _Emitter:
         if not tests:
             write()
         else:
-            joined = tests[0] if len(tests) == 1 else f"and {' '.join(map(_wrapped, tests))}"
+            joined = tests[0] if len(tests) == 1 else f"and {' '.join(map(wrapped, tests))}"
             self._guarded(joined, write)
 
     def _content(self, kind: str, content: str) -> None:
@@ -329,72 +316,12 @@ class _Emitter:
             self.out.text(tree.value)
             return
         word = "if"
-        groups = _joined(tree, longest)
+        groups = joined(tree, longest)
         for values, inner in groups[:-1]:
-            self.out.action(f"{word} {_test(tree.feature, values)}")
+            self.out.action(f"{word} {test(tree.feature, values)}")
             self._tree(inner, longest=longest)
             word = "else if"
         if groups[-1][1] != Leaf(""):
             self.out.action("else")
             self._tree(groups[-1][1], longest=longest)
         self.out.action("end")
-
-
-def _joined(tree: Split, longest: bool = False) -> list[tuple[list[object], Tree]]:
-    """Branches with equal outcome as one; the commonest last, or the longest first."""
-    groups: list[tuple[list[object], Tree]] = []
-    for value, inner in reversed(tree.branches):
-        same = next((values for values, other in groups if other == inner), None)
-        if same is None:
-            groups.append(([value], inner))
-        else:
-            same.append(value)
-    if longest:
-        return sorted(groups, key=lambda group: -_longest(group[1]))
-    return groups[::-1]
-
-
-def _test(feature: str, values: Sequence[object]) -> str:
-    if feature == "prev":
-        return "eq $prev " + " ".join(f'"{value}"' for value in values)
-    if feature == "think":
-        tests = [_THINK[str(value)] for value in values]
-        return tests[0] if len(tests) == 1 else "or " + " ".join(map(_wrapped, tests))
-    test = _TESTS[feature]
-    if values == [True]:
-        return test
-    return test.removeprefix("not ") if test.startswith("not ") else f"not {_wrapped(test)}"
-
-
-def _previous(tree: Tree, longest: bool) -> set[str]:
-    """The kinds that a tree's questions for `prev` name, but for the `else`."""
-    if isinstance(tree, Leaf):
-        return set()
-    inner = set[str]().union(*(_previous(branch, longest) for _, branch in tree.branches))
-    if tree.feature != "prev":
-        return inner
-    return inner.union(str(one) for values, _ in _joined(tree, longest)[:-1] for one in values)
-
-
-def _longest(tree: Tree) -> int:
-    if isinstance(tree, Leaf):
-        return len(tree.value)
-    return max(_longest(inner) for _, inner in tree.branches)
-
-
-def _expression(tree: Tree) -> str:
-    """A tree of True and False as one condition."""
-    if isinstance(tree, Leaf):
-        return "true" if tree.value else "false"
-    ways = []
-    for values, inner in _joined(tree):
-        test, rest = _test(tree.feature, values), _expression(inner)
-        if rest == "true":
-            ways.append(test)
-        elif rest != "false":
-            ways.append(f"and {_wrapped(test)} {_wrapped(rest)}")
-    return ways[0] if len(ways) == 1 else f"or {' '.join(map(_wrapped, ways))}"
-
-
-def _wrapped(test: str) -> str:
-    return f"({test})" if " " in test else test

@@ -32,7 +32,7 @@ class Strings(list[str]):
     """A Go []string; %T tells it from []interface {}."""
 
 
-class _Jumped(Exception):  # noqa: N818 - control flow
+class _Jumped(Exception):
     def __init__(self, kind: str) -> None:
         self.kind = kind
 
@@ -203,7 +203,7 @@ def _slice(value: Any, low: int = 0, high: int | None = None) -> Any:
     if not isinstance(value, str):
         return value[low:high]
     raw = _bytes(value)
-    if high is not None and not 0 <= low <= high <= len(raw) or low > len(raw):
+    if not 0 <= low <= (len(raw) if high is None else high) <= len(raw):
         raise UsageError("the Go template slices beyond the end of a string")
     return _text(raw[low:high])
 

@@ -1,4 +1,4 @@
-"""Text of a Go template -> a tree of nodes (the subset of text/template that Ollama's chat use needs).
+"""Text of a Go template -> a tree of nodes (the subset of text/template that chats need).
 
 In: the template's text. Out: nested tuples of nodes, one list per `define`. Written from the
 documentation of Go's text/template: trim markers, actions, pipelines without `|`, variables,
@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Union
+from typing import TypeAlias
 
 from ft2ollama.errors import UsageError
 
-_ACTION = re.compile(r"\{\{(-\s)?\s*(/\*.*?\*/|(?:\"(?:\\.|[^\"\\])*\"|`[^`]*`|[^\"`}]|\}(?!\}))*?)\s*(\s-)?\}\}", re.S)
+_ACTION = re.compile(
+    r"\{\{(-\s)?\s*(/\*.*?\*/|(?:\"(?:\\.|[^\"\\])*\"|`[^`]*`|[^\"`}]|\}(?!\}))*?)\s*(\s-)?\}\}",
+    re.S,
+)
 _TOKEN = re.compile(
     r"\s*(?:(?P<string>\"(?:\\.|[^\"\\])*\"|`[^`]*`)|(?P<number>-?\d+)|(?P<assign>:=|=)"
     r"|(?P<mark>[(),|])|(?P<word>\$?[A-Za-z_]\w*(?:\.\w+)*|\$(?:\.\w+)*|\.(?:\w+(?:\.\w+)*)?))"
@@ -71,52 +74,70 @@ class Jump:
     kind: str
 
 
-Node = Union[Text, Action, Branch, Include, Jump]
+Node: TypeAlias = "Text | Action | Branch | Include | Jump"
 
 
 def parse(source: str) -> dict[str, list[Node]]:
     """The node lists by template name; "" is the main one. UsageError names what is not known."""
-    main: list[Node] = []
-    templates: dict[str, list[Node]] = {"": main}
-    current, stack = main, []
+    parser = _Parser()
     for piece in _pieces(source):
         if isinstance(piece, Text):
-            current.append(piece)
-            continue
-        word, _, rest = piece.partition(" ")
+            parser.current.append(piece)
+        else:
+            parser.action(piece)
+    if parser.stack:
+        raise UsageError("a Go template lacks an {{ end }}", source[-200:])
+    return parser.templates
+
+
+class _Parser:
+    """current: the list that nodes go to.  stack: the lists around it, each with its branch."""
+
+    def __init__(self) -> None:
+        self.current: list[Node] = []
+        self.templates = {"": self.current}
+        self.stack: list[tuple[list[Node], Branch | None]] = []
+
+    def action(self, text: str) -> None:
+        word, _, rest = text.partition(" ")
         if word in ("if", "range", "with"):
-            branch = Branch(word, _action(rest))
-            current.append(branch)
-            stack.append((current, branch))
-            current = branch.body
+            self.open(word, rest)
         elif word == "define":
-            stack.append((current, None))
-            current = templates.setdefault(str(_Reader(rest).operand().value), [])
+            self.stack.append((self.current, None))
+            name = str(_Reader(rest).operand().value)
+            self.current = self.templates.setdefault(name, [])
+        elif word in ("else", "end") and not self.stack:
+            raise _refusal(text)
         elif word == "else":
-            branch = stack[-1][1]
-            if branch is None:
-                raise _refusal(piece)
-            current = branch.other
-            if rest.strip():  # `else if`: a branch inside the else list, with no end of its own
-                kind, _, condition = rest.strip().partition(" ")
-                inner = Branch(kind, _action(condition))
-                current.append(inner)
-                stack[-1] = (stack[-1][0], inner)
-                current = inner.body
+            self.otherwise(rest.strip())
         elif word == "end":
-            if not stack:
-                raise _refusal(piece)
-            current = stack.pop()[0]
+            self.current = self.stack.pop()[0]
         elif word in ("break", "continue"):
-            current.append(Jump(word))
+            self.current.append(Jump(word))
         elif word == "template":
             reader = _Reader(rest)
-            current.append(Include(str(reader.operand().value), reader.pipeline()))
+            self.current.append(Include(str(reader.operand().value), reader.pipeline()))
         else:
-            current.append(_action(piece))
-    if stack:
-        raise UsageError("a Go template lacks an {{ end }}", source[-200:])
-    return templates
+            self.current.append(_action(text))
+
+    def open(self, word: str, rest: str) -> None:
+        branch = Branch(word, _action(rest))
+        self.current.append(branch)
+        self.stack.append((self.current, branch))
+        self.current = branch.body
+
+    def otherwise(self, rest: str) -> None:
+        """`else`, or `else if`: a branch inside the else list, with no end of its own."""
+        outer, branch = self.stack.pop()
+        if branch is None:
+            raise _refusal("else")
+        self.current = branch.other
+        if rest:
+            word, _, condition = rest.partition(" ")
+            self.open(word, condition)
+            self.stack[-1] = (outer, self.stack[-1][1])
+        else:
+            self.stack.append((outer, branch))
 
 
 def _pieces(source: str) -> list[Text | str]:

@@ -27,7 +27,9 @@ class Render(Protocol):
         tools: Sequence[Mapping[str, Any]] = (),
         add_generation_prompt: bool = True,
         thinking: bool | None = None,
-    ) -> str: ...
+    ) -> str:
+        """The text."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Probe:
     thinking: bool | None = None
 
 
-class Unknown(Exception):  # noqa: N818 - caught inside the package, becomes a refusal
+class Unknown(Exception):
     """Probing cannot express the template; the text says why."""
 
 
@@ -49,6 +51,13 @@ def mark(role: str, number: int) -> str:
 
 
 SYSTEM: Message = {"role": "system", "content": mark("system", 0)}
+
+
+def common_prefix(texts: Sequence[str]) -> str:
+    """What all texts begin with, character by character."""
+    first, last = min(texts, default=""), max(texts, default="")
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    return "".join(char for char, _ in same)
 
 
 def conversation(roles: str, *, thoughts: bool = False) -> tuple[Message, ...]:
@@ -64,7 +73,10 @@ def conversation(roles: str, *, thoughts: bool = False) -> tuple[Message, ...]:
         if letter in "cb2ef":
             message["content"] = message["content"] if letter == "b" else ""
             calls = 2 if letter in "2f" else 1
-            message["tool_calls"] = [call(number, one, empty=letter == "e" or (letter, one) == ("f", 0)) for one in range(calls)]
+            message["tool_calls"] = [
+                call(number, one, empty=letter == "e" or (letter, one) == ("f", 0))
+                for one in range(calls)
+            ]
         if role == "tool":
             asked = max(i for i in range(number) if roles[i] in "cb2ef")
             name = mark("callname", 10 * asked + number - asked - 1)
@@ -77,13 +89,17 @@ def conversation(roles: str, *, thoughts: bool = False) -> tuple[Message, ...]:
 
 def tool(number: int, *, more: bool = False) -> dict[str, Any]:
     """A tool schema in Ollama's order."""
-    properties = {mark("property", number): {"type": "string", "description": "d"}}
+    properties: dict[str, Any] = {mark("property", number): {"type": "string", "description": "d"}}
     if more:
         properties[mark("property", number + 1)] = {"type": "integer", "enum": ["x", "y"]}
     function = {
         "name": mark("toolname", number),
         "description": mark("tooldescription", number),
-        "parameters": {"type": "object", "required": [mark("property", number)], "properties": properties},
+        "parameters": {
+            "type": "object",
+            "required": [mark("property", number)],
+            "properties": properties,
+        },
     }
     return normal_tools([{"type": "function", "function": function}])[0]
 
@@ -113,7 +129,20 @@ def thought_probes() -> Iterator[Probe]:
 def tool_probes(thoughts: bool) -> Iterator[Probe]:
     """Tools offered, called, and answered."""
     shapes = ["u", "su", "uau", "suau", "uct", "suct", "ubt", "uctau", "ubtau", "suctau", "uauct"]
-    shapes += ["uctct", "u2tt", "u2ttau", "suauctau", "ucta" + "uctau", "uctbt", "uauauct", "uet", "uetau", "ubtet", "uft", "uftt"]
+    shapes += [
+        "uctct",
+        "u2tt",
+        "u2ttau",
+        "suauctau",
+        "ucta" + "uctau",
+        "uctbt",
+        "uauauct",
+        "uet",
+        "uetau",
+        "ubtet",
+        "uft",
+        "uftt",
+    ]
     pairs = ((tool(1),), (tool(1), tool(4, more=True)))
     for tools, thinking in itertools.product(pairs, (None, True, False) if thoughts else (None,)):
         for shape in shapes:

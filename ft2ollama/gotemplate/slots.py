@@ -1,7 +1,7 @@
-"""A rendered probe -> slots: what is printed where, and the literal text in front of each.
+"""A rendered probe -> slots: what is printed where, and the literal text in front of it.
 
-In: probes and `render`. Out: `Findings`. A slot is an item (`user`, `thinking`, `callname` ...), the
-zero-width places `open assistant`, `after thinking` and `close ROLE`, or `end`. `close ROLE` stands
+In: probes and `render`. Out: `Findings`. A slot is an item (`user`, `thinking`, `callname`...), a
+zero-width place (`open assistant`, `after thinking`, `close ROLE`), or `end`. `close ROLE` stands
 where the text of the conversation up to that message ends, when it is a prefix of the whole text.
 """
 
@@ -10,11 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from os.path import commonprefix
 from typing import Any
 
 from ft2ollama.errors import UsageError
-from ft2ollama.gotemplate.probe import Probe, Render, Unknown, mark
+from ft2ollama.gotemplate.probe import Probe, Render, Unknown, common_prefix, mark
 
 Features = Mapping[str, Any]
 
@@ -71,7 +70,7 @@ class Findings:
     call_form: str = ""
 
 
-class _NoWay(Exception):  # noqa: N818 - the probe cannot be read, others can
+class _NoWay(Exception):
     pass
 
 
@@ -246,7 +245,7 @@ def _open_assistant(sequences: list[tuple[Probe, str, list[Slot]]]) -> None:
                 previous = before.kind if before else ""
                 heads.setdefault(previous, []).append(slot.text)
                 firsts.append((slots, slot, previous))
-    common = {previous: _whole(commonprefix(texts)) for previous, texts in heads.items()}
+    common = {previous: _whole(common_prefix(texts)) for previous, texts in heads.items()}
     for slots, slot, previous in firsts:
         _cut(slots, slot, common[previous], "open assistant")
 
@@ -259,7 +258,7 @@ def _after(sequences: list[tuple[Probe, str, list[Slot]]], kind: str) -> None:
         for number, slot in enumerate(slots)
         if slot.kind == kind
     ]
-    common = _whole(commonprefix([after.text for _, after in pairs]))
+    common = _whole(common_prefix([after.text for _, after in pairs]))
     for slots, after in pairs:
         _cut(slots, after, common, f"after {kind}")
 
@@ -315,9 +314,11 @@ def _possible(
 ) -> list[str]:
     """The items that could be printed at this message."""
     role = message["role"]
-    kinds = [role] if message["content"] and not (
-        role == "system" and findings.late_system and number == 0
-    ) else []
+    kinds = (
+        [role]
+        if message["content"] and not (role == "system" and findings.late_system and number == 0)
+        else []
+    )
     if message.get("reasoning_content"):
         kinds.append("thinking")
     if findings.late_system and role == "user" and probe.messages[0]["role"] == "system":

@@ -1,9 +1,9 @@
-"""What Ollama reads out of a Go template besides the prompt: the tags of thoughts and tool calls.
+"""What Ollama reads out of a Go template besides the prompt: tags of thoughts and tool calls.
 
-In: the nodes of a template. Out: the texts that Ollama takes for tags, after its rules: for thoughts
-the first and last text of the list of nodes that holds `.Thinking` in a range over `.Messages`
-(thinking/template.go, InferTags); for tool calls the first text inside the first `if .ToolCalls`, up
-to a `{` (tools/template.go, parseTag). A template that hides them serves no thinking, or has its
+In: the text of a template. Out: what Ollama takes for tags, after its rules: for thoughts the
+first and last text of the list of nodes that holds `.Thinking` in a range over `.Messages`
+(thinking/template.go, InferTags); for tool calls the first text inside the first `if .ToolCalls`,
+up to a `{` (tools/template.go, parseTag). A template that hides them serves no thinking, or has its
 tool calls left in the text.
 """
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any, TypeAlias
 
 Row = tuple[Mapping[str, Any], Any]
 _DEPTH = 3
@@ -30,7 +30,7 @@ class Split:
     branches: tuple[tuple[Any, Tree], ...]
 
 
-Tree = Union[Leaf, Split]
+Tree: TypeAlias = "Leaf | Split"
 
 
 def grow(rows: Sequence[Row], names: Sequence[str]) -> Tree | None:
@@ -38,7 +38,10 @@ def grow(rows: Sequence[Row], names: Sequence[str]) -> Tree | None:
     distinct: Counter[tuple[tuple[Any, ...], Any]] = Counter(
         (tuple(features[name] for name in names), value) for features, value in rows
     )
-    plain = [(dict(zip(names, key, strict=True)), value, count) for (key, value), count in distinct.items()]
+    plain = [
+        (dict(zip(names, key, strict=True)), value, count)
+        for (key, value), count in distinct.items()
+    ]
     for depth in range(_DEPTH + 1):
         if tree := _fit(plain, names, depth):
             return tree
