@@ -11,7 +11,7 @@ import sys
 import click
 
 from ft2ollama import __version__
-from ft2ollama.cli import chat, demo, doctor, export, publish, runs, train
+from ft2ollama.cli import chat, demo, doctor, export, history, publish, runs, train
 from ft2ollama.cli.output import Output
 
 COMMANDS = (
@@ -20,6 +20,8 @@ COMMANDS = (
     train.train,
     export.export,
     publish.publish,
+    history.history,
+    history.rollback,
     chat.chat,
     runs.runs,
 )

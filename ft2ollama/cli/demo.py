@@ -103,7 +103,7 @@ def demo(
             _forget(server, str(published.previous))  # nobody else's: keep the demo's disk small
         _show(output, before, after)
     _hints(output, private, published)
-    _finish(output, before, after, published, time.monotonic() - began)
+    _finish(output, run, before, after, published, time.monotonic() - began)
 
 
 def _fetch_base(output: Output) -> str:
@@ -196,7 +196,7 @@ def _publish(output: Output, run: Run, server: Ollama, name: str) -> Published:
     from ft2ollama.cli.publish import publish_run
 
     with output.silent_results():
-        return publish_run(output, run, name, server)
+        return publish_run(output, run, name, [server])[0]
 
 
 def _answers(output: Output, asked: Interview, model: str, n_facts: int) -> _Scores:
@@ -254,13 +254,16 @@ def _hints(output: Output, private: Server | None, published: Published) -> None
 
 
 def _finish(
-    output: Output, before: _Scores, after: _Scores, published: Published, seconds: float
+    output: Output,
+    run: Run,
+    before: _Scores,
+    after: _Scores,
+    published: Published,
+    seconds: float,
 ) -> None:
     from ft2ollama.cli.train import show_curve
     from ft2ollama.evaluate import count_right
-    from ft2ollama.runs import find_run
 
-    run = find_run(published.tag.rpartition(":")[2])
     scores = {
         "facts_before": count_right(before.facts),
         "facts_after": count_right(after.facts),

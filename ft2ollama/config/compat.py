@@ -87,7 +87,7 @@ _IGNORED: tuple[tuple[str, str, str], ...] = (
      "eval_do_concat_batches eval_use_gather_object include_for_metrics batch_eval_metrics "
      "bf16_full_eval fp16_full_eval"),
     (LLAMA_FACTORY, "val_size alone decides whether a held-out loss is measured",
-     "eval_on_each_dataset eval_num_beams compute_accuracy"),
+     "eval_num_beams compute_accuracy"),
     (LLAMA_FACTORY, "the loss curve is always drawn", "plot_loss"),
     (LLAMA_FACTORY, "data is read and tokenised anew for each run, in seconds",
      "overwrite_cache preprocessing_batch_size preprocessing_num_workers tokenized_path "
@@ -221,15 +221,10 @@ _REFUSED: tuple[tuple[str, str, dict[str, tuple[Any, ...]]], ...] = (
     (TRANSFORMERS, "every row is used, in an order that seed decides; remove the key",
      {"dataloader_drop_last": (), "train_sampling_strategy": ("random",), "split_batches": ()}),
     (LLAMA_FACTORY, "every row is used, in an order that seed decides; remove the key",
-     {"disable_shuffling": (), "mix_strategy": ("concat",), "interleave_probs": ()}),
-    (LLAMA_FACTORY, "data is read whole, which a LoRA data set allows; remove the key",
-     {"streaming": ()}),
+     {"disable_shuffling": ()}),
     (LLAMA_FACTORY, "packing comes with a later version; remove the key: every conversation is "
      "a row of its own",
      {"packing": (), "neat_packing": ()}),
-    (LLAMA_FACTORY, "rows are held back from the data set itself; remove the key and set "
-     "val_size",
-     {"eval_dataset": ()}),
     (LLAMA_FACTORY, "early stopping comes with a later version; remove the key and set "
      "num_train_epochs",
      {"early_stopping_steps": ()}),

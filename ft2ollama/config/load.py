@@ -286,8 +286,9 @@ def _found(detail: Any) -> list[checks.Found]:
     if detail["type"] == "located":
         return list(detail["ctx"]["found"])
     name = str(detail["loc"][0])
-    place = detail["loc"][:2] if kind(_FIELDS[name].annotation) == "names" else (name,)
-    takes = "text" if len(place) > 1 else expects(_FIELDS[name])
+    item = {"names": "text", "numbers": "a number above 0"}.get(kind(_FIELDS[name].annotation), "")
+    place = detail["loc"][:2] if item else (name,)
+    takes = item if len(place) > 1 else expects(_FIELDS[name])
     sentence = f"must be {takes}, not {shown(detail['input'])}"
     if detail["input"] is None and len(place) == 1:
         default = spelled(_FIELDS[name].get_default())

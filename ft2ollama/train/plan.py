@@ -17,9 +17,9 @@ from typing import Any
 from ft2ollama.base import Base
 from ft2ollama.config import Config
 from ft2ollama.data.conversation import Conversation
-from ft2ollama.data.load import load_dataset
+from ft2ollama.data.from_config import read_parts
+from ft2ollama.data.problems import Dropped
 from ft2ollama.data.render import Sample, Tokenizer, render_all
-from ft2ollama.data.split import split
 from ft2ollama.errors import DataError, UsageError
 from ft2ollama.files import sha256_file, sha256_folder, sha256_text
 from ft2ollama.quant_choice import choose_quant, wanted_quant
@@ -41,6 +41,7 @@ _LIBRARIES_GB = 0.9  # torch, transformers and peft, resident
 class Plan:
     """What will be trained. inputs: name -> sha256 of everything the adapter depends on.
 
+    dropped: rows that were left out (`bad_rows: drop`).
     quant: the GGUF type the export will have, "" if this base cannot be exported.
     """
 
@@ -51,6 +52,7 @@ class Plan:
     train: tuple[Sample, ...]
     validation: tuple[Sample, ...]
     conversations: tuple[Conversation, ...]
+    dropped: tuple[Dropped, ...]
     steps: int
     inputs: dict[str, str]
     notes: tuple[str, ...]
@@ -77,8 +79,9 @@ def make_plan(config: Config, base: Base) -> Plan:
     tokenizer = Tokenizer(base.folder)
     template = model_template(config.template, base.folder)
     check_stop_tokens(template, tokenizer)
-    loaded = load_dataset(config.dataset, config.dataset_dir, max_samples=config.max_samples)
-    train_rows, val_rows = split(loaded.conversations, config.val_size)
+    loaded, parts = read_parts(config)
+    train_rows = parts.train
+    val_rows = [row for rows in parts.validation.values() for row in rows]
     if not train_rows:
         raise DataError(
             "val_size leaves nothing to train on",
@@ -110,6 +113,7 @@ def make_plan(config: Config, base: Base) -> Plan:
         train=train,
         validation=rendered(val_rows),
         conversations=tuple(train_rows),
+        dropped=loaded.dropped,
         steps=count_steps(config, len(train)),
         inputs=_inputs(config, base, loaded.sha256),
         notes=(*loaded.notes, *doubts),

@@ -19,7 +19,10 @@ import torch
 import transformers
 from transformers import Trainer
 
+from ft2ollama.data.dropped import FILE as DROPPED
+from ft2ollama.data.dropped import write_dropped
 from ft2ollama.errors import Interrupted, JobError
+from ft2ollama.language import choose_language
 from ft2ollama.runs import Run
 from ft2ollama.train.arguments import training_arguments
 from ft2ollama.train.batches import Collator, rows
@@ -56,6 +59,7 @@ def can_resume(run: Run, plan: Plan) -> bool:
 
 def _train_locked(plan: Plan, run: Run, *, dtype: str, device: str, report: Report) -> None:
     with run.stage("train", plan.inputs) as stage:
+        write_dropped(run.folder / DROPPED, plan.dropped, choose_language())
         report({"event": "phase", "phase": "loading the base model"})
         trainer, stop = _make_trainer(plan, run, dtype=dtype, device=device, report=report)
         checkpoint = latest_checkpoint(run.checkpoints)
