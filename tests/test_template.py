@@ -43,7 +43,7 @@ def test_a_template_that_trims_is_not_taken_for_the_family() -> None:
 def test_an_unknown_template_is_refused_with_the_reason() -> None:
     with pytest.raises(UsageError, match=r"no family of modelfiles/") as caught:
         choose_template(None, "[INST] {{ messages[0]['content'] }} [/INST]", {})
-    assert caught.value.why == "chatml: the template does not hold <|im_start|>, <|im_end|>"
+    assert "chatml: the template does not hold <|im_start|>, <|im_end|>" in caught.value.why
     with pytest.raises(UsageError, match="brings no chat template"):
         choose_template(None, None, {})
     with pytest.raises(UsageError, match="no family 'qwen9'"):

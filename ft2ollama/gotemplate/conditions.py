@@ -1,7 +1,7 @@
 """Questions of a decision tree as conditions of a Go template.
 
-In: trees over the features of `slots.place_features`. Out: the texts of `if` conditions. `$m` is the
-message, `$i` its index, `$n` the number of a tool or call among its equals; `$last`, `$query`
+In: trees over the features of `slots.place_features`. Out: the texts of `if` conditions. `$m` is
+the message, `$i` its index, `$n` the number of a tool or call among its equals; `$last`, `$query`
 (index of the last user message), `$asked` (a user message was printed), `$system` (the first
 message is one) and `$prev` (what was printed last) are variables that `emit` declares.
 """

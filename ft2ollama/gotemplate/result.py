@@ -88,15 +88,23 @@ def notes(gotmpl: str, system: str, findings: Findings) -> Iterable[str]:
 
 
 def _behind_answers(findings: Findings) -> set[str]:
-    """What the template writes behind an answer: its end, else the head of the next message."""
-    behind = [
-        (slot.kind, slot.text)
-        for slots in findings.slots.values()
-        for slot in slots
-        if slot.features["prev"] == "assistant" and slot.kind not in ("callname", "end")
+    """What the template writes between an answer and the next question."""
+    slots = findings.slots
+    heads = [
+        (slot.features["prev"], slot.text)
+        for slot in slots.get("user", [])
+        if slot.features["prev"] in ("assistant", "close assistant")
     ]
-    closes = {text for kind, text in behind if kind == "close assistant"}
-    return closes or {common_prefix([text for _, text in behind])}
+    closes = {
+        slot.text
+        for slot in slots.get("close assistant", [])
+        if slot.features["prev"] == "assistant"
+    }
+    return {
+        (close if previous == "close assistant" else "") + head
+        for previous, head in heads
+        for close in closes or {""}
+    }
 
 
 def _around(text: str, place: int) -> str:

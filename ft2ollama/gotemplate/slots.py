@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ft2ollama.errors import UsageError
-from ft2ollama.gotemplate.probe import Probe, Render, Unknown, common_prefix, mark
+from ft2ollama.gotemplate.probe import OPEN, Probe, Render, Unknown, common_prefix, mark
 
 Features = Mapping[str, Any]
 
@@ -227,6 +227,8 @@ def _sequence(
     for slot in order:
         if slot.start < place:
             raise Unknown("two parts of a message stand in one another")
+        if OPEN in text[place : slot.start]:
+            raise Unknown(f"it changes what it prints: {text[place : slot.start]!r}")
         slots.append(replace(slot, text=text[place : slot.start]))
         place = slot.end
     number = len(probe.messages) - 1

@@ -24,8 +24,9 @@ TRICKS = """{{- /* a comment */ -}}
 {{- else }}{{ with .Content }}({{ . }}){{ else }}nothing{{ end }}{{ end }}
 {{- if eq $i 3 }}{{ break }}{{ end }}
 {{- range $j := len .Content }}{{ if gt $j 1 }}{{ continue }}{{ end }}{{ $j }},{{ end }}
-{{- end }} {{ len .Messages }} {{ .System }} {{ .Think }} {{ .IsThinkSet }} {{ printf "%T" .System }}
-{{- $x := "a" }}{{ if true }}{{ $x = "b" }}{{ end }}{{ $x }}{{ json .System }}{{ not (lt "a" "b") }}"""
+{{- end }} {{ len .Messages }} {{ .System }} {{ .Think }} {{ .IsThinkSet }} {{ printf "%T" .Think }}
+{{- $x := "a" }}{{ if true }}{{ $x = "b" }}{{ end }}{{ $x }}{{ json .System }}
+{{- not (lt "a" "b") }}"""
 TALKS = (
     [{"role": "user", "content": "hi"}],
     [
@@ -37,9 +38,8 @@ TALKS = (
         {"role": "user", "content": "last"},
     ],
 )
-TEXTS = st.text(
-    st.sampled_from(string.printable + "\u3000\u00a0\u200d\u4f60\u597d\U0001f469<>&\u2003")
-)
+ODD = "\u3000\u00a0\u200d\u4f60\u597d\U0001f469<>&\u2003"
+TEXTS = st.text(st.sampled_from(string.printable + ODD))
 
 
 @pytest.fixture(scope="module")
