@@ -2,7 +2,8 @@
 
 Go's own functions cannot trim, and Ollama's `json` writes no blanks and escapes < > &, so these
 blocks trim as Python's str.strip does and write JSON as Jinja's `tojson` does (`tool4`: with
-indent=4; the value of `items` is then taken to be an object of plain values). They use recursion,
+indent=4; the value of `items` is then taken to be an object of plain values). `chars` copies byte
+by byte only where it must; U+2028 and U+2029 may stay escaped. They use recursion,
 `slice` by bytes (`len (slice . 1)` is the length less one), `printf "%T"`, and `range` over a
 number, which is Go 1.24: Ollama 0.9.3 has it. `template` always has an argument, because newer
 Ollamas refuse it without one (ollama template/template.go, Identifiers).

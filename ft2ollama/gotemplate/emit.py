@@ -257,13 +257,16 @@ class _Emitter:
         if way.after_think is None:
             self._printed(way.block, content)
             return
+        # one question a byte: Ollama executes the template once for every message of a request
         self.out.action("$answer := $m.Content")
         self.out.action("$thought := false")
         self.out.action("range $j := len $m.Content")
+        self.out.action("if eq (index $m.Content $j) 60")  # <
         self.out.action("$rest := slice $m.Content $j")
         self.out.action('if and (ge (len $rest) 8) (eq (slice $rest 0 8) "</think>")')
         self.out.action("$answer = slice $rest 8")
         self.out.action("$thought = true")
+        self.out.action("end")
         self.out.action("end")
         self.out.action("end")
         self.out.action("if $thought")

@@ -13,6 +13,7 @@ encoding/json does.
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -211,7 +212,29 @@ def _slice(value: Any, low: int = 0, high: int | None = None) -> Any:
 def _printf(form: str, value: Any) -> str:
     if form == "%T":
         return _type(value)
+    if form == "%q":
+        return _quoted(str(value))
     raise UsageError(f"the Go template prints with {form!r}, which is not known here")
+
+
+def _quoted(text: str) -> str:
+    """Go's strconv.Quote: what IsPrint refuses is escaped."""
+    short = {"\a": "a", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t", "\v": "v"}
+    short |= {'"': '"', "\\": "\\"}
+
+    def char(one: str) -> str:
+        if one in short:
+            return "\\" + short[one]
+        if one == " " or unicodedata.category(one)[0] not in "ZC":
+            return one
+        code = ord(one)
+        if 0xDC80 <= code <= 0xDCFF:  # half a character
+            return f"\\x{code - 0xDC00:02x}"
+        if code < 0x80:
+            return f"\\x{code:02x}"
+        return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+    return '"' + "".join(map(char, text)) + '"'
 
 
 def _type(value: Any) -> str:
@@ -228,7 +251,7 @@ def _length(value: Any) -> int:
 
 def _index(value: Any, *keys: Any) -> Any:
     for key in keys:
-        value = value[key]
+        value = _bytes(value)[key] if isinstance(value, str) else value[key]
     return value
 
 
