@@ -3,7 +3,8 @@
 Tried from the richest to the plainest: tools and thoughts, one of them, text alone. A try counts
 when its Go template, executed by `engine`, equals the chat template on every case of `cases` that
 the chat template does not refuse; the first that does is taken, and what it lacks (tools, thoughts)
-is refused by Ollama itself ("does not support tools").
+is refused by Ollama itself ("does not support tools"). Where probing finds none, the Go templates
+of known families are compared in the same way; a name or a likeness never decides.
 """
 
 from __future__ import annotations
@@ -47,11 +48,12 @@ def derive(
     *,
     special_tokens: Mapping[str, str] = MappingProxyType({}),
     ends: Sequence[str] = (),
+    families: Mapping[str, str] = MappingProxyType({}),
 ) -> GoTemplate:
     """The Go template of a chat template; UsageError with the difference where none is equal.
 
     render: the chat template.  special_tokens: bos_token is read.  ends: texts of all eos and eot
-    tokens.
+    tokens.  families: name -> Go template, to fall back to.
     """
     own, adds_bos = without_bos(render, special_tokens.get("bos_token", ""))
     reasons: list[str] = []
@@ -67,6 +69,12 @@ def derive(
             reasons[-1] = _ONE_SYSTEM
         explain = (*reasons, *found.explain)
         return replace(found, adds_bos=adds_bos, explain=explain)
+    for name, gotmpl in families.items():
+        system = default_system(own, list(text_probes()))
+        equal, difference = compare(own, gotmpl, system, cases_for(frozenset()))
+        if equal and not difference:
+            found = GoTemplate(gotmpl, tuple(ends), system, adds_bos, way="family", family=name)
+            return replace(found, cases=equal, explain=tuple(reasons))
     raise UsageError(
         "no Go template was found that builds the same prompts as the chat template",
         reasons[-1],

@@ -186,6 +186,18 @@ def test_what_cannot_be_expressed_is_refused_with_the_difference(
     assert why in caught.value.why
 
 
+def test_a_family_is_taken_only_when_it_is_equal() -> None:
+    shy = "{% for m in messages %}{% if '\ue000' in m.content %}{{ raise_exception('no') }}"
+    shy += "{% endif %}{% endfor %}" + CHATML
+    known = {name: family.gotmpl for name, family in families().items()}
+    with pytest.raises(UsageError, match="no Go template was found"):
+        derive(hf(shy))
+    found = derive(hf(shy), ends=("<|im_end|>",), families=known)
+    assert (found.way, found.family, found.stop) == ("family", "chatml", ("<|im_end|>",))
+    with pytest.raises(UsageError, match="no Go template was found"):
+        derive(hf(shy.replace("\\n", " ")), families=known)
+
+
 def test_the_difference_is_marked_in_both_prompts() -> None:
     render, gotmpl = hf(CHATML), derived(CHATML).gotmpl
     wrong = gotmpl.replace("<|im_start|>user\n", "<|im_start|>user ")
