@@ -158,6 +158,19 @@ def tool_cases(*, thoughts: bool) -> Iterator[tuple[str, Probe]]:
                 yield f"{label}, thoughts", Probe((*head, *thinking), tools, True)
 
 
+def parallel_cases() -> Iterator[tuple[str, Probe]]:
+    """Two calls with an answer each, which Ollama before 0.9.6 cannot keep apart."""
+    user: dict[str, Any] = {"role": "user", "content": "How is the weather?"}
+    both = [_call("now", {}), _call("get_weather", _ARGUMENTS[0])]
+    talk = [user, {"role": "assistant", "content": "", "tool_calls": both}]
+    for one, content in zip(both, ("12:00", '{"t": 21}'), strict=True):
+        name = one["function"]["name"]
+        talk.append({"role": "tool", "content": content, "name": name, "tool_call_id": one["id"]})
+    later = [{"role": "assistant", "content": "Fine."}, {"role": "user", "content": "And now?"}]
+    yield "two calls, two answers", Probe(tuple(talk), tuple(_TOOLS))
+    yield "two calls, two answers, one turn later", Probe((*talk, *later), tuple(_TOOLS))
+
+
 def _turns(texts: tuple[str, ...], turns: int) -> list[dict[str, Any]]:
     roles = itertools.cycle(("user", "assistant"))
     return [

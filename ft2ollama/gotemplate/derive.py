@@ -16,7 +16,13 @@ from types import MappingProxyType
 from typing import Any
 
 from ft2ollama.errors import UsageError
-from ft2ollama.gotemplate.cases import text_cases, think_cases, thought_cases, tool_cases
+from ft2ollama.gotemplate.cases import (
+    parallel_cases,
+    text_cases,
+    think_cases,
+    thought_cases,
+    tool_cases,
+)
 from ft2ollama.gotemplate.contents import contents, tells_thoughts
 from ft2ollama.gotemplate.emit import emit
 from ft2ollama.gotemplate.lexer import parse
@@ -40,6 +46,7 @@ from ft2ollama.gotemplate.tags import thinking_tags
 _KINDS = ({"tools", "thinking"}, {"tools"}, {"thinking"}, set[str]())
 _TRIES = [(frozenset(kinds), late) for kinds in _KINDS for late in (True, False)]
 _THOUGHTS_IN_ANSWERS = "an old answer that still holds <think> is printed otherwise"
+_ANSWERS_IN_A_ROW = "several answers of tools in a row are printed otherwise"
 _ONE_SYSTEM = "a system message after the first one does not stand where the chat template puts it"
 
 
@@ -105,7 +112,12 @@ def without_bos(render: Render, bos: str) -> tuple[Render, bool]:
 
 
 def compare(
-    render: Render, gotmpl: str, system: str, cases: Iterable[tuple[str, Probe]]
+    render: Render,
+    gotmpl: str,
+    system: str,
+    cases: Iterable[tuple[str, Probe]],
+    *,
+    joins_tools: bool = True,
 ) -> tuple[int, Difference | None]:
     """How many cases were equal before the first difference; refused ones are passed over."""
     parsed, equal = parse(gotmpl), 0
@@ -114,7 +126,14 @@ def compare(
             wanted = render(case.messages, tools=case.tools, thinking=case.thinking)
         except UsageError:
             continue
-        got = prompt(parsed, case.messages, system=system, tools=case.tools, thinking=case.thinking)
+        got = prompt(
+            parsed,
+            case.messages,
+            system=system,
+            tools=case.tools,
+            thinking=case.thinking,
+            joins_tools=joins_tools,
+        )
         if got != wanted:
             return equal, Difference(name, wanted, got)
         equal += 1
@@ -153,7 +172,10 @@ def _try(
     if "tools" in capabilities and not _answers_tools(render):
         raise Unknown("it refuses every conversation with a tool call")
     old, difference = compare(render, gotmpl, system, think_cases())
-    limits = (f"{_THOUGHTS_IN_ANSWERS}; {difference}",) if difference else ()
+    limits = [f"{_THOUGHTS_IN_ANSWERS}; {difference}"] * bool(difference)
+    if "tools" in capabilities:
+        _, difference = compare(render, gotmpl, system, parallel_cases(), joins_tools=False)
+        limits += [f"{_ANSWERS_IN_A_ROW}; {difference}"] * bool(difference)
     return GoTemplate(
         gotmpl,
         stop_words(findings, ends),

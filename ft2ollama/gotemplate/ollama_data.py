@@ -26,10 +26,16 @@ def prompt(
     system: str = "",
     tools: Sequence[Mapping[str, Any]] = (),
     thinking: bool | None = None,
+    joins_tools: bool = True,
 ) -> str:
-    """The prompt that Ollama builds by the Go template (its text, or parsed)."""
+    """The prompt that Ollama builds by the Go template (its text, or parsed).
+
+    joins_tools: several answers of tools in a row are one message, as before 0.9.6; since
+    then they are kept apart.
+    """
     parsed = parse(template) if isinstance(template, str) else template
-    return execute(parsed, values(messages, system=system, tools=tools, thinking=thinking))
+    data = values(messages, system=system, tools=tools, thinking=thinking, joins_tools=joins_tools)
+    return execute(parsed, data)
 
 
 def values(
@@ -38,13 +44,14 @@ def values(
     system: str = "",
     tools: Sequence[Mapping[str, Any]] = (),
     thinking: bool | None = None,
+    joins_tools: bool = True,
 ) -> dict[str, Any]:
     """What the template sees as `.`; system: the Modelfile's."""
     if system and (not messages or messages[0]["role"] != "system"):
         messages = [{"role": "system", "content": system}, *messages]
     return {
         "System": "\n\n".join(m["content"] for m in messages if m["role"] == "system"),
-        "Messages": _collate(messages),
+        "Messages": _collate(messages, joins_tools),
         "Tools": [_tool(tool) for tool in tools],
         "Response": "",
         "Think": bool(thinking),
@@ -80,10 +87,11 @@ def normal_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _sorted(value) for key, value in sorted(arguments.items())}
 
 
-def _collate(messages: Sequence[Message]) -> list[Struct]:
+def _collate(messages: Sequence[Message], joins_tools: bool) -> list[Struct]:
     collated: list[Struct] = []
     for message in messages:
-        if collated and collated[-1]["Role"] == message["role"]:
+        joins = joins_tools or message["role"] != "tool"
+        if joins and collated and collated[-1]["Role"] == message["role"]:
             collated[-1]["Content"] += "\n\n" + (message.get("content") or "")
         else:
             collated.append(_message(message))

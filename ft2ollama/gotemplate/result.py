@@ -84,7 +84,7 @@ def notes(gotmpl: str, system: str, findings: Findings) -> Iterable[str]:
     if findings.call_form == "pairs":
         yield "tool calls are not JSON: Ollama 0.9.3 leaves them in the text of the answer"
     if findings.tool_form:
-        yield "several answers of tools in a row: Ollama 0.9.3 makes one of them, with a blank line"
+        yield "several answers of tools in a row: Ollama before 0.9.6 joins them by a blank line"
 
 
 def _behind_answers(findings: Findings) -> set[str]:

@@ -13,6 +13,7 @@ from real_chat import sdist_folder
 
 from ft2ollama.errors import UsageError
 from ft2ollama.gotemplate import GoTemplate, derive
+from ft2ollama.gotemplate.cases import parallel_cases
 from ft2ollama.gotemplate.derive import cases_for, compare, without_bos
 from ft2ollama.gotemplate.probe import Render
 from ft2ollama.gotemplate.tags import thinking_tags, tool_tag
@@ -222,6 +223,15 @@ def test_ollama_finds_the_tags_of_thoughts_and_calls(real: Callable[[str], str])
     qwen = derived(real("Qwen-Qwen3-0.6B")).gotmpl
     assert thinking_tags(qwen) == ("<think>", "</think>")
     assert tool_tag(qwen) == "<tool_call>"
+
+
+def test_answers_in_a_row_are_kept_apart_where_the_server_keeps_them(
+    real: Callable[[str], str],
+) -> None:
+    jinja = real("Qwen-Qwen3-0.6B")
+    gotmpl = derived(jinja).gotmpl
+    assert compare(hf(jinja), gotmpl, "", parallel_cases(), joins_tools=False) == (2, None)
+    assert compare(hf(jinja), gotmpl, "", parallel_cases())[1] is not None
 
 
 def test_a_date_that_stays_is_told(real: Callable[[str], str]) -> None:
