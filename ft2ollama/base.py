@@ -20,11 +20,12 @@ import os
 import re
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from ft2ollama.errors import JobError, MachineError, UsageError
-from ft2ollama.files import Progress, sha256_file, sha256_text, write_json
+from ft2ollama.files import Progress, sha256_file, sha256_folder, sha256_text, write_json
 from ft2ollama.paths import cache_dir
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -37,6 +38,7 @@ class Base:
 
     folder: HF folder (config.json, safetensors, tokenizer).  gguf: the file it was made from.
     sha256: of the source: the GGUF's bytes, or the names and bytes of the folder's model files.
+    fast: a folder with the tokenizer.json, where `folder` has another form of tokenizer.
     """
 
     ref: str
@@ -45,6 +47,12 @@ class Base:
     folder: Path
     sha256: str
     gguf: Path | None = None
+    fast: Path | None = None
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """Where tokenizer.json is: `folder`, or the cache for one made from tokenizer.model."""
+        return self.fast or self.folder
 
     @property
     def architecture(self) -> str:
@@ -54,9 +62,14 @@ class Base:
 
 
 def resolve_base(
-    ref: str, *, hub: str = "huggingface", progress: Progress | None = None, offline: bool = False
+    ref: str,
+    *,
+    hub: str = "huggingface",
+    revision: str = "main",
+    progress: Progress | None = None,
+    offline: bool = False,
 ) -> Base:
-    """Find, fetch or unpack the model that `ref` names.
+    """Find, fetch or unpack the model that `ref` names. revision: branch, tag or commit of a hub.
 
     Raises UsageError (no such model, not a model) or MachineError (no Ollama, no network, no disk).
     """
@@ -70,7 +83,7 @@ def resolve_base(
     if path.is_dir():
         return _from_folder(ref, "folder", path.absolute())
     if _HUB_ID.fullmatch(ref) and not offline:
-        return _from_folder(ref, "hub", _download(ref, hub))
+        return _from_folder(ref, "hub", _download(ref, hub, revision))
     raise UsageError(
         f"model_name_or_path: nothing called {ref!r} here",
         f"{_near(path)}; it is not a hub id (org/name) either",
@@ -92,6 +105,7 @@ def _from_folder(ref: str, kind: str, folder: Path) -> Base:
             f"{hint}it lacks {', '.join(missing)}",
             "give the base model's folder (pickle .bin weights are not read: use safetensors)",
         )
+    _require_unpacked(ref, folder)
     files = [folder / "config.json", *weights]
     digest = sha256_text("\n".join(f"{file.name} {sha256_file(file)}" for file in files))
     name = (
@@ -99,7 +113,73 @@ def _from_folder(ref: str, kind: str, folder: Path) -> Base:
         if folder.parent.name == "snapshots"
         else folder.name
     )
-    return Base(ref, kind, ref.split("/")[-1] if kind == "hub" else name, folder, digest)
+    name = ref.split("/")[-1] if kind == "hub" else name
+    return Base(ref, kind, name, folder, digest, fast=_fast_tokenizer(folder))
+
+
+def _fast_tokenizer(folder: Path) -> Path | None:
+    """A folder of the cache with tokenizer.json, made by transformers from a tokenizer.model."""
+    if (folder / "tokenizer.json").is_file():
+        return None
+    from filelock import FileLock
+
+    made = cache_dir() / "tokenizers" / sha256_folder(folder, "*token*")[:32]
+    made.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(made.with_name(f".{made.name}.lock")):
+        if not (made / "tokenizer.json").is_file():
+            _convert_tokenizer(folder, made)
+    return made
+
+
+def _convert_tokenizer(folder: Path, made: Path) -> None:
+    if not _has_protobuf():  # transformers reads SentencePiece models by it
+        raise MachineError(
+            f"{folder.name} has no tokenizer.json, and its tokenizer.model needs another package",
+            "transformers reads SentencePiece models with the package protobuf",
+            "pip install protobuf",
+        )
+    from transformers import AutoTokenizer
+
+    work = Path(tempfile.mkdtemp(prefix=".tokenizer.", dir=made.parent))
+    try:
+        AutoTokenizer.from_pretrained(str(folder)).save_pretrained(work)
+        if not (work / "tokenizer.json").is_file():
+            raise ValueError("transformers knows no fast form of it")
+        shutil.rmtree(made, ignore_errors=True)
+        work.replace(made)
+    except (ValueError, OSError, ImportError, KeyError) as error:
+        raise UsageError(
+            f"the tokenizer of {folder.name} cannot be read",
+            str(error).strip().splitlines()[0],
+            "give a folder with tokenizer.json, e.g. saved by transformers: save_pretrained",
+        ) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _has_protobuf() -> bool:
+    try:
+        return find_spec("google.protobuf") is not None
+    except ModuleNotFoundError:  # no package `google` at all
+        return False
+
+
+def _require_unpacked(ref: str, folder: Path) -> None:
+    """Weights that are packed already can neither be trained on here nor exported."""
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    packed = config.get("quantization_config")
+    if packed:
+        method = packed.get("quant_method", "unknown") if isinstance(packed, dict) else packed
+        raise UsageError(
+            f"{ref} is a quantized model ({method})",
+            "its weights are packed; the export needs the 16-bit ones",
+            "give the 16-bit model, and quantization_bit=4 for QLoRA",
+        )
+
+
+def trained_base(base: Base, folder: Path) -> Base:
+    """A trained model's own folder in the place of its base."""
+    return replace(base, kind="folder", folder=folder, gguf=None)
 
 
 def _from_ollama(ref: str, progress: Progress | None) -> Base:
@@ -127,12 +207,17 @@ def _from_gguf(ref: str, kind: str, gguf: Path, name: str, progress: Progress | 
     from filelock import FileLock
 
     digest = sha256_file(gguf)
-    folder = cache_dir() / "bases" / f"{digest[:16]}-{_LAYOUT}"
+    folder = unpacked_folder(digest)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):  # two commands at once unpack once
         if not (folder / "source.json").is_file():
             unpack_gguf(gguf, folder, {"sha256": digest, "name": name}, progress)
     return Base(ref, kind, name, folder, digest, gguf)
+
+
+def unpacked_folder(digest: str) -> Path:
+    """Where the GGUF with this sha256 is, or will be, unpacked."""
+    return cache_dir() / "bases" / f"{digest[:16]}-{_LAYOUT}"
 
 
 def unpack_gguf(
@@ -190,15 +275,15 @@ def _tokenizer(gguf: Path, work: Path) -> None:
     tokenizer.save_pretrained(work)
 
 
-def _download(ref: str, hub: str) -> Path:
+def _download(ref: str, hub: str, revision: str) -> Path:
     if hub == "modelscope":
-        return _download_modelscope(ref)
+        return _download_modelscope(ref, revision)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     patterns = ["*.json", "*.safetensors", "tokenizer.model", "*.jinja"]
     try:
-        return Path(snapshot_download(ref, allow_patterns=patterns))
+        return Path(snapshot_download(ref, revision=revision, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
         raise MachineError(
@@ -208,7 +293,7 @@ def _download(ref: str, hub: str) -> Path:
         ) from error
 
 
-def _download_modelscope(ref: str) -> Path:
+def _download_modelscope(ref: str, revision: str) -> Path:
     try:
         from modelscope import snapshot_download
     except ImportError as error:
@@ -218,9 +303,9 @@ def _download_modelscope(ref: str) -> Path:
             "pip install 'ft2ollama[modelscope]'",
         ) from error
     try:
-        return Path(
-            snapshot_download(ref, allow_patterns=["*.json", "*.safetensors", "tokenizer.model"])
-        )
+        patterns = ["*.json", "*.safetensors", "tokenizer.model"]
+        branch = "master" if revision == "main" else revision  # ModelScope's name of main
+        return Path(snapshot_download(ref, revision=branch, allow_patterns=patterns))
     except Exception as error:
         raise MachineError(
             f"model {ref} could not be fetched from ModelScope",

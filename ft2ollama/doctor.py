@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from ft2ollama import __version__
+from ft2ollama import __version__, machine
 from ft2ollama.errors import MachineError, UserError
 from ft2ollama.paths import cache_dir
 from ft2ollama.runs import runs_root
@@ -75,9 +75,7 @@ def _converters() -> Finding:
 
 
 def _cores() -> Finding:
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    cores = machine.cores()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     value = f"{cores} cores, load {load:.1f}"
     if load > cores:
@@ -88,11 +86,9 @@ def _cores() -> Finding:
 
 
 def _memory() -> Finding:
-    import psutil
-
-    memory = psutil.virtual_memory()
-    value = f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free"
-    if memory.available < 3e9:
+    total, free = machine.memory()
+    value = f"{free / 1e9:.1f} of {total / 1e9:.1f} GB free"
+    if free < 3e9:
         return Finding("memory", "warn", value, "the demo needs 3 GB: close other programs")
     return Finding("memory", "ok", value)
 
@@ -137,7 +133,7 @@ def _disk() -> Finding:
     parts, low = [], False
     for name, folder in (("runs", runs_root().absolute()), ("cache", cache_dir())):
         existing = next(path for path in (folder, *folder.parents) if path.exists())
-        free = shutil.disk_usage(existing).free
+        free = machine.free_disk(folder)
         low = low or free < 5e9 or not os.access(existing, os.W_OK)
         parts.append(f"{name} {_home(folder)}: {free / 1e9:.0f} GB free")
     fix = "FT2OLLAMA_RUNS and FT2OLLAMA_CACHE name other folders" if low else ""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ft2ollama import __version__
-from ft2ollama.base import Base
+from ft2ollama.base import Base, trained_base
 from ft2ollama.errors import MachineError, UsageError
 from ft2ollama.files import (
     Progress,
@@ -70,11 +70,13 @@ def export(  # noqa: PLR0913 - one option per thing a caller may decide
 
     require_ours(converters)
     check_trained(run)
+    if run.is_whole:
+        base = whole_model(run, kind, base)
     quant, _ = choose_quant(kind, quant, base)
     path = _path(run, kind, quant)
     stage_name = f"export {kind} {quant}"
     inputs = {
-        "adapter": sha256_folder(run.adapter),
+        "adapter": sha256_folder(run.model if run.is_whole else run.adapter),
         "base": base.sha256,
         "template": sha256_file(run.proof / "template.json"),
         "ft2ollama": __version__,
@@ -84,7 +86,8 @@ def export(  # noqa: PLR0913 - one option per thing a caller may decide
     if not force and run.is_current(stage_name, inputs):
         known = json.loads(path.with_suffix(".json").read_text("utf-8"))
         return Exported(path, kind, quant, known["sha256"], known["size"], fresh=False)
-    converters.check_adapter(run.adapter, base.folder, merged=kind == "model")
+    if not run.is_whole:
+        converters.check_adapter(run.adapter, base.folder, merged=kind == "model")
     with run.lock(), run.stage(stage_name, inputs) as stage:
         options: dict[str, Any] = {"outtype": quant, "progress": progress}
         if kind == "model":
@@ -141,11 +144,22 @@ def _write(
     return converters.write_model(
         base.folder,
         path,
-        adapter=run.adapter,
+        adapter=None if run.is_whole else run.adapter,
         chat_template=template["jinja"],
         add_bos=False,  # the template wrote every token that was trained on, a BOS too if any
         **options,
     )
+
+
+def whole_model(run: Run, kind: str, base: Base) -> Base:
+    """The trained model as its own base; UsageError when an adapter is asked for."""
+    if kind == "adapter":
+        raise UsageError(
+            f"run {run.id} has no adapter to export",
+            "it holds the whole trained model",
+            "ft2ollama export --as model",
+        )
+    return trained_base(base, run.model)
 
 
 def _path(run: Run, kind: str, quant: str) -> Path:

@@ -95,7 +95,8 @@ def publish(  # noqa: PLR0913 - one option per thing a caller may decide
     with run.lock(), run.stage("publish", {"gguf": exported.sha256, "name": public}) as stage:
         try:
             candidates = []
-            written = recompute_weights(exported.path, base.folder, run.adapter)
+            adapter = None if run.is_whole else run.adapter
+            written = recompute_weights(exported.path, base.folder, adapter)
             for server in servers:
                 expected, previous = digest_of(server, public), _version_of(server, public)
                 tag = _free_tag(server, wanted)

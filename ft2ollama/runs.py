@@ -5,7 +5,9 @@
       run.json          {id, created, base, stages: {train: {status, inputs, outputs, ...}, ...}}
       events.jsonl      one JSON line per event, the same lines `--json` prints
       log.txt           everything, with tracebacks
-      adapter/  checkpoints/  gguf/  proof/  Modelfile  loss.png
+      adapter/          what was trained, as a PEFT adapter for the base, or
+      model/            the whole trained model, as a Hugging Face folder
+      checkpoints/  gguf/  proof/  Modelfile  loss.png
 
 A stage records the sha256 of what it read and of what it wrote. A stage whose inputs are unchanged
 and whose outputs are still there is skipped. `run.json` is replaced atomically; a lock keeps two
@@ -56,6 +58,16 @@ class Run:
     def adapter(self) -> Path:
         """The PEFT adapter folder."""
         return self.folder / "adapter"
+
+    @property
+    def model(self) -> Path:
+        """The trained model as a Hugging Face folder, where an adapter alone does not tell it."""
+        return self.folder / "model"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the run holds a whole model: it is then exported without the base."""
+        return (self.model / "config.json").is_file()
 
     @property
     def gguf(self) -> Path:

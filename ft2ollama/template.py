@@ -3,50 +3,78 @@
 One object, `ChatTemplate`, serves both sides: `render` makes the training text with the Jinja
 template; `gotmpl`, `stop` and `system` go into the Modelfile, the Jinja text goes into the GGUF.
 
-Families live in `modelfiles/<family>/`. A model's own template belongs to a family when its marker
-tokens are there and it renders every case exactly as the family's `chat.jinja` does, a default
-system prompt aside. Jinja settings are those of transformers (`chat_template_utils.py`,
-`_compile_jinja_template`): trim_blocks, lstrip_blocks, loop controls, a sandbox.
+Any template can be trained with. One that belongs to a family of `modelfiles/` can be published
+too; for another, `family` and `gotmpl` are empty and its stop words are found by rendering: the
+special token that the template writes after an answer. A template that writes none (GLM) ends an
+answer by the header of the next turn, which is then learned in its place.
 """
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from functools import cache
-from pathlib import Path
+from datetime import date
+from functools import cached_property
 from typing import Any
 
+from ft2ollama.chat_jinja import (
+    TRAINING_DATE,
+    Message,
+    TemplateRefusal,
+    common_start,
+    render_jinja,
+    render_marked,
+)
 from ft2ollama.errors import UsageError
+from ft2ollama.families import Family, belongs, families
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+__all__ = ["ChatTemplate", "Message", "choose_template", "families", "render_jinja"]
 
-Message = Mapping[str, Any]
-_MARK = "\ue000the system prompt\ue001"  # private use: no template holds it
+# How a thought stands in front of an answer; the last is also what templates without any get, as
+# LLaMA-Factory writes them.
+_THOUGHT_MARKS = (
+    ("<|channel>thought\n", "\n<channel|>"),
+    ("[THINK]", "[/THINK]"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<seed:think>", "</seed:think>"),
+    ("<think>\n", "\n</think>\n\n"),
+)
+_CALL_ID = "a1B2c3D4e"  # Mistral's templates ask for nine letters or digits
+_MARKS = {name: f"{name} mark\ue000" for name in ("system", "user", "answer")}
+_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "mark3",
+        "description": "mark4",
+        "parameters": {"type": "object", "properties": {"mark5": {"type": "string"}}},
+    },
+}
 
 
 @dataclass(frozen=True)
-class Family:
-    """One folder of modelfiles/. parameters: name -> (value, reason)."""
+class Abilities:
+    """What of a conversation the template writes. arguments: how it wants those of a tool call."""
 
-    name: str
-    markers: tuple[str, ...]
-    jinja: str
-    gotmpl: str
-    stop: tuple[str, ...]
-    parameters: Mapping[str, tuple[Any, str]]
-    cases: tuple[Mapping[str, Any], ...]
+    system: bool
+    tools: bool
+    tool_calls: bool
+    tool_results: bool
+    thoughts: bool
+    arguments_as_text: bool
 
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """The template of one model: how it was trained and how Ollama must build the prompt."""
+    """The template of one model: how it was trained and how Ollama must build the prompt.
+
+    family, gotmpl: "" for a template that can be trained with but not yet published.
+    stop: every token that ends an answer, the one that is learned first.
+    next_header: what ends an answer, and what ends a tool call, where the template writes no end
+    itself; added to the text and learned.
+    named: further templates of the model; `tool_use` renders conversations with tools.
+    date: the day that `strftime_now` gives, as YYYY-MM-DD.
+    """
 
     family: str
     jinja: str
@@ -55,53 +83,85 @@ class ChatTemplate:
     parameters: Mapping[str, tuple[Any, str]]
     system: str = ""
     special_tokens: Mapping[str, str] = field(default_factory=dict)
+    next_header: tuple[str, str] = ("", "")
+    named: Mapping[str, str] = field(default_factory=dict)
+    date: str = TRAINING_DATE.isoformat()
 
-    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
-        """The prompt text; raises UsageError when the template refuses the conversation."""
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        add_generation_prompt: bool = False,
+        thinking: bool | None = None,
+    ) -> str:
+        """The text; raises TemplateRefusal when the template refuses the conversation.
+
+        thinking: None leaves it to the template; else its variables `enable_thinking` (Qwen3,
+        SmolLM3, GLM) and `thinking` (Granite, DeepSeek V3.1) are set.
+        """
         return render_jinja(
-            self.jinja,
+            self.jinja_for(tools),
             messages,
+            tools=tools,
             add_generation_prompt=add_generation_prompt,
             special_tokens=self.special_tokens,
+            variables=self._variables(thinking),
         )
 
-
-def render_jinja(
-    jinja: str,
-    messages: Sequence[Message],
-    *,
-    add_generation_prompt: bool = False,
-    special_tokens: Mapping[str, str] | None = None,
-) -> str:
-    """Render a Hugging Face chat template."""
-    import jinja2
-
-    try:
-        text = _compile(jinja).render(
-            messages=messages,
-            add_generation_prompt=add_generation_prompt,
-            **(special_tokens or {}),
+    def render_marked(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        thinking: bool | None = None,
+    ) -> str:
+        """The text with the marks of `{% generation %}` blocks (chat_jinja.split_blocks)."""
+        return render_marked(
+            self.jinja_for(tools),
+            messages,
+            tools=tools,
+            special_tokens=self.special_tokens,
+            variables=self._variables(thinking),
         )
-        return str(text)
-    except jinja2.TemplateError as error:
-        roles = ", ".join(str(message.get("role")) for message in messages)
-        raise UsageError(
-            "the chat template refuses a conversation",
-            f"roles {roles}: {error}",
-            "bring the turns into the order the template asks for, or set `template: chatml`",
-        ) from error
+
+    def jinja_for(self, tools: Sequence[Mapping[str, Any]]) -> str:
+        """The template of conversations with or without tools, chosen as transformers chooses."""
+        return self.named.get("tool_use", self.jinja) if tools else self.jinja
+
+    @cached_property
+    def abilities(self) -> Abilities:
+        """What the template writes, found by rendering conversations of marks."""
+        return _abilities(self)
+
+    @property
+    def thought_marks(self) -> tuple[str, str]:
+        """What stands before and after a thought."""
+        return next((m for m in _THOUGHT_MARKS if m[0].strip() in self.jinja), _THOUGHT_MARKS[-1])
+
+    def _variables(self, thinking: bool | None) -> dict[str, Any]:
+        given: dict[str, Any] = {"date": date.fromisoformat(self.date)}
+        return given if thinking is None else given | dict.fromkeys(_THINKING, thinking)
 
 
-@cache
-def families() -> dict[str, Family]:
-    """Every family folder, by name."""
-    return {path.parent.name: _load_family(path) for path in sorted(_root().glob("*/family.toml"))}
+_THINKING = ("enable_thinking", "thinking")
 
 
 def choose_template(
-    wanted: str | None, model_jinja: str | None, special_tokens: Mapping[str, str]
+    wanted: str | None,
+    model_jinja: str | None,
+    special_tokens: Mapping[str, str],
+    *,
+    named: Mapping[str, str] | None = None,
+    added: Sequence[str] = (),
+    eos: Sequence[str] = (),
 ) -> ChatTemplate:
-    """The family the config names, or the one that the model's own template belongs to."""
+    """The family the config names, or the model's own template, of a known family or not.
+
+    special_tokens: bos_token and its like, for the template.  named: the model's other templates.
+    added: the special tokens of the vocabulary; one of them has to end an answer.
+    eos: tokens that end a generation by the model's own settings.
+    """
     known = families()
     if wanted is not None:
         if wanted not in known:
@@ -110,116 +170,157 @@ def choose_template(
                 f"families: {', '.join(known)}",
                 "leave `template` out to train with the model's own chat template",
             )
-        return _as_template(known[wanted], known[wanted].jinja, "", special_tokens)
+        return _of_family(known[wanted], known[wanted].jinja, "", special_tokens)
     if not model_jinja:
         raise UsageError(
             "the model brings no chat template",
             "tokenizer_config.json has no chat_template and there is no chat_template.jinja",
             f"set `template:` to one of {', '.join(known)}",
         )
-    differences = []
     for family in known.values():
-        system, difference = _belongs(model_jinja, family, special_tokens)
+        system, difference = belongs(model_jinja, family, special_tokens)
         if difference is None:
-            return _as_template(family, model_jinja, system, special_tokens)
-        differences.append(f"{family.name}: {difference}")
-    raise UsageError(
-        "no family of modelfiles/ builds the same prompt as the model's own chat template",
-        "\n".join(differences),
-        "set `template: chatml` to train with that family instead",
+            return _of_family(family, model_jinja, system, special_tokens, named)
+    own = ChatTemplate(
+        "", model_jinja, "", (), {}, special_tokens=dict(special_tokens), named=dict(named or {})
+    )
+    return _with_stop(own, added, eos)
+
+
+def why_unproved(jinja: str, special_tokens: Mapping[str, str]) -> str:
+    """Why no family of modelfiles/ fits a template: the first difference from each."""
+    return "\n".join(
+        f"{family.name}: {belongs(jinja, family, special_tokens)[1]}"
+        for family in families().values()
     )
 
 
-def _belongs(jinja: str, family: Family, special: Mapping[str, str]) -> tuple[str, str | None]:
-    """(default system prompt, None) when `jinja` is of the family, else ("", difference)."""
-    lacking = [marker for marker in family.markers if marker not in jinja]
-    if lacking:
-        return "", f"the template does not hold {', '.join(lacking)}"
-
-    def own(messages: Sequence[Message]) -> str:
-        return render_jinja(jinja, messages, add_generation_prompt=True, special_tokens=special)
-
-    def theirs(messages: Sequence[Message]) -> str:
-        return render_jinja(family.jinja, messages, add_generation_prompt=True)
-
-    try:
-        system = _default_system(own, theirs)
-        for case in family.cases:
-            messages = list(case["messages"])
-            given = (
-                messages
-                if messages[0]["role"] == "system" or not system
-                else ([{"role": "system", "content": system}, *messages])
-            )
-            if own(messages) != theirs(given):
-                return "", f"case {case['name']!r}: {own(messages)!r} is not {theirs(given)!r}"
-    except UsageError as error:
-        return "", error.why
-    return system, None
-
-
-def _default_system(
-    own: Callable[[Sequence[Message]], str], theirs: Callable[[Sequence[Message]], str]
-) -> str:
-    """The system prompt that a template adds when the conversation has none."""
-    user = {"role": "user", "content": "x"}
-    head, tail = theirs([{"role": "system", "content": _MARK}, user]).split(_MARK)
-    text = own([user])
-    if text != theirs([user]) and text.startswith(head) and text.endswith(tail):
-        return text[len(head) : len(text) - len(tail)]
-    return ""
-
-
-def _as_template(
-    family: Family, jinja: str, system: str, special: Mapping[str, str]
+def _of_family(
+    family: Family,
+    jinja: str,
+    system: str,
+    special: Mapping[str, str],
+    named: Mapping[str, str] | None = None,
 ) -> ChatTemplate:
     return ChatTemplate(
-        family.name, jinja, family.gotmpl, family.stop, family.parameters, system, dict(special)
+        family.name,
+        jinja,
+        family.gotmpl,
+        family.stop,
+        family.parameters,
+        system,
+        dict(special),
+        named=dict(named or {}),
     )
 
 
-def _root() -> Path:
-    """modelfiles/ in the wheel, or in the checkout."""
-    inside = Path(__file__).parent / "_modelfiles"
-    return inside if inside.is_dir() else Path(__file__).parent.parent / "modelfiles"
+def _with_stop(template: ChatTemplate, added: Sequence[str], eos: Sequence[str]) -> ChatTemplate:
+    """The template with its stop words; UsageError when it ends an answer with no token."""
+    end, header = _end_after(template, _plain_answer, added, eos)
+    if not (end or header):
+        raise UsageError(
+            "the chat template ends an answer with no token of its own",
+            f"after an answer comes {_after_answer(template)[:80]!r}: the model could not learn "
+            "to stop",
+            "set `template: chatml` to train with that format, or give the model a chat template",
+        )
+    call_end, call_header = "", ""
+    if template.abilities.tool_calls:
+        call_end, call_header = _end_after(template, _call, added, (end, *eos))
+    stop = dict.fromkeys(word for word in (end or header, call_end or call_header, *eos) if word)
+    values = {**template.__dict__, "stop": tuple(stop), "next_header": (header, call_header)}
+    values.pop("abilities", None)
+    return ChatTemplate(**values)
 
 
-def _load_family(path: Path) -> Family:
-    folder, data = path.parent, tomllib.loads(path.read_text("utf-8"))
-    cases = (folder / "cases.jsonl").read_text("utf-8").splitlines()
-    return Family(
-        name=folder.name,
-        markers=tuple(data["markers"]),
-        jinja=(folder / "chat.jinja").read_text("utf-8"),
-        gotmpl=(folder / "template.gotmpl").read_text("utf-8"),
-        stop=tuple(data["stop"]),
-        parameters={
-            name: (item["value"], item["reason"])
-            for name, item in data.get("parameters", {}).items()
-        },
-        cases=tuple(json.loads(line) for line in cases if line.strip()),
+def _end_after(
+    template: ChatTemplate, answer: Any, added: Sequence[str], eos: Sequence[str]
+) -> tuple[str, str]:
+    """(the token that ends `answer`, "") or ("", the token that begins the next turn)."""
+    last, then, mark = answer(template)
+    tail = last.rpartition(mark)[2]
+    following = then.rpartition(mark)[2]
+    special = _any_of(added)
+    own = special.findall(tail)
+    both = special.findall(common_start(tail, following))
+    if answer is _call:  # a call may be closed by tokens of its own before the turn ends
+        own = [token for token in own if token in eos][:1] or own[-1:]
+        both = [token for token in both if token in own]
+    if both or own:
+        known = [token for token in both if token in eos]
+        return (known or both[-1:] or own)[0], ""
+    header = special.match(following.lstrip())
+    return "", header.group() if header else ""
+
+
+def _any_of(words: Sequence[str]) -> re.Pattern[str]:
+    ordered = sorted(words, key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, ordered)) or "(?!)")
+
+
+def _plain_answer(template: ChatTemplate) -> tuple[str, str, str]:
+    user = {"role": "user", "content": _MARKS["user"]}
+    talk = [user, {"role": "assistant", "content": _MARKS["answer"]}]
+    try:
+        return template.render(talk), template.render([*talk, user]), _MARKS["answer"]
+    except TemplateRefusal:  # a template of its own for conversations with tools
+        tools = [_TOOL]
+        last, then = template.render(talk, tools=tools), template.render([*talk, user], tools=tools)
+        return last, then, _MARKS["answer"]
+
+
+def _after_answer(template: ChatTemplate) -> str:
+    last, _, mark = _plain_answer(template)
+    return last.rpartition(mark)[2]
+
+
+def _call(template: ChatTemplate) -> tuple[str, str, str]:
+    text = template.abilities.arguments_as_text
+    talk = _tool_talk(arguments_as_text=text)
+    tools = [_TOOL]
+    try:
+        then = template.render(talk[:3], tools=tools)
+    except TemplateRefusal:
+        then = ""
+    return template.render(talk[:2], tools=tools), then, "mark6"
+
+
+def _tool_talk(*, arguments_as_text: bool) -> list[Message]:
+    arguments: Any = '{"mark5": "mark6"}' if arguments_as_text else {"mark5": "mark6"}
+    call = {
+        "type": "function",
+        "id": _CALL_ID,
+        "function": {"name": "mark3", "arguments": arguments},
+    }
+    return [
+        {"role": "user", "content": _MARKS["user"]},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "mark7", "name": "mark3", "tool_call_id": _CALL_ID},
+    ]
+
+
+def _abilities(template: ChatTemplate) -> Abilities:
+    def text(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> str:
+        try:
+            return template.render(messages, tools=tools, thinking=None)
+        except TemplateRefusal:
+            return ""
+
+    system = {"role": "system", "content": _MARKS["system"]}
+    user = {"role": "user", "content": _MARKS["user"]}
+    thought = {"role": "assistant", "content": _MARKS["answer"], "reasoning_content": "mark8"}
+    tools = [_TOOL]
+    as_object = _tool_talk(arguments_as_text=False)
+    as_text = _tool_talk(arguments_as_text=True)
+    called = text(as_object[:2], tools)
+    takes_objects = "mark3" in called.partition(_MARKS["user"])[2] and "mark6" in called
+    takes_text = not takes_objects and "mark6" in text(as_text[:2], tools)
+    talk = as_text if takes_text else as_object
+    return Abilities(
+        system=_MARKS["system"] in text([system, user]),
+        tools="mark4" in text([user], tools),
+        tool_calls=takes_objects or takes_text,
+        tool_results="mark7" in text(talk, tools),
+        thoughts="mark8" in text([user, thought]),
+        arguments_as_text=takes_text,
     )
-
-
-@cache
-def _compile(jinja: str) -> Any:
-    import jinja2
-    from jinja2.ext import loopcontrols
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    def tojson(value: Any, indent: int | None = None) -> str:
-        return json.dumps(value, ensure_ascii=False, indent=indent)
-
-    def raise_exception(message: str) -> None:
-        raise jinja2.TemplateError(message)
-
-    def strftime_now(form: str) -> str:
-        return datetime.now().strftime(form)
-
-    env = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols]
-    )
-    env.filters["tojson"] = tojson
-    env.globals["raise_exception"] = raise_exception
-    env.globals["strftime_now"] = strftime_now
-    return env.from_string(jinja)

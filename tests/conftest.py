@@ -18,7 +18,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Downloads are shared with the user's own cache: they are the same files, checked by hash.
 os.environ["FT2OLLAMA_CACHE"] = str(cache_dir())
 
-pytest_plugins = ["fixtures_ollama", "fixtures_tiny"]
+pytest_plugins = ["fixtures_ollama", "fixtures_qwen", "fixtures_tiny"]
 ROOT = Path(__file__).parent.parent
 
 

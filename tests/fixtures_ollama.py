@@ -119,3 +119,11 @@ def reply(handler: BaseHTTPRequestHandler, body: bytes, status: int = 200) -> No
     handler.end_headers()
     if handler.command != "HEAD":
         handler.wfile.write(body)
+
+
+@pytest.fixture(scope="session")
+def chat_models() -> Path:
+    """Real chat templates and vocabularies (real_chat.py), fetched into the cache."""
+    from real_chat import sdist_folder
+
+    return _get(sdist_folder)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from datetime import date
+
 import pytest
 
 from ft2ollama.base import Base
 from ft2ollama.errors import UsageError
-from ft2ollama.template import choose_template, families, render_jinja
+from ft2ollama.modelfile import make_modelfile
+from ft2ollama.template import choose_template, families, render_jinja, why_unproved
 from ft2ollama.train.plan import model_template
 
 QWEN25_LIKE = (
@@ -33,21 +37,69 @@ def test_the_default_system_prompt_is_found_by_rendering() -> None:
     assert choose_template("chatml", QWEN25_LIKE, {}).system == ""
 
 
-def test_a_template_that_trims_is_not_taken_for_the_family() -> None:
+def test_a_template_that_trims_can_be_trained_with_but_is_not_taken_for_the_family() -> None:
     trims = QWEN25_LIKE.replace("message.content", "message.content | trim")
-    with pytest.raises(UsageError) as caught:
-        choose_template(None, trims, {})
+    template = choose_template(None, trims, {}, added=("<|im_start|>", "<|im_end|>"))
+    assert (template.family, template.gotmpl, template.stop) == ("", "", ("<|im_end|>",))
+    assert "chatml: case 'white space'" in why_unproved(trims, {})
+    with pytest.raises(UsageError, match="cannot publish") as caught:
+        make_modelfile(asdict(template), num_ctx=4096, system=None, extra={})
     assert "case 'white space'" in caught.value.why
 
 
-def test_an_unknown_template_is_refused_with_the_reason() -> None:
-    with pytest.raises(UsageError, match=r"no family of modelfiles/") as caught:
-        choose_template(None, "[INST] {{ messages[0]['content'] }} [/INST]", {})
-    assert "chatml: the template does not hold <|im_start|>, <|im_end|>" in caught.value.why
+def test_a_template_that_cannot_be_trained_with_is_refused_with_the_reason() -> None:
+    with pytest.raises(UsageError, match="with no token of its own") as caught:
+        choose_template(None, "[INST] {{ messages[-1]['content'] }} [/INST]", {}, added=("</s>",))
+    assert "' [/INST]'" in caught.value.why
     with pytest.raises(UsageError, match="brings no chat template"):
         choose_template(None, None, {})
     with pytest.raises(UsageError, match="no family 'qwen9'"):
         choose_template("qwen9", None, {})
+    with pytest.raises(UsageError, match="refuses a conversation") as caught:
+        choose_template(None, "{% if %}", {})
+    assert "it is no Jinja" in caught.value.why
+
+
+HEADERS = (
+    "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "eos", "stop", "header"),
+    [
+        ("{{ eos_token if m.role == 'assistant' }}", (), ("</s>",), ""),
+        ("{{ '<|end|>\n' }}", (), ("<|end|>",), ""),
+        ("{{ '<|end|>\n' }}", ("</s>",), ("<|end|>", "</s>"), ""),
+        ("{{ '<|end|></s>' }}", ("<|end|>",), ("<|end|>",), ""),
+        ("{{ '<|end|>\n' }}{{ '</s>' if loop.last }}", ("</s>",), ("<|end|>", "</s>"), ""),
+        ("", ("</s>",), ("<|user|>", "</s>"), "<|user|>"),  # as GLM: the next header ends it
+    ],
+)
+def test_stop_words_are_what_comes_after_an_answer(
+    change: str, eos: tuple[str, ...], stop: tuple[str, ...], header: str
+) -> None:
+    jinja = HEADERS.replace("{{ m.content }}", "{{ m.content }}" + change)
+    added = ("</s>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>")
+    template = choose_template(None, jinja, {"eos_token": "</s>"}, added=added, eos=eos)
+    assert template.stop == stop
+    assert template.next_header[0] == header
+
+
+def test_conversations_with_tools_take_the_template_named_tool_use() -> None:
+    tool = {"type": "function", "function": {"name": "f"}}
+    named = {"tool_use": "{{ tools|length }} tools", "rag": "x"}
+    template = choose_template(None, QWEN25_LIKE, {}, named=named)
+    talk = [{"role": "user", "content": "x"}]
+    assert template.render(talk, tools=[tool]) == "1 tools"
+    assert template.render(talk).endswith("<|im_start|>user\nx<|im_end|>\n")
+
+
+def test_the_date_of_a_training_text_is_fixed() -> None:
+    text = "{{ strftime_now('%d %b %Y') }}"
+    assert render_jinja(text, []) == "26 Jul 2024"
+    assert render_jinja(text, [], variables={"date": date(2026, 1, 2)}) == "02 Jan 2026"
 
 
 def test_a_template_may_refuse_a_conversation() -> None:

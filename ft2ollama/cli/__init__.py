@@ -11,12 +11,27 @@ import sys
 import click
 
 from ft2ollama import __version__
-from ft2ollama.cli import chat, demo, doctor, export, history, publish, runs, train
+from ft2ollama.cli import (
+    chat,
+    data,
+    demo,
+    doctor,
+    estimate,
+    export,
+    history,
+    init,
+    publish,
+    runs,
+    train,
+)
 from ft2ollama.cli.output import Output
 
 COMMANDS = (
     demo.demo,
     doctor.doctor,
+    init.init,
+    estimate.estimate,
+    data.data,
     train.train,
     export.export,
     publish.publish,

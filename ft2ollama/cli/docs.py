@@ -28,6 +28,9 @@ def cli_page() -> str:
     for command in COMMANDS:
         parts.append(f"## {command.name}\n")
         parts.append(_block(command, f"ft2ollama {command.name}"))
+        for inner in command.commands.values() if isinstance(command, click.Group) else ():
+            parts.append(f"### {command.name} {inner.name}\n")
+            parts.append(_block(inner, f"ft2ollama {command.name} {inner.name}"))
     return "\n".join(parts)
 
 

@@ -141,7 +141,7 @@ def collect(
     chosen = config.model_copy(update={"dataset": (data,), "val_size": 0.0, "max_samples": None})
     plan = make_plan(chosen, base)
     device = choose_device()
-    dtype, _ = choose_dtype(config.compute_dtype, device)
+    dtype, _ = choose_dtype(config.compute_dtype, device, pure_bf16=config.pure_bf16)
     with run.lock(), output.waiting("collecting calibration statistics"):
         found = calibrate_run(run, plan, dtype=dtype, device=device)
     output.done(
@@ -152,12 +152,18 @@ def collect(
 
 def base_of(output: Output, run: Run, ref: str | None = None) -> Base:
     """The base a run was trained on, checked by its hash (unless the user names another place)."""
-    from ft2ollama.cli.train import resolve
+    from ft2ollama.base import Base, trained_base
+    from ft2ollama.cli.train import resolve_config
     from ft2ollama.config import load_config
     from ft2ollama.errors import UsageError
 
     known = run.record.get("base", {})
-    base = resolve(output, ref or known["ref"], load_config(run.config_file).config.hub)
+    if run.is_whole:
+        if ref is not None:
+            output.warn(f"--base is not needed: run {run.id} holds the whole trained model")
+        found = Base(known["ref"], known["kind"], known["name"], run.model, known["sha256"])
+        return trained_base(found, run.model)
+    base = resolve_config(output, load_config(run.config_file).config, ref or known["ref"])
     if ref is None and base.sha256 != known["sha256"]:
         raise UsageError(
             f"the base model {known['ref']} has changed since run {run.id} was trained",

@@ -125,10 +125,17 @@ class Output:
         self.console.print(grid, soft_wrap=False)
 
     def table(
-        self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], **styles: str
+        self,
+        title: str,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        *,
+        right: Sequence[str] = (),
+        **styles: str,
     ) -> None:
         """A table; a column's style by its name. Without columns it has no head. A column named
-        `run` is never folded, so that its ids can be copied. Cells may hold rich markup.
+        `run` is never folded, so that its ids can be copied. Columns in `right` hold numbers.
+        Cells may hold rich markup.
         """
         from rich import box
         from rich.table import Table
@@ -142,7 +149,13 @@ class Output:
         )
         for column in columns or [""] * len(rows[0]):
             style = styles.get(column)
-            table.add_column(column, style=style, overflow="fold", no_wrap=column == "run")
+            table.add_column(
+                column,
+                style=style,
+                justify="right" if column and column in right else "left",
+                overflow="fold",
+                no_wrap=column == "run",
+            )
         for row in rows:
             table.add_row(*row)
         self.console.print(table, soft_wrap=False)

@@ -1,4 +1,4 @@
-"""`ft2ollama train CONFIG [key=value ...]`: a config and data -> a run with an adapter."""
+"""`ft2ollama train CONFIG [key=value ...]`: a config and data -> a run with what was trained."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ft2ollama.cli.output import Output
 if TYPE_CHECKING:
     from ft2ollama.base import Base
     from ft2ollama.config import Config, Loaded
+    from ft2ollama.estimate import Estimate
     from ft2ollama.runs import Run
     from ft2ollama.train.plan import Plan
 
@@ -32,7 +33,7 @@ def train(
     force: bool,
     dry_run: bool,
 ) -> None:
-    """Train a LoRA adapter from CONFIG (YAML or JSON, LLaMA-Factory's keys).
+    """Train a model from CONFIG (YAML or JSON, LLaMA-Factory's keys): LoRA, QLoRA, full, freeze.
 
     Prints the run folder on stdout. Example: ft2ollama train faq.yaml lora_rank=8
     """
@@ -78,6 +79,8 @@ def train_run(
     threads = choose_threads(config.num_threads)
     set_threads(threads)
     plan = plan_run(output, config)
+    for remark in plan.remarks:
+        output.warn(remark)
     if not force and (same := finished_run(plan, run)) is not None:
         output.done(f"nothing to train: run {same.id} has the same config, base and data")
         output.say("  (--force trains again)")
@@ -87,7 +90,9 @@ def train_run(
         from ft2ollama.train.model import choose_device, choose_dtype
 
         device = choose_device()
-        dtype, why = choose_dtype(config.compute_dtype, device)
+        dtype, why = choose_dtype(config.compute_dtype, device, pure_bf16=config.pure_bf16)
+    check_method(output, plan, loaded, device)
+    needs, instead = needs_of(plan, device, dtype)
     show_plan(
         output,
         plan,
@@ -95,11 +100,14 @@ def train_run(
         device=device,
         dtype=(dtype, why),
         threads=(threads.count, threads.why),
+        needs=needs,
     )
+    must_fit(output, needs, instead)
     if dry_run:
         output.done("dry run: everything fits together, nothing was trained")
         return None
     run = run or new_run(plan)
+    run.note(estimate=needs.as_dict())
     output.keep_log(run.folder / "log.txt")
     _train(output, plan, run, dtype, device)
     output.result(str(run.folder), run=str(run.folder))
@@ -108,19 +116,50 @@ def train_run(
 
 def plan_run(output: Output, config: Config) -> Plan:
     """Resolve the base and check and render the data."""
-    base = resolve(output, config.model_name_or_path, config.hub)
+    base = resolve_config(output, config)
     from ft2ollama.train.plan import make_plan
 
     with output.waiting("reading the data"):
         return make_plan(config, base)
 
 
-def resolve(output: Output, ref: str, hub: str = "huggingface") -> Base:
+def resolve_config(output: Output, config: Config, ref: str | None = None) -> Base:
+    """The base a config names (or another place of it), with the tokens it adds."""
+    base = resolve(
+        output, ref or config.model_name_or_path, config.hub, revision=config.model_revision
+    )
+    if not config.new_tokens:
+        return base
+    from ft2ollama.train.tokens import with_tokens
+
+    with output.waiting("adding tokens to the base"):
+        return with_tokens(base, config.add_tokens or (), config.add_special_tokens or ())
+
+
+def resolve(output: Output, ref: str, hub: str = "huggingface", *, revision: str = "main") -> Base:
     """Find or fetch the base model, with progress."""
     from ft2ollama.base import resolve_base
 
     with output.bytes(f"unpacking {ref.rsplit('/', 1)[-1]}") as meter:
-        return resolve_base(ref, hub=hub, progress=meter)
+        return resolve_base(ref, hub=hub, revision=revision, progress=meter)
+
+
+def check_method(output: Output, plan: Plan, loaded: Loaded, device: str) -> None:
+    """Whether the method can be had here and fits the model, before anything is loaded."""
+    from ft2ollama.train.quantized import require_bitsandbytes
+
+    config = loaded.config
+    if config.quantization_bit is not None:
+        require_bitsandbytes()
+        if device == "cpu":
+            output.warn(
+                f"quantization_bit: {config.quantization_bit} on a CPU saves memory, not time: "
+                "without it training is faster"
+            )
+    with output.waiting("comparing the method with the model"):
+        from ft2ollama.train.fits import require_fit
+
+        require_fit(config, plan.base.folder, loaded.origins)
 
 
 def finished_run(plan: Plan, run: Run | None = None) -> Run | None:
@@ -134,21 +173,28 @@ def finished_run(plan: Plan, run: Run | None = None) -> Run | None:
     return next((run for run in candidates if run.is_current("train", plan.inputs)), None)
 
 
+def absolute_adapters(config: Config) -> tuple[str, ...] | None:
+    """adapter_name_or_path for a run's own config, which is read from anywhere."""
+    from ft2ollama.train.adapters import adapter_folders
+
+    return tuple(map(str, adapter_folders(config.adapter_name_or_path or ()))) or None
+
+
 def new_run(plan: Plan) -> Run:
     """The run folder, with the resolved config and the base in it."""
     import re
 
     from ft2ollama.config import dump_config
+    from ft2ollama.data.sources import absolute as absolute_names
     from ft2ollama.runs import create_run
 
     config = plan.config
     absolute = config.model_copy(
         update={
             "dataset_dir": config.dataset_dir.absolute(),
-            "dataset": tuple(
-                str(Path(name).absolute()) if Path(name).is_file() else name
-                for name in config.dataset
-            ),
+            "dataset": absolute_names(config.dataset, config.dataset_dir),
+            "eval_dataset": absolute_names(config.eval_dataset or (), config.dataset_dir) or None,
+            "adapter_name_or_path": absolute_adapters(config),
             "proof_prompts": config.proof_prompts.absolute() if config.proof_prompts else None,
             "model_name_or_path": (
                 str(Path(config.model_name_or_path).expanduser().absolute())
@@ -179,13 +225,14 @@ def show_plan(
     device: str,
     dtype: tuple[str, str],
     threads: tuple[int, str],
+    needs: Estimate,
 ) -> None:
     """The plan: what will happen, with where each value comes from."""
-    from ft2ollama.train.plan import estimate_memory_gb, parameters
+    from ft2ollama.cli.estimate_tables import memory_line, minutes
+    from ft2ollama.train.methods import describe
+    from ft2ollama.train.plan import parameters
 
     config, base = plan.config, plan.base
-    longest = max(len(sample.ids) for sample in plan.train)
-    memory = estimate_memory_gb(base.folder, dtype[0], config, longest)
     output.title("plan")
     data = f"{len(plan.train)} conversations, {plan.tokens:,} tokens, {plan.learned:,} learned"
     held_out = f"; {len(plan.validation)} held out" if plan.validation else ""
@@ -193,18 +240,21 @@ def show_plan(
     on_cpu = device == "cpu"
     size = f"{base.name}, {parameters(base.folder) / 1e6:,.0f} M parameters"
     own = "the model's own" if config.template is None else _from(loaded, "template")
-    lora = f"LoRA rank {config.lora_rank}, alpha {config.resolved_lora_alpha}"
+    method, weights = describe(config, dtype[0])
+    decides = "lora_rank" if config.finetuning_type == "lora" else "finetuning_type"
     steps = f"{plan.steps} of {batch} conversations, learning rate {config.learning_rate:g}"
     output.fields(
         [
             ("model", size, _from(loaded, "model_name_or_path")),
             ("template", plan.template.family, own),
             ("data", data + held_out, "; ".join(plan.notes)),
-            ("method", f"{lora}, on {', '.join(config.lora_target)}", _from(loaded, "lora_rank")),
+            ("method", method, _from(loaded, decides)),
             ("steps", steps, _from(loaded, "learning_rate")),
             ("device", f"cpu, {threads[0]} thread(s)" if on_cpu else device, threads[1] * on_cpu),
-            ("weights", f"{dtype[0]}, adapter float32", dtype[1]),
-            ("memory", f"about {memory:.1f} GB", "weights, adapter, activations of a batch"),
+            ("weights", weights, dtype[1]),
+            ("memory", *memory_line(needs)),
+            ("time", f"about {minutes(needs.minutes)}", f"{needs.tokens_per_s:,.0f} tokens/s"),
+            ("disk", f"about {needs.disk_gb:.1f} GB", "base, checkpoint, GGUF file, Ollama's copy"),
         ]
     )
     output.event(
@@ -212,8 +262,44 @@ def show_plan(
         steps=plan.steps,
         tokens=plan.tokens,
         learned=plan.learned,
-        memory_gb=round(memory, 2),
+        memory_gb=round(needs.peak_gb, 2),
+        minutes=round(needs.minutes, 2),
+        disk_gb=round(needs.disk_gb, 2),
     )
+
+
+def needs_of(plan: Plan, device: str, dtype: str) -> tuple[Estimate, str]:
+    """(what the training will take here, the key=value that would fit if it does not)."""
+    from ft2ollama.estimate import here
+    from ft2ollama.estimate.result import bill
+    from ft2ollama.estimate.suggest import suggest
+    from ft2ollama.train.lengths import job_of_plan
+
+    place = here.this_machine(device)
+    job = job_of_plan(plan, device, dtype)
+    found = suggest(job, place, type(plan.config).model_fields)
+    return bill(plan.config, job, place), found[0].settings if found else ""
+
+
+def must_fit(output: Output, needs: Estimate, instead: str) -> None:
+    """Refuse what surely does not fit (10 % on the safe side); warn of what is tight."""
+    from ft2ollama.errors import MachineError
+    from ft2ollama.machine import free_disk
+    from ft2ollama.runs import runs_root
+
+    why = (
+        f"it needs about {needs.peak_gb:.1f} GB (± 10 %); {needs.place} has "
+        f"{needs.capacity_gb:.1f} GB, {needs.free_gb:.1f} GB free"
+    )
+    if needs.fits == "no":
+        fix = instead or "a smaller model; `ft2ollama estimate CONFIG` compares the methods"
+        raise MachineError("this training does not fit into the memory", why, fix)
+    if needs.fits == "tight":
+        output.warn(f"memory is tight: {why}" + (f"; safer: {instead}" if instead else ""))
+    room = free_disk(runs_root()) / 1e9
+    new = sum(term.gb for term in needs.disk if term.name != "base model")
+    if new > room:
+        output.warn(f"disk: about {new:.1f} GB will be written, {room:.1f} GB are free")
 
 
 def _from(loaded: Loaded, key: str) -> str:

@@ -11,11 +11,11 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from pydantic_core import PydanticCustomError
-
+from ft2ollama.config import method_checks
 from ft2ollama.config.expects import choices, did_you_mean, kind, shown
+from ft2ollama.config.found import Found, located, wrong_type
 from ft2ollama.errors import UsageError
 from ft2ollama.ollama_names import check_name
 
@@ -33,15 +33,9 @@ REFUSED_VALUES: Mapping[str, Mapping[str, str]] = {
         "dpo": "preference training comes with a later version; write sft",
         "kto": "preference training comes with a later version; write sft",
     },
-    "finetuning_type": {
-        "qlora": "4-bit QLoRA comes with a later version; write lora, which is 16-bit LoRA",
-        "full": "full fine-tuning comes with a later version; write lora",
-        "freeze": "it makes no adapter that Ollama could take; write lora",
-        "oft": "a GGUF file has no place for its matrices; write lora",
-    },
+    **method_checks.REFUSED_VALUES,
     "compute_dtype": {
-        "float16": "it needs loss scaling, which bfloat16 and float32 do without; write auto",
-        "fp16": "it needs loss scaling, which bfloat16 and float32 do without; write auto",
+        "fp16": "its name here is float16",
         "bf16": "its name here is bfloat16",
         "fp32": "its name here is float32",
     },
@@ -66,25 +60,6 @@ _OBSOLETE = (
 OBSOLETE_PARAMETERS = frozenset(_OBSOLETE.split())
 
 
-class Found(NamedTuple):
-    """One problem: where (key, or key and item), the sentence, and the keys that took part."""
-
-    place: tuple[str | int, ...]
-    sentence: str
-    keys: tuple[str, ...] = ()
-
-
-def located(*found: Found) -> PydanticCustomError:
-    """The error type that `load.py` takes apart again."""
-    text = "; ".join(f"{'.'.join(map(str, one.place))}: {one.sentence}" for one in found)
-    return PydanticCustomError("located", "{text}", {"text": text, "found": found})
-
-
-def wrong_type() -> PydanticCustomError:
-    """The error type that `load.py` words as "must be ..., not ..."."""
-    return PydanticCustomError("wrong_type", "wrong type")
-
-
 def accept(name: str, value: Any, annotation: Any) -> Any:
     """Before pydantic: refuse what it would bend (true as 1), read lists written with commas."""
     what = kind(annotation)
@@ -96,7 +71,9 @@ def accept(name: str, value: Any, annotation: Any) -> Any:
         return _choice(name, value, choices(annotation))
     if what in ("names", "numbers") and value is not None:
         return _names(value)
-    return _parameters(value) if name == "ollama_parameters" else value
+    if what == "mapping":
+        return _parameters(value) if name == "ollama_parameters" else method_checks.mapping(value)
+    return value
 
 
 def _choice(name: str, value: Any, options: tuple[str, ...]) -> Any:
@@ -173,7 +150,7 @@ def check_field(name: str, value: Any) -> Any:
     """After pydantic: the rules of single keys; the value, perhaps in its final form."""
     if isinstance(value, Path):
         return value.expanduser()
-    rule = _RULES.get(name)
+    rule = _RULES.get(name) or method_checks.RULES.get(name)
     sentence = rule(value) if rule and value is not None else ""
     if sentence:
         raise located(Found((name,), sentence))
@@ -203,11 +180,6 @@ def _rule_plain(value: str) -> str:
 
 _RULES: Mapping[str, Callable[[Any], str]] = {
     "max_steps": lambda value: "" if value else "must be -1 (no limit) or at least 1, not 0",
-    "lora_target": lambda value: (
-        "all already covers the others; give all, or the names alone"
-        if "all" in value and len(value) > 1
-        else ""
-    ),
     "val_size": _rule_val_size,
     "ollama_name": _rule_ollama_name,
     "run_name": _rule_plain,
@@ -218,6 +190,7 @@ _RULES: Mapping[str, Callable[[Any], str]] = {
 def check_together(config: Config) -> None:
     """After all keys are right: rules between them."""
     found = [one for rule in _TOGETHER if (one := rule(config))]
+    found += [one for rule in method_checks.TOGETHER for one in rule(config)]
     if found:
         raise located(*found)
 
@@ -318,7 +291,7 @@ _TOGETHER: tuple[Callable[[Config], Found | None], ...] = (
 
 def remarks(config: Config) -> tuple[str, ...]:
     """What is allowed and yet may surprise: a key that has no effect beside another."""
-    found = []
+    found = list(method_checks.remarks(config))
     if config.trust_remote_code:
         found.append("trust_remote_code: true is ignored: code from a download is never run")
     if config.max_steps > 0:

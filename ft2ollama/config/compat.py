@@ -57,24 +57,14 @@ _SINGLE: Mapping[str, Foreign] = {
         TRANSFORMERS, "renamed", "the number format has one key here",
         "compute_dtype", {True: "bfloat16"},
     ),
-    "pure_bf16": Foreign(
-        LLAMA_FACTORY, "renamed", "the number format has one key here; LoRA stays in float32",
-        "compute_dtype", {True: "bfloat16"},
-    ),
     "fp16": Foreign(
-        TRANSFORMERS, "renamed",
-        "float16 needs loss scaling; auto takes bfloat16 where the device has it, else float32",
-        "compute_dtype", {True: "auto"},
+        TRANSFORMERS, "renamed", "the number format has one key here",
+        "compute_dtype", {True: "float16"},
     ),
     "max_length": Foreign(OPENMIND, "renamed", "the same length in tokens", "cutoff_len"),
     "max_seq_length": Foreign(OPENMIND, "renamed", "the same length in tokens", "cutoff_len"),
     "custom_dataset_info": Foreign(
-        OPENMIND, "renamed", "the folder of that dataset_info.json", "dataset_dir"
-    ),
-    "enable_thinking": Foreign(
-        LLAMA_FACTORY, "refused",
-        "thinking is rendered by the chat template as the model brings it; remove the key",
-        harmless=(True, None, ""),
+        OPENMIND, "renamed", "that dataset_info.json, or its folder", "dataset_dir"
     ),
 }  # fmt: skip
 
@@ -89,8 +79,8 @@ _IGNORED: tuple[tuple[str, str, str], ...] = (
     (LLAMA_FACTORY, "val_size alone decides whether a held-out loss is measured",
      "eval_num_beams compute_accuracy"),
     (LLAMA_FACTORY, "the loss curve is always drawn", "plot_loss"),
-    (LLAMA_FACTORY, "data is read and tokenised anew for each run, in seconds",
-     "overwrite_cache preprocessing_batch_size preprocessing_num_workers tokenized_path "
+    (LLAMA_FACTORY, "tokens are kept by the content of data and settings",
+     "overwrite_cache preprocessing_batch_size tokenized_path "
      "data_shared_file_system buffer_size"),
     (TRANSFORMERS, "batches are made in the main process, which is fast enough",
      "dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers "
@@ -118,9 +108,17 @@ _IGNORED: tuple[tuple[str, str, str], ...] = (
      "group_by_length length_column_name auto_find_batch_size half_precision_backend "
      "fp16_opt_level full_determinism"),
     (LLAMA_FACTORY, "speed or memory only; the result is the same",
-     "flash_attn use_unsloth use_unsloth_gc enable_liger_kernel disable_gradient_checkpointing "
-     "use_reentrant_gc low_cpu_mem_usage use_v1_kernels offload_folder use_kv_cache "
+     "use_unsloth use_unsloth_gc enable_liger_kernel disable_gradient_checkpointing "
+     "use_reentrant_gc low_cpu_mem_usage use_v1_kernels offload_folder use_kv_cache"),
+    (LLAMA_FACTORY, "norms and the loss are computed in float32 in any case",
      "upcast_layernorm upcast_lmhead_output"),
+    (LLAMA_FACTORY, "the embedding grows when add_tokens or add_special_tokens need it",
+     "resize_vocab"),
+    (LLAMA_FACTORY, "new rows start from the mean of the others and a little noise",
+     "init_special_tokens"),
+    (LLAMA_FACTORY, "the exact decomposition is taken, and the export turns PiSSA into plain LoRA",
+     "pissa_iter pissa_convert"),
+    (LLAMA_FACTORY, "a quantized base lies on the device that trains", "quantization_device_map"),
     (LLAMA_FACTORY, "Ollama serves the model, in the format of export_quant",
      "infer_backend infer_dtype vllm_maxlen vllm_gpu_util vllm_enforce_eager vllm_max_lora_rank "
      "vllm_config sglang_maxlen sglang_mem_fraction sglang_tp_size"),
@@ -141,10 +139,8 @@ _IGNORED: tuple[tuple[str, str, str], ...] = (
      "audio_sampling_rate freeze_vision_tower freeze_multi_modal_projector "
      "freeze_language_model"),
     (LLAMA_FACTORY, "it belongs to a method that is not used here",
-     "quantization_method quantization_type double_quantization quantization_device_map "
-     "fp8_backend fp8_enable_fsdp_float8_all_gather pissa_iter pissa_convert "
-     "loraplus_lr_embedding freeze_trainable_layers freeze_trainable_modules "
-     "freeze_extra_modules module_dropout oft_rank oft_block_size oft_target pref_beta pref_ftx "
+     "fp8_backend fp8_enable_fsdp_float8_all_gather module_dropout oft_rank "
+     "oft_block_size oft_target pref_beta pref_ftx "
      "pref_bco_weight pref_loss dpo_label_smoothing kto_chosen_weight kto_rejected_weight "
      "simpo_gamma ppo_buffer_size ppo_epochs ppo_score_norm ppo_target ppo_whiten_rewards "
      "ref_model ref_model_adapters ref_model_quantization_bit reward_model "
@@ -153,7 +149,7 @@ _IGNORED: tuple[tuple[str, str, str], ...] = (
      "galore_layerwise apollo_target apollo_rank apollo_update_interval apollo_scale apollo_proj "
      "apollo_proj_type apollo_scale_type apollo_layerwise apollo_scale_front badam_mode "
      "badam_start_block badam_switch_mode badam_switch_interval badam_update_ratio "
-     "badam_mask_mode badam_verbose dft_alpha eaft_alpha init_special_tokens create_new_adapter"),
+     "badam_mask_mode badam_verbose dft_alpha eaft_alpha"),
     (LLAMA_FACTORY, "nothing is sent to a tracking service",
      "use_swanlab swanlab_project swanlab_workspace swanlab_run_name swanlab_mode "
      "swanlab_api_key swanlab_logdir swanlab_lark_webhook_url swanlab_lark_secret"),
@@ -171,11 +167,8 @@ _IGNORED: tuple[tuple[str, str, str], ...] = (
 
 # (source, why and what to do instead, key -> values that ask for nothing beside `NOTHING`)
 _REFUSED: tuple[tuple[str, str, dict[str, tuple[Any, ...]]], ...] = (
-    (LLAMA_FACTORY, "4-bit QLoRA needs CUDA and comes with a later version; remove the key to "
-     "train a 16-bit LoRA",
-     {"quantization_bit": ()}),
-    (TRANSFORMERS, "4-bit QLoRA needs CUDA and comes with a later version; remove the key to "
-     "train a 16-bit LoRA",
+    (TRANSFORMERS, "a quantized base has LLaMA-Factory's key here; remove the key and set "
+     "quantization_bit: 4 or 8",
      {"load_in_4bit": (), "load_in_8bit": ()}),
     (LLAMA_FACTORY, "FP8 training is not done here; remove the key and set compute_dtype: "
      "bfloat16",
@@ -186,38 +179,35 @@ _REFUSED: tuple[tuple[str, str, dict[str, tuple[Any, ...]]], ...] = (
     (LLAMA_FACTORY, "training over several GPUs comes with a later version; remove the key to "
      "train on one device",
      {"use_mca": (), "use_kt": ()}),
-    (LLAMA_FACTORY, "training starts from the base model, not from an adapter; remove the key, "
-     "and train on the old and new data together",
-     {"adapter_name_or_path": (), "adapter_folder": ()}),
+    (LLAMA_FACTORY, "an adapter is found by its own folder; remove the key and give the folder in "
+     "adapter_name_or_path",
+     {"adapter_folder": ()}),
     (LLAMA_FACTORY, "the GGUF file holds its own quantization; remove the key and set "
      "export_quant",
      {"export_quantization_bit": ()}),
-    (LLAMA_FACTORY, "a GGUF adapter has no place for it; remove the key to train a plain LoRA",
-     {"use_dora": (), "pissa_init": ()}),
-    (LLAMA_FACTORY, "only LoRA matrices are trained; remove the key",
-     {"additional_target": (), "loraplus_lr_ratio": (), "use_llama_pro": (),
-      "mixture_of_depths": (), "train_from_scratch": (), "moe_aux_loss_coef": ()}),
-    (LLAMA_FACTORY, "the vocabulary stays as it is, or Ollama would not find the new tokens; "
-     "remove the key",
-     {"resize_vocab": (), "add_tokens": (), "add_special_tokens": (),
-      "new_special_tokens_config": (), "split_special_tokens": ()}),
+    (LLAMA_FACTORY, "it changes the model into one that Ollama does not compute; remove the key",
+     {"use_llama_pro": (), "mixture_of_depths": ()}),
+    (LLAMA_FACTORY, "training starts from the model's own weights; remove the key",
+     {"train_from_scratch": ()}),
+    (LLAMA_FACTORY, "the loss is plain cross-entropy over the learned tokens; remove the key",
+     {"moe_aux_loss_coef": ()}),
+    (LLAMA_FACTORY, "new tokens are lists here; remove the key and set add_special_tokens",
+     {"new_special_tokens_config": ()}),
+    (LLAMA_FACTORY, "a special token is one token here and in Ollama alike; remove the key",
+     {"split_special_tokens": ()}),
     (LLAMA_FACTORY, "the positions stay as the model knows them, and as Ollama computes them; "
      "remove the key",
      {"rope_scaling": (), "shift_attn": ()}),
-    (LLAMA_FACTORY, "only AdamW is used; remove the key",
+    (LLAMA_FACTORY, "optimizers are chosen by transformers' names; remove the key and set optim",
      {"use_galore": (), "use_apollo": (), "use_badam": (), "use_adam_mini": (), "use_muon": ()}),
-    (TRANSFORMERS, "only AdamW is used; remove the key",
-     {"optim": ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw_8bit", "adamw_bnb_8bit",
-                "paged_adamw_8bit", "paged_adamw_32bit"),
-      "optim_args": (), "optim_target_modules": (), "adafactor": ()}),
-    (TRANSFORMERS, "AdamW keeps transformers' own settings (0.9, 0.999, 1e-8); remove the key",
-     {"adam_beta1": (0.9,), "adam_beta2": (0.999,), "adam_epsilon": (1e-8,)}),
+    (TRANSFORMERS, "the optimizers of optim need no more settings; remove the key",
+     {"optim_args": (), "optim_target_modules": ()}),
+    (TRANSFORMERS, "it is one of the values of optim; remove the key and set optim: adafactor",
+     {"adafactor": ()}),
     (TRANSFORMERS, "the loss is plain cross-entropy over the learned tokens; remove the key",
-     {"label_smoothing_factor": (), "neftune_noise_alpha": ()}),
+     {"label_smoothing_factor": ()}),
     (LLAMA_FACTORY, "the loss is plain cross-entropy over the learned tokens; remove the key",
      {"use_dft_loss": (), "use_eaft_loss": ()}),
-    (TRANSFORMERS, "each schedule keeps its own settings; remove the key",
-     {"lr_scheduler_kwargs": ()}),
     (TRANSFORMERS, "every row is used, in an order that seed decides; remove the key",
      {"dataloader_drop_last": (), "train_sampling_strategy": ("random",), "split_batches": ()}),
     (LLAMA_FACTORY, "every row is used, in an order that seed decides; remove the key",
@@ -239,9 +229,6 @@ _REFUSED: tuple[tuple[str, str, dict[str, tuple[Any, ...]]], ...] = (
      {"resume_from_checkpoint": ()}),
     (LLAMA_FACTORY, "tools and thinking are rendered by the chat template itself; remove the key",
      {"tool_format": (), "preserve_thinking": ()}),
-    (LLAMA_FACTORY, "only the main version of a model is fetched; remove the key, or download "
-     "the other version and give its folder",
-     {"model_revision": ("main",)}),
 )  # fmt: skip
 
 
@@ -326,9 +313,11 @@ def same_template(name: Any) -> str:
 
 
 def folder_of_info(value: Any) -> str:
-    """openMind names the JSON file, dataset_dir its folder; "" when the file has another name."""
+    """openMind names the JSON file, dataset_dir its folder or the file; "" when it is none."""
     path = PurePath(str(value))
-    return str(path.parent) if path.name == "dataset_info.json" else ""
+    if path.suffix != ".json":
+        return ""
+    return str(path.parent) if path.name == "dataset_info.json" else str(path)
 
 
 def known_words(ours: Iterable[str]) -> frozenset[str]:

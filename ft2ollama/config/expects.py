@@ -36,7 +36,7 @@ _WORDS: dict[str, str] = {
     "path": "a path",
     "names": "a name or a list of names",
     "numbers": "a list of numbers such as 0.7,0.3",
-    "mapping": "a mapping such as {temperature: 0.2}",
+    "mapping": "a mapping such as ",
 }
 
 
@@ -71,7 +71,9 @@ def expects(field: FieldInfo) -> str:
     options = choices(field.annotation)
     if options:
         return options[0] if len(options) == 1 else "one of " + ", ".join(options)
-    return _WORDS[kind(field.annotation)] + _range(field.metadata)
+    extra = field.json_schema_extra
+    example = extra.get("example", "") if isinstance(extra, dict) else ""
+    return f"{_WORDS[kind(field.annotation)]}{example}{_range(field.metadata)}"
 
 
 def _range(metadata: Iterable[Any]) -> str:

@@ -15,8 +15,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ft2ollama.config import checks, compat, nodes, source
+from ft2ollama.config import checks, compat, method_checks, nodes, source
 from ft2ollama.config.expects import did_you_mean, expects, kind, shown, spelled
+from ft2ollama.config.found import Found
 from ft2ollama.config.schema import SECTIONS, Config, section_of
 from ft2ollama.config.source import Given, Problem
 from ft2ollama.errors import ConfigError
@@ -89,7 +90,9 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Loaded:
     if config is None or reading.problems:
         raise _error(path, reading.problems)
     notes = [text for _, text in sorted(reading.notes)]
-    return Loaded(config, _origins(chosen), (*notes, *checks.remarks(config)))
+    looks = method_checks.qlora_remark(config, path, chosen)
+    found = (*notes, *([looks] if looks else []), *checks.remarks(config))
+    return Loaded(config, _origins(chosen), found)
 
 
 def dump_config(config: Config) -> str:
@@ -166,7 +169,7 @@ def _understand_foreign(
 def _rename(given: Given, value: Any, foreign: compat.Foreign, reading: _Reading) -> None:
     fault = ""
     if given.key == "custom_dataset_info":
-        fault = f"the file must be called dataset_info.json, not {shown(value)}"
+        fault = f"must be a .json file such as data/dataset_info.json, not {shown(value)}"
         value = compat.folder_of_info(value)
     elif foreign.values:
         fault = f"must be true or false, not {shown(value)}"
@@ -281,7 +284,7 @@ def _attempt(
     return None, frozenset(str(one.place[0]) for one in found if not one.keys)
 
 
-def _found(detail: Any) -> list[checks.Found]:
+def _found(detail: Any) -> list[Found]:
     """pydantic's error in our words."""
     if detail["type"] == "located":
         return list(detail["ctx"]["found"])
@@ -293,10 +296,10 @@ def _found(detail: Any) -> list[checks.Found]:
     if detail["input"] is None and len(place) == 1:
         default = spelled(_FIELDS[name].get_default())
         sentence += "" if _FIELDS[name].is_required() else f"; without the key it is {default}"
-    return [checks.Found(place, sentence)]
+    return [Found(place, sentence)]
 
 
-def _problem(one: checks.Found, chosen: Mapping[str, list[_Use]]) -> Problem:
+def _problem(one: Found, chosen: Mapping[str, list[_Use]]) -> Problem:
     """A problem at the place where its value was written."""
     name, *path = one.place
     uses = chosen[str(name)]

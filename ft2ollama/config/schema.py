@@ -13,25 +13,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
 from ft2ollama.config import checks
+from ft2ollama.config.field import key
+from ft2ollama.config.method import KEYS, MethodKeys
 
 SECTIONS = {
     "model": "Model",
     "data": "Data",
     "method": "Method",
     "training": "Training",
+    "optimizer": "Optimizer",
     "export": "Export",
     "publish": "Publish",
     "proof": "Proof",
 }
 DEFAULT_NUM_CTX = 4096  # Ollama's own default up to 23 GiB of GPU memory; 4096 since v0.6
-
-
-def key(section: str, unit: str, **limits: Any) -> Any:
-    """A field's section and unit, and pydantic's limits; the text below the field is its reason."""
-    return Field(json_schema_extra={"section": section, "unit": unit}, **limits)
 
 
 GgufType = Literal[
@@ -41,12 +39,10 @@ GgufType = Literal[
 ]  # fmt: skip
 
 
-class Config(BaseModel):
+class Config(MethodKeys, BaseModel):
     """The whole config; flat, frozen, no unknown key."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = KEYS
 
     # --- model
     model_name_or_path: Annotated[str, key("model", "name")]
@@ -56,6 +52,8 @@ class Config(BaseModel):
     hub: Annotated[Literal["huggingface", "modelscope"], key("model", "choice")] = "huggingface"
     """Where a hub id is looked up. LLaMA-Factory takes the environment variable
     USE_MODELSCOPE_HUB; a key in the file can be read again later."""
+    model_revision: Annotated[str, key("model", "name")] = "main"
+    """Branch, tag or commit of a hub id. LLaMA-Factory's default."""
     template: Annotated[str | None, key("model", "name")] = None
     """null takes the chat template the model came with, as LLaMA-Factory does. Otherwise a folder
     name of `modelfiles/`, such as `chatml`, for a base model without one."""
@@ -65,12 +63,19 @@ class Config(BaseModel):
     trust_remote_code: Annotated[bool, key("model", "true or false")] = False
     """Ignored: code that comes with a download is never run, and a model that transformers knows
     needs none. The key exists because LLaMA-Factory's examples have it."""
-    compute_dtype: Annotated[Literal["auto", "float32", "bfloat16"], key("model", "choice")] = (
+    compute_dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"], key("model", "choice")
+    ] = "auto"
+    """Number format of the frozen base weights and of the arithmetic. auto takes bfloat16 where the
+    device is fast at it, else float16 on a GPU and float32 on a CPU. What is trained stays float32
+    (see pure_bf16). LLaMA-Factory's `bf16: true` means bfloat16, its `fp16: true` float16, which
+    is for GPUs alone: on a CPU auto's choice is taken."""
+    flash_attn: Annotated[Literal["auto", "disabled", "sdpa", "fa2"], key("model", "choice")] = (
         "auto"
     )
-    """Number format of the frozen base weights while training. auto takes bfloat16 where the
-    device is fast at it, else float32. The LoRA matrices are always float32. LLaMA-Factory's
-    `bf16: true` means bfloat16."""
+    """How attention is computed: disabled is the plain formula, sdpa is torch's own, fa2 needs the
+    package flash-attn and a GPU. The results differ by rounding only. auto takes sdpa;
+    LLaMA-Factory's default."""
 
     # --- data
     dataset: Annotated[tuple[str, ...], key("data", "names", min_length=1)]
@@ -112,35 +117,34 @@ class Config(BaseModel):
     """Held back from training to measure the loss on unseen conversations. 0.0 holds nothing back,
     LLaMA-Factory's default: small data sets are needed whole."""
     cutoff_len: Annotated[int, key("data", "tokens", ge=16, le=1_048_576)] = 2048
-    """Longest conversation that is trained on; memory grows with it. Longer ones are reported,
-    where LLaMA-Factory cuts them silently. 2048 is its default."""
+    """Longest conversation that is trained on; memory grows with it. 2048 is LLaMA-Factory's
+    default; what becomes of longer ones says cutoff_policy."""
+    cutoff_policy: Annotated[Literal["drop", "truncate", "error"], key("data", "choice")] = "drop"
+    """What becomes of conversations longer than cutoff_len. drop leaves them out, counted and
+    listed, as ms-swift and Axolotl do. truncate takes whole turns from the end, and where not even
+    the first exchange fits, the middle of the question; the answer and its stop token stay whole.
+    error trains nothing before they are mended. LLaMA-Factory cuts anywhere and says nothing, so
+    that answers lose their end and the model does not learn to stop."""
+    enable_thinking: Annotated[bool | None, key("data", "true, false or null")] = None
+    """The chat template's switch for thoughts. null leaves it to the template: Qwen3 and SmolLM3
+    think, Granite does not. true is LLaMA-Factory's default and the same for Qwen3: an answer
+    without a thought is learned as the template writes it, with an empty one in front. false puts
+    the empty thought into the prompt, where it is not learned, and takes thoughts out of the
+    data."""
+    special_tokens_in_text: Annotated[Literal["error", "text"], key("data", "choice")] = "error"
+    """What becomes of a control token such as `<|im_end|>` written inside a text of the data. error
+    reports the row: Ollama would take it for the end of a turn. text learns it as plain characters,
+    for data about such tokens. LLaMA-Factory makes a real control token of it."""
+    preprocessing_num_workers: Annotated[int | None, key("data", "processes", ge=1)] = None
+    """Processes that turn conversations into tokens. null takes one up to 20,000 conversations,
+    which one does in seconds, else as many as there are cores, eight at most. As in LLaMA-Factory,
+    whose null means one."""
     train_on_prompt: Annotated[bool, key("data", "true or false")] = False
     """true also learns the user's words. false learns the answers only, which is what an assistant
     needs; LLaMA-Factory's default."""
     mask_history: Annotated[bool, key("data", "true or false")] = False
     """true learns only the last answer of each conversation. false learns every answer;
     LLaMA-Factory's default."""
-
-    # --- method
-    stage: Annotated[Literal["sft"], key("method", "choice")] = "sft"
-    """Supervised fine-tuning, the one stage of this version."""
-    finetuning_type: Annotated[Literal["lora"], key("method", "choice")] = "lora"
-    """LoRA on the CPU, or 16-bit LoRA on a GPU: the same code. LLaMA-Factory's default."""
-    lora_rank: Annotated[int, key("method", "rank", ge=1, le=1024)] = 16
-    """Inner size of the LoRA matrices: how much can be learned. LLaMA-Factory has 8; 16 costs
-    hardly more time and leaves room for more facts."""
-    lora_alpha: Annotated[int | None, key("method", "scale", ge=1)] = None
-    """The adapter is multiplied by lora_alpha / lora_rank. null means 2 x lora_rank,
-    LLaMA-Factory's rule, so that a change of the rank keeps the scale."""
-    lora_dropout: Annotated[float, key("method", "share", ge=0, lt=1)] = 0.0
-    """Share of the adapter's inputs dropped while training. 0.0, LLaMA-Factory's default: short
-    runs gain nothing from it."""
-    lora_target: Annotated[tuple[str, ...], key("method", "module names", min_length=1)] = ("all",)
-    """Which linear layers get an adapter, as a list or with commas between them; `all` is every
-    one but the output layer. LLaMA-Factory's default: adapters on attention alone learn less."""
-    use_rslora: Annotated[bool, key("method", "true or false")] = False
-    """true divides lora_alpha by the square root of the rank, which suits ranks from 64 on.
-    LLaMA-Factory's default is false."""
 
     # --- training
     output_dir: Annotated[Path | None, key("training", "path")] = None
@@ -173,6 +177,9 @@ class Config(BaseModel):
             "constant_with_warmup",
             "cosine_with_restarts",
             "polynomial",
+            "cosine_with_min_lr",
+            "inverse_sqrt",
+            "warmup_stable_decay",
         ],
         key("training", "choice"),
     ] = "cosine"
@@ -233,7 +240,8 @@ class Config(BaseModel):
     """SYSTEM of the Modelfile. null takes default_system, so that the model is served with what it
     was trained with."""
     ollama_parameters: Annotated[
-        dict[str, bool | int | float | str | tuple[str, ...]], key("publish", "mapping")
+        dict[str, bool | int | float | str | tuple[str, ...]],
+        key("publish", "mapping", example="{temperature: 0.2}"),
     ] = {}
     """More PARAMETER lines of the Modelfile, such as `{temperature: 0.2, top_p: 0.9}`. Empty by
     default: the template family's own are used."""
@@ -266,6 +274,18 @@ class Config(BaseModel):
     def resolved_lora_alpha(self) -> int:
         """lora_alpha, with null as 2 x lora_rank."""
         return 2 * self.lora_rank if self.lora_alpha is None else self.lora_alpha
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the run holds a whole model: it cannot be told by an adapter for the base."""
+        merged = len(self.adapter_name_or_path or ()) > (0 if self.create_new_adapter else 1)
+        quantized = self.quantization_bit is not None and self.qlora_merge_into == "quantized"
+        return self.finetuning_type != "lora" or merged or quantized
+
+    @property
+    def new_tokens(self) -> tuple[str, ...]:
+        """add_tokens and add_special_tokens."""
+        return (*(self.add_tokens or ()), *(self.add_special_tokens or ()))
 
     @property
     def resolved_num_ctx(self) -> int:

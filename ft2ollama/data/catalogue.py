@@ -1,8 +1,9 @@
 """Problems in words: what is wrong with the values, and what to do, in English and Chinese.
 
 In: a `Problem`.  Out: two sentences, a line, or one error for many rows. The texts stand beside
-the code that finds the problems: reading (`texts_rows`), rendering (`texts_render`), checking
-(`texts_checks`). Both languages name the same values; a test walks them all.
+the code that finds the problems: reading (`texts_files`, `texts_rows`), rendering
+(`texts_render`), checking (`texts_checks`). Both languages name the same values; a test walks
+them all.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from typing import Any
 
 from ft2ollama.data.problems import Problem, Texts
 from ft2ollama.data.texts_checks import TEXTS as _CHECKS
+from ft2ollama.data.texts_files import NOTES, REASONS
+from ft2ollama.data.texts_files import TEXTS as _FILES
 from ft2ollama.data.texts_render import TEXTS as _RENDER
-from ft2ollama.data.texts_rows import NOTES, REASONS
 from ft2ollama.data.texts_rows import TEXTS as _ROWS
 from ft2ollama.errors import DataError
 from ft2ollama.language import Language, choose_language
 
-TEXTS: Texts = {**_ROWS, **_RENDER, **_CHECKS}
+TEXTS: Texts = {**_FILES, **_ROWS, **_RENDER, **_CHECKS}
 
 _BETWEEN: dict[Language, str] = {"en": "; ", "zh": "；"}
 _MORE: dict[Language, str] = {

@@ -51,6 +51,14 @@ _PAIRS = (
     ("问题", "回答"),
 )
 _EXTRA = frozenset({"system", "tools", "functions", "parallel_tool_calls"})
+# Fields of rows that are for something else than sft on text -> the problem.
+_OTHERS = {
+    **dict.fromkeys(("images", "image", "videos", "video", "audios", "audio"), "row-media"),
+    **dict.fromkeys(
+        ("chosen", "rejected", "chosen_messages", "rejected_messages"), "row-preference"
+    ),
+    **dict.fromkeys(("label", "kto_tag"), "row-disliked"),
+}
 _FORMATS = {"sharegpt": "sharegpt", "alpaca": "alpaca", "openai": "messages"}
 
 
@@ -69,7 +77,7 @@ class Columns:
 
 def detect_format(row: Any, columns: Columns) -> str:
     """One of the formats above: as dataset_info.json says, else from the fields of the row."""
-    if isinstance(row, Sequence) and not isinstance(row, str) and any(map(is_turn, row)):
+    if isinstance(row, Sequence) and any(isinstance(turn, Mapping) for turn in row):
         return "turns"
     if not isinstance(row, Mapping):
         raise BadRow("row-not-object", value=shown(row))
@@ -106,15 +114,29 @@ def fields_read(kind: str, columns: Columns) -> frozenset[str]:
 
 def to_conversation(row: Any, columns: Columns, place: str, warn: Warn = unsaid) -> Conversation:
     """One row as a conversation; raises BadRow with the field and the reason."""
+    fields: Row = row if isinstance(row, Mapping) else {}
+    _refuse_other_kinds(fields, columns)
     kind = detect_format(row, columns)
     talk = _READERS[kind](row, columns, warn)
-    fields: Row = row if isinstance(row, Mapping) else {}
     messages = _with_system(talk.messages, _optional(fields, columns.name("system")))
     shift = len(messages) - len(talk.messages)
     unlearned = frozenset(index + shift for index in talk.unlearned)
     tools = read_tools(fields, columns.name("tools"))
     check_order(messages, unlearned, tools, warn)
     return Conversation(tuple(messages), place, tools, unlearned)
+
+
+def _refuse_other_kinds(row: Row, columns: Columns) -> None:
+    """Rows with images or sound, and answers that are marked better or worse (DPO, KTO).
+
+    When dataset_info.json names one of them as a column of ours (response: chosen), all is said.
+    """
+    decided = {_OTHERS.get(name) for name in columns.columns.values()}
+    for name, value in row.items():
+        code = _OTHERS.get(name)
+        asks = value is False if code == "row-disliked" else value
+        if code and asks and code not in decided:
+            raise BadRow(code, name)
 
 
 def _list_of_turns(row: Row, columns: Columns, warn: Warn) -> Talk:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,23 +75,23 @@ def hub_rows(data: HubData, *, streaming: bool) -> Iterator[Placed]:
     datasets = quiet_datasets()
     unreachable = _unreachable(data)
     try:
-        rows = datasets.load_dataset(
-            data.id,
-            name=data.subset,
-            data_dir=data.folder,
-            split=data.split,
-            revision=data.revision,
-            streaming=streaming,
-        )
-        for number, row in enumerate(rows, 1):
-            yield Placed(f"{data.id}: row {number}", without_nulls(row))
+        with _cache_only(unreachable is not None):
+            rows = datasets.load_dataset(
+                data.id,
+                name=data.subset,
+                data_dir=data.folder,
+                split=data.split,
+                revision=data.revision,
+                streaming=streaming,
+            )
+            for number, row in enumerate(rows, 1):
+                yield Placed(f"{data.id}: row {number}", without_nulls(row))
     except Exception as error:
         raise _refusal(data, unreachable or error) from error
 
 
 def _unreachable(data: HubData) -> Exception | None:
-    """Why the hub cannot be asked; from then on the libraries look into their cache only."""
-    import datasets
+    """Why the hub cannot be asked, None when it can; raises BadFile when it has no such data."""
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
@@ -101,9 +102,23 @@ def _unreachable(data: HubData) -> Exception | None:
     except HfHubHTTPError:
         return None  # load_dataset will meet it too, and say more
     except Exception as error:  # noqa: BLE001  whatever the HTTP library of the day raises
-        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
         return error
     return None
+
+
+@contextmanager
+def _cache_only(wanted: bool) -> Iterator[None]:
+    """HF_HUB_OFFLINE for a while: the libraries look into their cache and ask nobody."""
+    import datasets
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    if wanted:
+        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
 
 
 def modelscope_folder(data: HubData) -> Path:

@@ -50,7 +50,7 @@ class Loaded:
     """conversations of all sets, in file order; sets: (name, conversations) of each.
 
     dropped: rows that could not be used.  faults: problems of whole files.  warnings: rows that
-    were used and look wrong.  notes: a line for people on each set.
+    were used and look wrong.  notes: what was read, for people.  remarks: what they should look at.
     """
 
     conversations: tuple[Conversation, ...]
@@ -60,6 +60,7 @@ class Loaded:
     dropped: tuple[Dropped, ...] = ()
     faults: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -76,6 +77,7 @@ class _Set:
     dropped: list[Dropped] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
     fields: dict[str, None] = field(default_factory=dict)
     fault: Problem | None = None
@@ -109,7 +111,8 @@ def collect(names: Sequence[str], dataset_dir: Path, reading: Reading) -> Loaded
     return Loaded(
         conversations=conversations,
         sha256=_digest(conversations),
-        notes=tuple(text for each in sets for text in (*each.notes, *_told(each.warnings))),
+        notes=tuple(text for each in sets for text in each.notes),
+        remarks=tuple(text for each in sets for text in (*each.remarks, *_told(each.warnings))),
         sets=tuple((each.source.name, tuple(each.found)) for each in sets),
         dropped=tuple(one for each in sets for one in each.dropped),
         faults=(*faults, *(each.fault for each in sets if each.fault)),
@@ -125,6 +128,7 @@ def joined(one: Loaded, other: Loaded | None) -> Loaded:
         one,
         sha256=sha256_text(f"{one.sha256} {other.sha256}"),
         notes=(*one.notes, *other.notes),
+        remarks=(*one.remarks, *other.remarks),
         dropped=(*one.dropped, *other.dropped),
         warnings=(*one.warnings, *other.warnings),
     )
@@ -209,7 +213,7 @@ def _look_at_fields(done: _Set) -> None:
             done.warnings.append(Problem("field-near", place, name, {"near": near}, "warning"))
             unused.remove(name)
     if unused:
-        done.notes.append(note("fields-unused", name=source.name, fields=", ".join(unused)))
+        done.remarks.append(note("fields-unused", name=source.name, fields=", ".join(unused)))
     for column, name in source.columns.columns.items():
         if column in _OPTIONAL and name not in done.fields:
             values = {"field": name, "fields": ", ".join(done.fields)}
@@ -235,7 +239,7 @@ def _describe(done: _Set, reading: Reading, more: bool) -> None:
     if done.dropped and reading.bad_rows == "drop":
         kinds = tally(one.problem for one in done.dropped)
         values = {"count": len(done.dropped), "kinds": kinds}
-        done.notes.append(note("dropped", name=source.name, **values))
+        done.remarks.append(note("dropped", name=source.name, **values))
 
 
 def _resample(done: _Set, reading: Reading) -> None:

@@ -48,6 +48,14 @@ def find_sources(
     return sources, problems
 
 
+def absolute(names: Sequence[str], dataset_dir: Path) -> tuple[str, ...]:
+    """The names in a form that finds the same data from another folder."""
+    return tuple(
+        str(source.path.absolute()) if source.path and not source.place else source.name
+        for source in find_sources(names, dataset_dir)[0]
+    )
+
+
 def _find(name: str, folder: Path, info: Info, hub: str) -> Source:
     if name in info.entries:
         source = info.source(name, hub)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from ft2ollama.config.expects import did_you_mean, shown
 from ft2ollama.data.conversation import Message
+from ft2ollama.data.parts import Parts, read_parts
 from ft2ollama.data.problems import BadRow, Warn
 from ft2ollama.data.tools import calls_of_text, calls_of_turn
 
@@ -42,7 +44,17 @@ ROLE_TAGS: Mapping[str, tuple[str, str]] = {
 KEY_TAGS: Mapping[str, str] = {"role_tag": "from", "content_tag": "value"}
 _THOUGHTS = ("reasoning_content", "reasoning", "thinking")
 _KNOWN = frozenset(
-    {"tool_calls", "function_call", "weight", "name", "tool_call_id", "refusal", "audio", "id"}
+    {
+        "tool_calls",
+        "function_call",
+        "weight",
+        "loss_weight",
+        "name",
+        "tool_call_id",
+        "refusal",
+        "audio",
+        "id",
+    }
     | {"from", "value", "role", "content", *_THOUGHTS}
 )
 
@@ -76,6 +88,9 @@ def read_turns(turns: Any, key: str, tags: Mapping[str, str], warn: Warn) -> Tal
     for number, turn in enumerate(turns, 1):
         at = f"{key}[{number}]"
         role_key, content_key = _keys(turn, tags, at)
+        for name in turn.keys() - _KNOWN - {role_key, content_key}:
+            if near := _near_key(str(name)):
+                warn("turn-key-near", f"{at}.{name}", near=near)
         role = _role(turn[role_key], known, f"{at}.{role_key}")
         message = _message(turn, role, content_key, at, warn)
         if role == "system" and not message["content"].strip():
@@ -89,6 +104,11 @@ def read_turns(turns: Any, key: str, tags: Mapping[str, str], warn: Warn) -> Tal
         if _weight(turn, at) == 0 and message["role"] == "assistant":
             talk.unlearned.add(len(talk.messages) - 1)
     return talk
+
+
+@lru_cache
+def _near_key(name: str) -> str:
+    return did_you_mean(name, _KNOWN - {"id", "audio"})
 
 
 def _keys(turn: Any, tags: Mapping[str, str], at: str) -> tuple[str, str]:
@@ -122,20 +142,35 @@ def _message(turn: Turn, role: str, content_key: str, at: str, warn: Warn) -> Me
         text = turn.get(content_key)
         calls = calls_of_text(text, f"{at}.{content_key}", warn)
         return {"role": "assistant", "content": "", "tool_calls": calls}
-    for name in turn:
-        if name not in _KNOWN and (near := did_you_mean(str(name), _KNOWN - {"id", "audio"})):
-            warn("turn-key-near", f"{at}.{name}", near=near)
     message: Message = {"role": role, "content": ""}  # type: ignore[typeddict-item]
+    said = _said(turn.get(content_key), f"{at}.{content_key}", warn)
     if role == "assistant":
-        _add_thought_and_calls(message, turn, at, warn)
-    may_be_empty = "tool_calls" in message
-    message["content"] = _content(turn.get(content_key), f"{at}.{content_key}", may_be_empty)
+        _add_thought_and_calls(message, turn, said, at, warn)
+    if said is not None:
+        message["content"] = said.text
+    elif "tool_calls" not in message:
+        raise BadRow("text-wanted", f"{at}.{content_key}", value="null")
     if role == "tool":
         _add_names(message, turn, at)
     return message
 
 
-def _add_thought_and_calls(message: Message, turn: Turn, at: str, warn: Warn) -> None:
+def _said(value: Any, at: str, warn: Warn) -> Parts | None:
+    """What stands in the content: text, or a list of parts; None where there is nothing."""
+    if isinstance(value, str):
+        return Parts(value, "", [])
+    if isinstance(value, Sequence) and value:
+        return read_parts(value, at, warn)
+    if value is None:
+        return None
+    raise BadRow("text-wanted", at, value=shown(value))
+
+
+def _add_thought_and_calls(
+    message: Message, turn: Turn, said: Parts | None, at: str, warn: Warn
+) -> None:
+    if said and said.thought:
+        message["reasoning_content"] = said.thought
     for name in _THOUGHTS:
         thought = turn.get(name)
         if thought is not None and not isinstance(thought, str):
@@ -143,7 +178,7 @@ def _add_thought_and_calls(message: Message, turn: Turn, at: str, warn: Warn) ->
         if thought:
             message["reasoning_content"] = thought
             break
-    calls = calls_of_turn(turn, at, warn)
+    calls = [*calls_of_turn(turn, at, warn), *(said.calls if said else [])]
     if calls:
         message["tool_calls"] = calls
 
@@ -159,28 +194,12 @@ def _add_names(message: Message, turn: Turn, at: str) -> None:
         message["tool_call_id"] = turn["tool_call_id"]
 
 
-def _content(value: Any, at: str, may_be_missing: bool) -> str:
-    """Text as it stands, or the text parts of OpenAI's list of parts, joined."""
-    if value is None and may_be_missing:
-        return ""
-    if isinstance(value, Sequence) and not isinstance(value, str) and value:
-        return "".join(_part(part, f"{at}[{number}]") for number, part in enumerate(value, 1))
-    if not isinstance(value, str):
-        raise BadRow("text-wanted", at, value=shown(value))
-    return value
-
-
-def _part(part: Any, at: str) -> str:
-    if not isinstance(part, Mapping):
-        raise BadRow("content-part", at, kind=shown(part))
-    if part.get("type") != "text" or not isinstance(part.get("text"), str):
-        raise BadRow("content-part", at, kind=shown(part.get("type")))
-    return str(part["text"])
-
-
 def _weight(turn: Turn, at: str) -> int:
-    """0 or 1, as the OpenAI fine-tuning API takes it; 1 where there is none."""
-    weight = turn.get("weight")
+    """0 or 1, as the OpenAI fine-tuning API takes it; 1 where there is none.
+
+    LLaMA-Factory's newer files call it loss_weight.
+    """
+    weight = turn.get("weight", turn.get("loss_weight"))
     if weight is None:
         return 1
     if isinstance(weight, bool) or weight not in (0, 1):

@@ -1,1 +1,7 @@
-"""Training: plan, load, train, keep. The only package that imports torch, transformers and peft."""
+"""Training: torch, transformers, peft and bitsandbytes are imported only below this package."""
+
+import logging
+
+# It is imported by transformers' Trainer in any case, and tells of optional kernels that are absent
+# and of casts that it does anyway: notes for developers.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

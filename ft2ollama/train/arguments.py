@@ -6,11 +6,15 @@ from pathlib import Path
 
 from transformers import TrainingArguments
 
+from ft2ollama.train.methods import precision
+from ft2ollama.train.optimizer import optimizer_arguments
 from ft2ollama.train.plan import Plan
 
 
-def training_arguments(plan: Plan, folder: Path, device: str) -> TrainingArguments:
-    """folder: of the checkpoints."""
+def training_arguments(
+    plan: Plan, folder: Path, device: str, dtype: str = "float32"
+) -> TrainingArguments:
+    """folder: of the checkpoints. dtype: of the arithmetic."""
     config = plan.config
     return TrainingArguments(
         output_dir=str(folder),
@@ -24,7 +28,8 @@ def training_arguments(plan: Plan, folder: Path, device: str) -> TrainingArgumen
         warmup_steps=config.warmup_steps or round(config.warmup_ratio * plan.steps),
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
-        optim="adamw_torch",
+        **optimizer_arguments(config),
+        **precision(config, dtype),
         seed=config.seed,
         train_sampling_strategy="group_by_length",
         logging_strategy="steps",

@@ -96,11 +96,11 @@ def calibrate_run(run: Run, plan: Plan, *, dtype: str, device: str) -> Collected
     import torch
     import transformers
 
-    from ft2ollama.train.model import load_trained
+    from ft2ollama.train.model import load_run
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    model = load_trained(plan.base.folder, run.adapter, getattr(torch, dtype)).to(device)
+    model = load_run(run, plan.base.folder, getattr(torch, dtype)).to(device)
     return collect(model, [sample.ids for sample in plan.train], run.calibration)
 
 

@@ -11,23 +11,45 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ft2ollama.errors import UsageError
+from ft2ollama.config.method_checks import is_regex
+from ft2ollama.errors import MachineError, UsageError
+from ft2ollama.train.quantized import Quantization, keep_layout, loading
 
 if TYPE_CHECKING:
     import torch
 
+    from ft2ollama.runs import Run
+
 _NATIVE_BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # x86 flags; `bf16` is the ARM feature
+_ATTENTION = {
+    "auto": "sdpa",
+    "sdpa": "sdpa",
+    "disabled": "eager",
+    "fa2": "flash_attention_2",
+}
 
 
-def choose_dtype(wanted: str, device: str) -> tuple[str, str]:
-    """(`float32` or `bfloat16`, reason) for the frozen base."""
+def choose_dtype(wanted: str, device: str, *, pure_bf16: bool = False) -> tuple[str, str]:
+    """(`float32`, `bfloat16` or `float16`, reason) for the frozen base."""
+    if pure_bf16:
+        return "bfloat16", "pure_bf16 in the config"
+    if wanted == "float16" and device == "cpu":
+        dtype, reason = _of_the_cpu()
+        return dtype, f"float16 is for GPUs; {reason}"
     if wanted != "auto":
         return wanted, "compute_dtype in the config"
-    if device != "cpu":
-        import torch
+    return _of_the_cpu() if device == "cpu" else _of_the_gpu()
 
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-        return ("bfloat16", "the GPU has it") if native else ("float32", "this GPU has no bfloat16")
+
+def _of_the_gpu() -> tuple[str, str]:
+    import torch
+
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bfloat16", "the GPU has it"
+    return "float16", "this GPU has no bfloat16"
+
+
+def _of_the_cpu() -> tuple[str, str]:
     flags = _cpu_flags()
     found = [flag for flag in _NATIVE_BF16 if flag in flags]
     if found:
@@ -35,16 +57,40 @@ def choose_dtype(wanted: str, device: str) -> tuple[str, str]:
     return "float32", "this CPU has no bfloat16 arithmetic"
 
 
-def load_base(folder: Path, dtype: str, device: str) -> Any:
-    """The causal LM in `dtype` on `device`, from safetensors only."""
+def load_base(
+    folder: Path,
+    dtype: str,
+    device: str,
+    *,
+    quantization: Quantization | None = None,
+    attention: str = "auto",
+) -> Any:
+    """The causal LM in `dtype` on `device`, from safetensors only.
+
+    attention: a value of the config's flash_attn. Raises MachineError when it cannot be had.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=getattr(torch, dtype), use_safetensors=True, attn_implementation="sdpa"
-    )
+    how: dict[str, Any] = {"dtype": getattr(torch, dtype), "use_safetensors": True}
+    how["attn_implementation"] = _ATTENTION[attention]
+    if quantization is not None:
+        how |= loading(quantization, how["dtype"], device)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, **how)
+    except ImportError as error:
+        if attention != "fa2":
+            raise
+        raise MachineError(
+            "flash_attn: fa2 needs the package flash-attn and a GPU it was built for",
+            str(error).strip().splitlines()[0],
+            "flash_attn=auto",
+        ) from error
     model.config.use_cache = False
-    return model.to(device)
+    if quantization is None:
+        return model.to(device)
+    keep_layout(model)
+    return model
 
 
 def attach_lora(
@@ -56,8 +102,13 @@ def attach_lora(
     target: Sequence[str],
     use_rslora: bool,
     seed: int,
+    **more: Any,
 ) -> Any:
-    """A PEFT model with float32 LoRA matrices on `target` (["all"]: every linear but the head)."""
+    """A PEFT model with float32 LoRA matrices on `target` (["all"]: every linear but the head).
+
+    more: further settings of peft's LoraConfig. A target that is a regular expression has to match
+    a whole module name.
+    """
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -66,20 +117,15 @@ def attach_lora(
         r=rank,
         lora_alpha=alpha,
         lora_dropout=dropout,
-        target_modules="all-linear" if list(target) == ["all"] else list(target),
+        target_modules=target_modules(target),
         use_rslora=use_rslora,
         task_type="CAUSAL_LM",
+        **more,
     )
     try:
         return get_peft_model(model, config, autocast_adapter_dtype=True)
     except ValueError as error:
-        linear = sorted(
-            {
-                name.rsplit(".", 1)[-1]
-                for name, module in model.named_modules()
-                if isinstance(module, torch.nn.Linear)
-            }
-        )
+        linear = linear_names(model)
         raise UsageError(
             f"lora_target: {', '.join(target)} names no layer of this model",
             f"its linear layers: {', '.join(linear)}",
@@ -87,13 +133,42 @@ def attach_lora(
         ) from error
 
 
-def load_trained(folder: Path, adapter: Path, dtype: torch.dtype) -> Any:
-    """Base + adapter, not merged: the reference every other form is held against."""
+def target_modules(target: Sequence[str]) -> str | list[str]:
+    """peft's target_modules: a text is a regular expression for the whole name, a list has ends."""
+    if list(target) == ["all"]:
+        return "all-linear"
+    if not any(map(is_regex, target)):
+        return list(target)
+    return "|".join(name if is_regex(name) else rf"(?:.*\.)?{name}" for name in target)
+
+
+def linear_names(model: Any) -> list[str]:
+    """The last parts of the names of all linear layers."""
+    import torch
+
+    named = model.named_modules()
+    return sorted({n.rsplit(".", 1)[-1] for n, m in named if isinstance(m, torch.nn.Linear)})
+
+
+def load_trained(folder: Path, adapter: Path | None, dtype: torch.dtype) -> Any:
+    """Base + adapter, not merged: the reference every other form is held against.
+
+    adapter: None when `folder` is the trained model itself.
+    """
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+    if adapter is None:
+        return model.eval()
     return PeftModel.from_pretrained(model, str(adapter)).eval()
+
+
+def load_run(run: Run, base: Path, dtype: torch.dtype) -> Any:
+    """What a run trained, not merged. base: folder of its base, unused by a run with a model/."""
+    if run.is_whole:
+        return load_trained(run.model, None, dtype)
+    return load_trained(base, run.adapter, dtype)
 
 
 def choose_device() -> str:

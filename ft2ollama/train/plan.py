@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,29 +19,32 @@ from ft2ollama.config import Config
 from ft2ollama.data.conversation import Conversation
 from ft2ollama.data.from_config import read_parts
 from ft2ollama.data.problems import Dropped
-from ft2ollama.data.render import Sample, Tokenizer, render_all
+from ft2ollama.data.samples import Sample
+from ft2ollama.data.tokenizer import Tokenizer
 from ft2ollama.errors import DataError, UsageError
 from ft2ollama.files import sha256_file, sha256_folder, sha256_text
 from ft2ollama.quant_choice import choose_quant, wanted_quant
 from ft2ollama.template import ChatTemplate, choose_template
+from ft2ollama.train.adapters import adapter_folders, sha256_adapters
+from ft2ollama.train.rendered import publish_notes, render_rows
 
 # Keys that do not change what is trained, or whose files are hashed by content: a run that differs
 # only in these is the same run.
 _NOT_TRAINING = {
     "output_dir", "run_name", "export_quant", "export_as", "export_mode", "ollama_name", "num_ctx",
     "ollama_system", "ollama_parameters", "num_threads", "save_total_limit", "logging_steps",
-    "model_name_or_path", "hub", "dataset", "dataset_dir", "proof_prompts", "trust_remote_code",
+    "model_name_or_path", "hub", "model_revision", "adapter_name_or_path",
+    "dataset", "dataset_dir", "proof_prompts", "trust_remote_code", "preprocessing_num_workers",
 }  # fmt: skip
-
-
-_LIBRARIES_GB = 0.9  # torch, transformers and peft, resident
 
 
 @dataclass(frozen=True)
 class Plan:
     """What will be trained. inputs: name -> sha256 of everything the adapter depends on.
 
+    remarks: what the user should look at in the data.
     dropped: rows that were left out (`bad_rows: drop`).
+    validation_sets: `validation` by data set, with eval_on_each_dataset.
     quant: the GGUF type the export will have, "" if this base cannot be exported.
     """
 
@@ -51,11 +54,13 @@ class Plan:
     tokenizer: Tokenizer
     train: tuple[Sample, ...]
     validation: tuple[Sample, ...]
+    validation_sets: Mapping[str, tuple[Sample, ...]]
     conversations: tuple[Conversation, ...]
     dropped: tuple[Dropped, ...]
     steps: int
     inputs: dict[str, str]
     notes: tuple[str, ...]
+    remarks: tuple[str, ...]
     quant: str
 
     @property
@@ -76,12 +81,11 @@ class Plan:
 
 def make_plan(config: Config, base: Base) -> Plan:
     """Load, check and render everything. Raises UserError kinds that list every problem."""
-    tokenizer = Tokenizer(base.folder)
-    template = model_template(config.template, base.folder)
+    tokenizer = Tokenizer(base.tokenizer_folder)
+    template = model_template(config.template, base.folder, tokenizer)
     check_stop_tokens(template, tokenizer)
     loaded, parts = read_parts(config)
     train_rows = parts.train
-    val_rows = [row for rows in parts.validation.values() for row in rows]
     if not train_rows:
         raise DataError(
             "val_size leaves nothing to train on",
@@ -90,33 +94,31 @@ def make_plan(config: Config, base: Base) -> Plan:
         )
     check_proof_prompts(config.proof_prompts)
 
-    def rendered(rows: Sequence[Conversation]) -> tuple[Sample, ...]:
-        return tuple(
-            render_all(
-                rows,
-                template,
-                tokenizer,
-                cutoff_len=config.cutoff_len,
-                train_on_prompt=config.train_on_prompt,
-                mask_history=config.mask_history,
-                system=config.default_system or "",
-            )
-        )
-
-    train = rendered(train_rows)
+    train = render_rows(config, train_rows, template, tokenizer)
+    held = {
+        name: render_rows(config, rows, template, tokenizer)
+        for name, rows in parts.validation.items()
+    }
+    every = (train, *held.values())
     quant, doubts = export_type(config, base)
     return Plan(
         config=config,
         base=base,
         template=template,
         tokenizer=tokenizer,
-        train=train,
-        validation=rendered(val_rows),
-        conversations=tuple(train_rows),
-        dropped=loaded.dropped,
-        steps=count_steps(config, len(train)),
+        train=train.samples,
+        validation=tuple(sample for rows in held.values() for sample in rows.samples),
+        validation_sets=(
+            {name: rows.samples for name, rows in held.items()}
+            if config.eval_on_each_dataset
+            else {}
+        ),
+        conversations=train.conversations,
+        dropped=(*loaded.dropped, *(one for rows in every for one in rows.dropped)),
+        steps=count_steps(config, len(train.samples)),
         inputs=_inputs(config, base, loaded.sha256),
-        notes=(*loaded.notes, *doubts),
+        notes=(*loaded.notes, *publish_notes(template, config, train.conversations), *doubts),
+        remarks=(*loaded.remarks, *(text for rows in every for text in rows.remarks)),
         quant=quant,
     )
 
@@ -132,18 +134,36 @@ def export_type(config: Config, base: Base) -> tuple[str, tuple[str, ...]]:
         return "", (f"this base cannot become a GGUF file: {error.what}",)
 
 
-def model_template(wanted: str | None, folder: Path) -> ChatTemplate:
+def model_template(
+    wanted: str | None, folder: Path, tokenizer: Tokenizer | None = None
+) -> ChatTemplate:
     """The chat template of an HF folder, or the family the config names."""
-    from converters.chat_template import read_chat_template
+    from converters.chat_template import read_chat_templates
 
-    settings = _tokenizer_config(folder)
-    jinja = read_chat_template(folder, settings) or None  # the one the exporter would find
+    settings = _json(folder / "tokenizer_config.json")
+    named = read_chat_templates(folder, settings)  # the ones the exporter would find
     special = {
         name: token["content"] if isinstance(token, dict) else token
         for name, token in settings.items()
         if name.endswith("_token") and isinstance(token, (str, dict))
     }
-    return choose_template(wanted, jinja, special)
+    tokenizer = tokenizer or Tokenizer(folder)
+    return choose_template(
+        wanted,
+        named.pop("default", None) or None,
+        special,
+        named=named,
+        added=tokenizer.special,
+        eos=_eos(folder, tokenizer, special),
+    )
+
+
+def _eos(folder: Path, tokenizer: Tokenizer, special: Mapping[str, str]) -> tuple[str, ...]:
+    """The tokens that end a generation by the model's own settings, the main one first."""
+    given = _json(folder / "generation_config.json").get("eos_token_id")
+    ids = given if isinstance(given, list) else [given]
+    words = [tokenizer.text(i) for i in ids if isinstance(i, int)]
+    return tuple(dict.fromkeys(word for word in (special.get("eos_token"), *words) if word))
 
 
 def check_stop_tokens(template: ChatTemplate, tokenizer: Tokenizer) -> None:
@@ -151,7 +171,7 @@ def check_stop_tokens(template: ChatTemplate, tokenizer: Tokenizer) -> None:
     missing = [word for word in template.stop if tokenizer.id(word) is None]
     if missing:
         raise UsageError(
-            f"template {template.family} does not fit this model",
+            f"template {template.family or 'of the model'} does not fit this model",
             f"{', '.join(missing)} is no token of its vocabulary: it could not learn to stop",
             "leave `template` out, or choose a family whose tokens the model has",
         )
@@ -201,26 +221,6 @@ def parameters(folder: Path) -> int:
     return count
 
 
-def estimate_memory_gb(folder: Path, dtype: str, config: Config, longest: int) -> float:
-    """Peak memory in GB of LoRA training on a CPU (benchmarks/RESULTS.md holds it to measurements).
-
-    Weights, the LoRA matrices with gradient and two Adam moments (16 bytes each), the saved
-    activations and logits of one micro-batch, the float32 copy that writes the reference replies,
-    and the libraries themselves.
-    """
-    model = json.loads((folder / "config.json").read_text("utf-8"))
-    hidden, layers = model["hidden_size"], model["num_hidden_layers"]
-    inner = model.get("intermediate_size", 4 * hidden)
-    width = 2 if dtype == "bfloat16" else 4
-    lora = config.lora_rank * layers * (8 * hidden + 3 * (hidden + inner))
-    tokens = config.per_device_train_batch_size * longest
-    saved = tokens * layers * width * (8 * hidden + 4 * inner)
-    logits = tokens * model["vocab_size"] * 8
-    reference = 4 if config.proof_replies else 0
-    weights = parameters(folder) * (width + reference)
-    return float(weights + lora * 16 + saved + logits) / 1e9 + _LIBRARIES_GB
-
-
 def proof_conversations(plan: Plan, count: int) -> list[dict[str, Any]]:
     """Questions for the reference replies: those of proof_prompts, else of the training data."""
     questions = check_proof_prompts(plan.config.proof_prompts)
@@ -244,12 +244,13 @@ def _inputs(config: Config, base: Base, data_sha256: str) -> dict[str, str]:
         "tokenizer": sha256_folder(base.folder, "tokenizer*"),
         "data": data_sha256,
     }
+    if config.adapter_name_or_path:
+        inputs["adapters"] = sha256_adapters(adapter_folders(config.adapter_name_or_path))
     if config.proof_prompts:
         inputs["proof_prompts"] = sha256_file(config.proof_prompts)
     return inputs
 
 
-def _tokenizer_config(folder: Path) -> dict[str, Any]:
-    path = folder / "tokenizer_config.json"
+def _json(path: Path) -> dict[str, Any]:
     settings: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     return settings

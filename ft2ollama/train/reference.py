@@ -15,11 +15,12 @@ from typing import Any
 
 import torch
 
+from ft2ollama.data.conversation import Conversation
+from ft2ollama.families import family_cases
 from ft2ollama.files import write_json, write_jsonl
 from ft2ollama.runs import Run
-from ft2ollama.template import families
 from ft2ollama.train.callbacks import Report
-from ft2ollama.train.model import load_trained
+from ft2ollama.train.model import load_run
 from ft2ollama.train.plan import Plan, proof_conversations
 
 REPLY_TOKENS = 48
@@ -31,38 +32,48 @@ def write_proof(plan: Plan, run: Run, *, device: str, report: Report) -> list[Pa
     write_json(paths[0], {**asdict(plan.template), "system": plan.system})
     write_jsonl(paths[1], prompts(plan))
     questions = proof_conversations(plan, plan.config.proof_replies)
-    write_jsonl(paths[2], replies(plan, run.adapter, questions, device=device, report=report))
+    write_jsonl(paths[2], replies(plan, run, questions, device=device, report=report))
     return paths
 
 
 def prompts(plan: Plan) -> list[dict[str, Any]]:
     """The family's cases and three training conversations: messages, text, ids."""
-    cases = [(case["name"], case["messages"]) for case in families()[plan.template.family].cases]
-    for row in plan.conversations[:3]:
+    cases = family_cases(plan.template.family)
+    for row in [row for row in plan.conversations if not _has_tools(row)][:3]:
         cases.append((f"training data, {Path(row.place).name}", list(row.messages[:-1])))
     found = []
     for name, given in cases:
         messages = given
         if plan.system and given[0]["role"] != "system":
             messages = [{"role": "system", "content": plan.system}, *given]
-        text = plan.template.render(messages, add_generation_prompt=True)
+        text = _prompt(plan, messages)
         ids, _ = plan.tokenizer.encode(text)
         found.append({"name": name, "messages": given, "text": text, "ids": ids})
     return found
 
 
+def _has_tools(row: Conversation) -> bool:
+    return bool(row.tools) or any("tool_calls" in message for message in row.messages)
+
+
+def _prompt(plan: Plan, messages: Any) -> str:
+    return plan.template.render(
+        messages, add_generation_prompt=True, thinking=plan.config.enable_thinking
+    )
+
+
 def replies(
-    plan: Plan, adapter: Path, questions: list[dict[str, Any]], *, device: str, report: Report
+    plan: Plan, run: Run, questions: list[dict[str, Any]], *, device: str, report: Report
 ) -> list[dict[str, Any]]:
-    """Greedy replies of base + adapter in float32, at most REPLY_TOKENS tokens each."""
+    """Greedy replies of the trained model in float32, at most REPLY_TOKENS tokens each."""
     if not questions:
         return []
     report({"event": "phase", "phase": "writing reference replies"})
-    model = load_trained(plan.base.folder, adapter, torch.float32).to(device)
+    model = load_run(run, plan.base.folder, torch.float32).to(device)
     stop = {plan.tokenizer.id(word) for word in plan.template.stop}
     found = []
     for number, question in enumerate(questions, 1):
-        text = plan.template.render(question["messages"], add_generation_prompt=True)
+        text = _prompt(plan, question["messages"])
         prompt, _ = plan.tokenizer.encode(text)
         ids, stopped = greedy(model, prompt, stop, REPLY_TOKENS)
         found.append(

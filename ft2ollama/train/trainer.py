@@ -11,6 +11,7 @@ import math
 import random
 import shutil
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,12 @@ from ft2ollama.train.batches import Collator, rows
 from ft2ollama.train.calibrate import affordable_tokens, collect, wants_statistics
 from ft2ollama.train.callbacks import Report, Reporter, StopOnCtrlC
 from ft2ollama.train.loss import learned_loss
-from ft2ollama.train.model import attach_lora, load_base
+from ft2ollama.train.methods import trainable_model
+from ft2ollama.train.optimizer import own_optimizer
 from ft2ollama.train.plan import Plan
 from ft2ollama.train.plot import plot_loss
 from ft2ollama.train.reference import write_proof
+from ft2ollama.train.saving import save_trained
 
 
 def train(plan: Plan, run: Run, *, dtype: str, device: str, report: Report) -> None:
@@ -46,7 +49,7 @@ def train(plan: Plan, run: Run, *, dtype: str, device: str, report: Report) -> N
     with run.lock():
         if not can_resume(run, plan):
             shutil.rmtree(run.checkpoints, ignore_errors=True)
-            run.drop_events("step", "eval")
+            run.drop_events("step", "eval", "eval_set")
         _train_locked(plan, run, dtype=dtype, device=device, report=events)
     shutil.rmtree(run.checkpoints, ignore_errors=True)
 
@@ -58,6 +61,7 @@ def can_resume(run: Run, plan: Plan) -> bool:
 
 
 def _train_locked(plan: Plan, run: Run, *, dtype: str, device: str, report: Report) -> None:
+    config = plan.config
     with run.stage("train", plan.inputs) as stage:
         write_dropped(run.folder / DROPPED, plan.dropped, choose_language())
         report({"event": "phase", "phase": "loading the base model"})
@@ -70,11 +74,11 @@ def _train_locked(plan: Plan, run: Run, *, dtype: str, device: str, report: Repo
         if stop.pressed:
             raise _interrupted(run, trainer.state.global_step, plan.steps)
         stage.detail.update(_summary(trainer, plan, dtype, device))
-        _save_adapter(trainer.model, plan, run.adapter)
         stage.outputs += _calibration(trainer, plan, run, stage.detail, report)
+        report({"event": "phase", "phase": "saving what was trained"})
+        stage.outputs += save_trained(trainer.model, config, plan.base, run)
         del trainer
         gc.collect()
-        stage.outputs += sorted(path for path in run.adapter.iterdir() if path.is_file())
         stage.outputs += plot_loss(*_curve(run), run.folder, run.id)
         stage.outputs += write_proof(plan, run, device=device, report=report)
 
@@ -91,6 +95,7 @@ class LearnedTokenTrainer(Trainer):  # type: ignore[misc]
     """transformers' Trainer with the head computed on learned tokens only."""
 
     tokens_seen = 0
+    each: Mapping[str, list[dict[str, Any]]] = {}  # validation rows by data set
 
     def compute_loss(
         self,
@@ -102,8 +107,21 @@ class LearnedTokenTrainer(Trainer):  # type: ignore[misc]
         """Loss of one micro-batch; its sum over the step is the mean over all learned tokens."""
         if model.training:
             self.tokens_seen += int(inputs["attention_mask"].sum())
-        loss = learned_loss(model, inputs, num_items_in_batch)
+        with self.accelerator.autocast():  # where the method asks for it (methods.precision)
+            loss = learned_loss(model, inputs, num_items_in_batch)
         return (loss, {}) if return_outputs else loss
+
+    def evaluate(
+        self,
+        eval_dataset: Any = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """eval_loss of all held-out rows, and eval_<name>_loss of each data set."""
+        found: dict[str, float] = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        for name, samples in self.each.items() if metric_key_prefix == "eval" else ():
+            found |= super().evaluate(samples, ignore_keys, f"eval_{name}")
+        return found
 
     def prediction_step(
         self,
@@ -113,7 +131,7 @@ class LearnedTokenTrainer(Trainer):  # type: ignore[misc]
         ignore_keys: Any = None,
     ) -> tuple[torch.Tensor, None, None]:
         """Loss only: evaluation needs no logits."""
-        with torch.no_grad():
+        with torch.no_grad(), self.accelerator.autocast():
             return learned_loss(model, self._prepare_inputs(inputs), None), None, None
 
 
@@ -122,23 +140,24 @@ def _make_trainer(
 ) -> tuple[LearnedTokenTrainer, StopOnCtrlC]:
     config = plan.config
     random.seed(config.seed)
-    model = attach_lora(
-        load_base(plan.base.folder, dtype, device),
-        rank=config.lora_rank,
-        alpha=config.resolved_lora_alpha,
-        dropout=config.lora_dropout,
-        target=config.lora_target,
-        use_rslora=config.use_rslora,
-        seed=config.seed,
+    model = trainable_model(
+        config,
+        plan.base.folder,
+        dtype=dtype,
+        device=device,
+        new_ids=[plan.tokenizer.id(text) or 0 for text in config.new_tokens],
     )
     model.enable_input_require_grads()
+    arguments = training_arguments(plan, run.checkpoints, device, dtype)
     trainer = LearnedTokenTrainer(
         model=model,
-        args=training_arguments(plan, run.checkpoints, device),
+        args=arguments,
+        optimizers=(own_optimizer(config, model, arguments), None),
         data_collator=Collator(model.config.pad_token_id or 0),
         train_dataset=rows(plan.train),
         eval_dataset=rows(plan.validation) or None,
     )
+    trainer.each = {name: rows(samples) for name, samples in plan.validation_sets.items()}
     trainer.remove_callback(transformers.PrinterCallback)
     stop = StopOnCtrlC(report)
     trainer.add_callback(Reporter(report, lambda: trainer.tokens_seen))
@@ -148,7 +167,7 @@ def _make_trainer(
 
 def _recorded(run: Run, report: Report) -> Report:
     def record(event: dict[str, Any]) -> None:
-        if event["event"] in ("step", "eval"):
+        if event["event"] in ("step", "eval", "eval_set"):
             run.event(event["event"], **{k: v for k, v in event.items() if k != "event"})
         report(event)
 
@@ -183,18 +202,6 @@ def _summary(trainer: LearnedTokenTrainer, plan: Plan, dtype: str, device: str) 
         "device": device,
         "threads": torch.get_num_threads(),
     }
-
-
-def _save_adapter(model: Any, plan: Plan, folder: Path) -> None:
-    """PEFT files, whole or absent; the base goes by the user's name for it, not a cache path."""
-    part = folder.with_name(".adapter.part")
-    shutil.rmtree(part, ignore_errors=True)
-    for config in model.peft_config.values():
-        config.base_model_name_or_path = plan.base.ref
-    model.save_pretrained(part, safe_serialization=True)
-    (part / "README.md").unlink(missing_ok=True)  # PEFT's model card template, with empty fields
-    shutil.rmtree(folder, ignore_errors=True)
-    part.replace(folder)
 
 
 def _calibration(

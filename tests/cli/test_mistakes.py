@@ -53,14 +53,18 @@ def test_a_name_that_ollama_would_refuse(command: Command, trained: Path, name: 
 
 def test_a_missing_data_file(command: Command, config: Path) -> None:
     done = command("train", str(config), "dataset=rosw.json")
-    said(done, 2, "rosw.json does not exist", "dataset=<file.json")
+    said(done, 2, "rosw.json does not exist", "did you mean rows.json?", "fix: dataset=rows.json")
     assert not runs_in(config.parent)
 
 
 def test_broken_json_at_a_line(command: Command, config: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"instruction": "a", "output": "b"}\n{"instruction": "a" "output": "b"}\n')
-    said(command("train", str(config), f"dataset={bad}"), 2, f"{bad}:2:21: Expecting ',' delimiter")
+    said(
+        command("train", str(config), f"dataset={bad}"),
+        2,
+        f"{bad}:2:21: broken JSON: Expecting ','",
+    )
     assert not runs_in(config.parent)
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ft2ollama.config import Config, Loaded, dump_config, load_config
 from ft2ollama.config.expects import choices, kind, nullable
+from ft2ollama.config.schema import SECTIONS, section_of
 
 Load = Callable[..., Loaded]
 
@@ -56,6 +57,11 @@ _SPECIAL: dict[str, st.SearchStrategy[Any]] = {
     "interleave_probs": st.none(),
     "eval_dataset": st.none(),
     "lora_target": st.lists(_PLAIN.map(lambda text: "q" + text), min_size=1, max_size=3).map(tuple),
+    "quantization_bit": st.sampled_from([4, 8]),
+    "freeze_trainable_layers": st.integers(-9, -1) | st.integers(1, 9),
+    "lora_rank_pattern": st.dictionaries(_PLAIN, st.integers(1, 1024), max_size=3),
+    "lora_alpha_pattern": st.dictionaries(_PLAIN, st.integers(1, 10**9), max_size=3),
+    "lr_scheduler_kwargs": st.fixed_dictionaries({}, optional={"num_cycles": st.floats(0.1, 9)}),
     "default_system": _text(empty=True),
     "ollama_system": _text(empty=True),
     "ollama_parameters": st.fixed_dictionaries(
@@ -77,6 +83,7 @@ def _strategy(name: str) -> st.SearchStrategy[Any]:
         "whole": lambda: _whole(field),
         "number": lambda: _number(name, field),
         "text": _text,
+        "names": lambda: st.lists(_PLAIN, min_size=1, max_size=3, unique=True).map(tuple),
         "path": lambda: st.sampled_from([Path("a b"), Path("/数据/x"), Path("no"), Path("1e5")]),
         "choice": lambda: st.sampled_from(choices(field.annotation)),
     }
@@ -106,6 +113,8 @@ def test_dump_keeps_the_mixture_of_data_sets(load: Load) -> None:
 )
 def test_dump_loads_back(tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any]) -> None:
     values |= {"warmup_ratio": 0.0, "lr_scheduler_type": "cosine", "max_samples": None}
+    values |= {"finetuning_type": "lora", "export_as": "model", "pure_bf16": False}
+    values |= {"quantization_bit": None, "create_new_adapter": False, "loraplus_lr_ratio": None}
     config = Config(**values)
     path = tmp_path_factory.getbasetemp() / "dumped.yaml"
     path.write_text(dump_config(config), "utf-8", newline="")
@@ -115,10 +124,12 @@ def test_dump_loads_back(tmp_path_factory: pytest.TempPathFactory, values: dict[
 def test_dump_has_every_key_once_in_sections() -> None:
     text = dump_config(Config(model_name_or_path="a", dataset=("b",)))
     keys = [line.split(":")[0] for line in text.splitlines() if line[:1].isalpha()]
-    assert keys == list(Config.model_fields)
+    assert sorted(keys) == sorted(Config.model_fields)
+    order = list(SECTIONS)
+    assert keys == sorted(keys, key=lambda name: order.index(section_of(name)))
     assert [line for line in text.splitlines() if line.startswith("#")] == [
-        "### model", "### data", "### method", "### training", "### export", "### publish",
-        "### proof",
+        "### model", "### data", "### method", "### training", "### optimizer", "### export",
+        "### publish", "### proof",
     ]  # fmt: skip
 
 

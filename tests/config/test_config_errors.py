@@ -93,14 +93,9 @@ def test_everything_at_once_in_the_order_of_the_file(fail: Fail) -> None:
         ),
         ("lora_target: [q, null]", "3:18: lora_target: item 2 must be text, not null"),
         (
-            "finetuning_type: full",
-            "3:18: finetuning_type: full is not possible: full fine-tuning comes with a later "
-            "version; write lora",
-        ),
-        (
             "finetuning_type: QLoRA",
-            "3:18: finetuning_type: QLoRA is not possible: 4-bit QLoRA comes with a later version; "
-            "write lora, which is 16-bit LoRA",
+            "3:18: finetuning_type: QLoRA is not possible: it is lora on a 4-bit base; write lora, "
+            "and quantization_bit: 4",
         ),
         (
             "stage: dpo",
@@ -165,9 +160,9 @@ def test_everything_at_once_in_the_order_of_the_file(fail: Fail) -> None:
         ),
         ("<<: {a: 1}", "3:1: <<: keys are not merged here; write them out"),
         (
-            "use_dora: true",
-            "3:1: use_dora: refused: a GGUF adapter has no place for it; remove the key to train a "
-            "plain LoRA",
+            "rope_scaling: yarn",
+            "3:1: rope_scaling: refused: the positions stay as the model knows them, and as Ollama "
+            "computes them; remove the key",
         ),
         ("bf16: maybe", "3:7: bf16: must be true or false, not 'maybe'"),
         (
@@ -176,8 +171,9 @@ def test_everything_at_once_in_the_order_of_the_file(fail: Fail) -> None:
             "'abc'",
         ),
         (
-            "custom_dataset_info: my.json",
-            "3:22: custom_dataset_info: the file must be called dataset_info.json, not 'my.json'",
+            "custom_dataset_info: my.yaml",
+            "3:22: custom_dataset_info: must be a .json file such as data/dataset_info.json, "
+            "not 'my.yaml'",
         ),
         (
             "compute_dtype: float32\nbf16: true",
@@ -223,8 +219,8 @@ def test_one_line_is_wrong(fail: Fail, line: str, text: str) -> None:
         ("ollama_parameters.temprature=1",
          "Ollama has no such parameter; did you mean temperature?"),
         ("lora_rank.x=1", "only ollama_parameters has parts"),
-        ("quantization_bit=4", "refused: 4-bit QLoRA needs CUDA and comes with a later version; "
-         "remove the key to train a 16-bit LoRA"),
+        ("load_in_4bit=true", "refused: a quantized base has LLaMA-Factory's key here; remove the "
+         "key and set quantization_bit: 4 or 8"),
         ("train_on_prompt=1.5", "must be true or false, not 1.5"),
         ("val_size=!x 1", "the tag !x has no meaning here"),
         ("template=''", "must be text, not ''"),

@@ -86,9 +86,19 @@ def test_frozen(load: Load) -> None:
         ("val_size: 1", "val_size", 1.0),
         ("max_length: 512", "cutoff_len", 512),
         ("custom_dataset_info: /a/b/dataset_info.json", "dataset_dir", Path("/a/b")),
+        ("custom_dataset_info: /a/b/mine.json", "dataset_dir", Path("/a/b/mine.json")),
         ("bf16: true", "compute_dtype", "bfloat16"),
-        ("pure_bf16: true", "compute_dtype", "bfloat16"),
-        ("fp16: true", "compute_dtype", "auto"),
+        ("pure_bf16: true", "pure_bf16", True),
+        ("fp16: true", "compute_dtype", "float16"),
+        ("quantization_bit: '4'", "quantization_bit", 4),
+        (
+            "additional_target: embed_tokens, lm_head",
+            "additional_target",
+            ("embed_tokens", "lm_head"),
+        ),
+        ("additional_target:", "additional_target", None),
+        ("lora_rank_pattern: {down_proj: 32}", "lora_rank_pattern", {"down_proj": 32}),
+        ("lr_scheduler_kwargs: {num_cycles: 0.5}", "lr_scheduler_kwargs", {"num_cycles": 0.5}),
         ("bf16: false", "compute_dtype", "auto"),
         ("bf16: true\nfp16: false", "compute_dtype", "bfloat16"),
         ("bf16: true\ncompute_dtype: bfloat16", "compute_dtype", "bfloat16"),
@@ -283,10 +293,7 @@ def test_a_llama_factory_tutorial(load: Load) -> None:
         f"{file}:6: do_train: ignored: the train command trains",
         f"{file}:13: template: qwen is LLaMA-Factory's name for the model's own chat template; "
         "null is used",
-        f"{file}:16: overwrite_cache: ignored: data is read and tokenised anew for each run, in "
-        "seconds",
-        f"{file}:17: preprocessing_num_workers: ignored: data is read and tokenised anew for each "
-        "run, in seconds",
+        f"{file}:16: overwrite_cache: ignored: tokens are kept by the content of data and settings",
         f"{file}:18: dataloader_num_workers: ignored: batches are made in the main process, which "
         "is fast enough",
         f"{file}:24: plot_loss: ignored: the loss curve is always drawn",

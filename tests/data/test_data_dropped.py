@@ -39,7 +39,7 @@ def test_by_default_nothing_is_dropped(data: Path) -> None:
 def test_dropped_rows_are_counted_said_and_listed(data: Path) -> None:
     loaded = load(data, "drop")
     assert len(loaded.conversations) == 2
-    assert loaded.notes[1] == (
+    assert loaded.remarks[0] == (
         f"{data}: left out 4 (bad_rows: drop), listed in dropped.jsonl of the run: "
         f"1 text-wanted ({data}:2), 1 half-character ({data}:3), 1 row-not-object ({data}:4), "
         f"1 json-broken ({loaded.dropped[3].problem.place})"

@@ -188,7 +188,7 @@ def test_a_misspelt_field_is_asked_about(tmp_path: Path) -> None:
         "sytem",
         {"near": "system"},
     )
-    assert loaded.notes[1].endswith("fields that are not used: id")
+    assert loaded.remarks[0].endswith("fields that are not used: id")
 
 
 _JSON = st.recursive(

@@ -74,6 +74,14 @@ def test_the_names_of_dataset_info_and_defaults_for_those_it_leaves_out() -> Non
     assert said(row, only_prompt) == [("system", "S"), ("user", "Q\nmore"), ("assistant", "A")]
 
 
+def test_a_preferred_answer_may_be_named_as_the_answer() -> None:
+    row = {"instruction": "Q", "chosen": "good", "rejected": "bad"}
+    with pytest.raises(BadRow, match="row-preference"):
+        read(row)
+    columns = Columns("", {"response": "chosen"})
+    assert said(row, columns)[1] == ("assistant", "good")
+
+
 def test_any_tags() -> None:
     columns = Columns(
         "sharegpt",
@@ -97,6 +105,19 @@ def test_any_tags() -> None:
     assert said(SHAREGPT, Columns("sharegpt", {}, {"system_tag": "规则"})) == [
         ("user", "Hi"), ("assistant", "Hello"),
     ]  # fmt: skip
+
+
+def test_keys_that_tags_name_are_no_misspellings() -> None:
+    warned: list[str] = []
+
+    def warn(code: str, key: str = "", **values: Any) -> None:
+        warned.append(key)
+
+    tags = {"role_tag": "roles", "content_tag": "contents"}
+    turns = [{"roles": "user", "contents": "Hi"}, {"roles": "gpt", "contents": "Hello", "vale": 1}]
+    talk = to_conversation(turns, Columns("", {}, tags), "here", warn)
+    assert list(talk.messages) == MESSAGES
+    assert warned == ["turns[2].vale"]
 
 
 def test_system_by_turn_by_column_and_by_developer() -> None:
@@ -129,6 +150,36 @@ def test_of_conversational_prompt_and_completion_the_completion_is_learned() -> 
 def test_parts_of_text_are_joined() -> None:
     parts = [{"type": "text", "text": "H"}, {"type": "text", "text": "i"}]
     assert said({"messages": [{"role": "user", "content": parts}, MESSAGES[1]]})[0][1] == "Hi"
+
+
+def test_the_parts_of_llama_factorys_newer_files() -> None:
+    call = {"name": "w", "arguments": {"city": "SZ"}}
+    row = {
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "value": "Hi"}], "loss_weight": 0.0},
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "reasoning", "value": "Hm."},
+                    {"type": "tool_call", "value": json.dumps(call)},
+                ],
+                "loss_weight": 0.0,
+            },
+            {"role": "tool", "content": [{"type": "text", "value": "31"}]},
+            {
+                "role": "assistant",
+                "content": [{"type": "text", "value": "31."}],
+                "loss_weight": 1.0,
+            },
+        ]
+    }
+    talk = read(row)
+    assert talk.unlearned == {1}
+    assert talk.messages[1] == {
+        "role": "assistant", "content": "", "reasoning_content": "Hm.",
+        "tool_calls": [{"type": "function", "function": call}],
+    }  # fmt: skip
+    assert said(row)[2:] == [("tool", "31"), ("assistant", "31.")]
 
 
 @pytest.mark.parametrize("key", ["reasoning_content", "reasoning", "thinking"])

@@ -39,6 +39,9 @@ ROWS: dict[str, tuple[Any, str, str]] = {
     "unknown fields": ({"title": "x", "body": "y"}, "row-no-format", ""),
     "a misspelt field": ({"conversatons": [human("Q")]}, "row-format-near", ""),
     "one turn as a row": (USER, "row-is-turn", ""),
+    "an images column": ({**GOOD, "images": ["a.png"]}, "row-media", "images"),
+    "DPO": ({"conversations": [human("Q")], "chosen": {}, "rejected": human("A")}, "row-preference", "rejected"),
+    "KTO": (said(USER, ANSWER, label=False), "row-disliked", "label"),
     "no output": ({"instruction": "Q", "ouput": "A"}, "field-missing", "output"),
     "output null": ({"instruction": "Q", "output": None}, "text-wanted", "output"),
     "output a number": ({"instruction": "Q", "output": 42}, "text-wanted", "output"),
@@ -159,7 +162,7 @@ def test_a_doubtful_row(name: str, tmp_path: Path) -> None:
     (problem,) = loaded.warnings
     check(problem, code, f"{tmp_path / 'a.jsonl'}:2", key)
     assert problem.severity == "warning"
-    assert any(line(problem, "en") in note for note in loaded.notes)
+    assert any(line(problem, "en") in remark for remark in loaded.remarks)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -76,13 +76,13 @@ def loaded(**sets: tuple[Conversation, ...]) -> Loaded:
 
 
 def test_held_out_rows_are_not_repeated_and_no_copy_is_trained_on() -> None:
-    data = loaded(small=rows("a", 5) * 3, large=rows("b", 40) + rows("a", 2))
-    parts = divide(data, Mixing("interleave_over"), val_size=12)
+    data = loaded(small=rows("a", 5) * 3, large=rows("b", 40) + rows("a", 5))
+    parts = divide(data, Mixing("interleave_over"), val_size=30)
     held = told(parts.validation[""])
-    assert len(held) == len(set(held)) == 12
+    assert len(held) == len(set(held)) == 30
     assert not set(held) & set(told(parts.train))
     assert set(held) | set(told(parts.train)) == set(told(data.conversations))
-    each = divide(data, Mixing(), val_size=12, each=True)
+    each = divide(data, Mixing(), val_size=30, each=True)
     assert sorted(text for one in each.validation.values() for text in told(one)) == sorted(held)
     assert set(each.validation) <= {"small", "large"}
 
@@ -122,6 +122,13 @@ def test_the_split_is_stable_when_data_grows(old: list[str], new: list[str], siz
     train, val = split([talk(text) for text in old + new], size)
     assert len(train) + len(val) == len(old) + len(new)
     assert not {key_of(row) for row in train} & {key_of(row) for row in val}
+
+
+def test_a_count_is_taken_from_the_same_end_whatever_comes_in_later() -> None:
+    before = {key_of(row) for row in rows("a", 200)}
+    after = before | {key_of(row) for row in rows("b", 400)}
+    assert len(held_out(before, 20)) == 20
+    assert held_out(after, 20) & before < held_out(before, 20)
 
 
 def test_tools_belong_to_a_conversation_and_its_place_does_not() -> None:

@@ -45,7 +45,7 @@ def test_a_system_column_that_no_row_has(tmp_path: Path) -> None:
     assert warning.code == "column-absent"
     assert warning.place == f"{tmp_path}/dataset_info.json:11:7"
     assert warning.key == "mine.columns.system"
-    assert "no row has a field system" in loaded.notes[1]
+    assert "no row has a field system" in loaded.remarks[0]
 
 
 def test_the_misspelt_tag_content_tag(tmp_path: Path) -> None:
