@@ -79,15 +79,17 @@ _Seen = list[tuple[Probe, str, list[Slot]]]
 
 def read(render: Render, probes: Iterable[Probe]) -> Findings:
     """Render and take apart every probe that the template does not refuse; raises Unknown."""
-    findings, seen = Findings(), _Seen()
+    findings, seen, reason = Findings(), _Seen(), ""
     for probe in probes:
         try:
             text = render(probe.messages, tools=probe.tools, thinking=probe.thinking)
             seen.append((probe, text, _items(probe, text, findings)))
-        except (UsageError, _NoWay):
+        except _NoWay:
             continue
+        except UsageError as error:
+            reason = error.why or error.what
     if not seen:
-        raise Unknown("it refuses every conversation of user and assistant messages")
+        raise Unknown(f"it refuses every conversation of user and assistant messages: {reason}")
     _places(seen, findings)
     ends = [_closes(render, probe, text, items) for probe, text, items in seen]
     broken = {place.kind for found in ends for place in found if place.start < 0}

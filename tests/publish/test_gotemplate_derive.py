@@ -203,6 +203,14 @@ def test_the_difference_is_marked_in_both_prompts() -> None:
     ]
 
 
+def test_a_template_that_refuses_everything_is_refused_with_its_own_words() -> None:
+    with pytest.raises(UsageError, match="no Go template was found") as caught:
+        derived("{{ raise_exception('tools only') }}")
+    assert caught.value.why == (
+        "it refuses every conversation of user and assistant messages: TemplateError: tools only"
+    )
+
+
 @pytest.mark.parametrize("lost", ["<|im_end|>", "assistant\n", '"system"', "not $last"])
 def test_a_template_with_a_part_lost_is_seen(lost: str) -> None:
     gotmpl = derived(CHATML).gotmpl
