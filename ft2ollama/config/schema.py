@@ -13,25 +13,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, ValidationInfo, field_validator, model_validator
 
 from ft2ollama.config import checks
+from ft2ollama.config.field import key
+from ft2ollama.config.running import RunningKeys
 
 SECTIONS = {
     "model": "Model",
     "data": "Data",
     "method": "Method",
     "training": "Training",
+    "running": "Checkpoints, evaluation, several GPUs, tracking",
     "export": "Export",
     "publish": "Publish",
     "proof": "Proof",
 }
 DEFAULT_NUM_CTX = 4096  # Ollama's own default up to 23 GiB of GPU memory; 4096 since v0.6
-
-
-def key(section: str, unit: str, **limits: Any) -> Any:
-    """A field's section and unit, and pydantic's limits; the text below the field is its reason."""
-    return Field(json_schema_extra={"section": section, "unit": unit}, **limits)
 
 
 GgufType = Literal[
@@ -41,7 +39,7 @@ GgufType = Literal[
 ]  # fmt: skip
 
 
-class Config(BaseModel):
+class Config(RunningKeys):
     """The whole config; flat, frozen, no unknown key."""
 
     model_config = ConfigDict(
@@ -169,11 +167,6 @@ class Config(BaseModel):
     logging_steps: Annotated[int, key("training", "optimizer steps", ge=1)] = 1
     """Note the loss every so many steps. transformers has 500, more than most LoRA runs are long;
     1 costs nothing."""
-    save_steps: Annotated[int, key("training", "optimizer steps", ge=0)] = 0
-    """Save a checkpoint every so many steps. 0 saves at the end and on Ctrl-C only; transformers
-    has 500."""
-    save_total_limit: Annotated[int | None, key("training", "checkpoints", ge=1)] = None
-    """Keep only the newest so many checkpoints. null keeps all, as in transformers."""
     num_threads: Annotated[int | None, key("training", "threads", ge=1, le=1024)] = None
     """CPU threads to compute with. null chooses by the cores and their load: two spinning threads
     on a busy machine are slower than one."""

@@ -48,7 +48,7 @@ custom_dataset_info max_length group_by_length logging_dir save_safetensors
 ASKING: dict[str, Any] = {
     "quantization_bit": 4, "optim": "adafactor", "model_revision": "dev", "adam_epsilon": "1e-7",
     "enable_thinking": "false", "mix_strategy": "interleave_under", "dataset": "x",
-    "train_sampling_strategy": "group_by_length", "metric_for_best_model": "eval_accuracy",
+    "metric_for_best_model": "eval_accuracy",
 }  # fmt: skip
 
 
@@ -120,8 +120,8 @@ def test_refused(fail: Fail, load: Load, name: str) -> None:
 @pytest.mark.parametrize(
     "line",
     ["optim: adamw_torch", "adam_beta1: 0.90", "adam_epsilon: 1.0e-8", "mix_strategy: concat",
-     "model_revision: main", "enable_thinking: true", "deepspeed: null", "use_dora: false",
-     "quantization_bit: ", "label_smoothing_factor: 0.0", "fsdp: ''", "rope_scaling: none",
+     "model_revision: main", "enable_thinking: true", "use_mca: null", "use_dora: false",
+     "quantization_bit: ", "label_smoothing_factor: 0.0", "swanlab_api_key: ''", "rope_scaling: none",
      "lr_scheduler_kwargs: {}", "packing: no"],
 )  # fmt: skip
 def test_a_refused_key_may_say_what_is_done_anyway(load: Load, line: str) -> None:
@@ -142,6 +142,9 @@ def test_renamed(load: Load, name: str) -> None:
         "max_length": ("64", 64),
         "max_seq_length": ("64", 64),
         "custom_dataset_info": ("a/dataset_info.json", Path("a")),
+        "group_by_length": ("false", "random"),
+        "disable_shuffling": ("true", "sequential"),
+        "evaluation_strategy": ("steps", "steps"),
     }[name]
     foreign = FOREIGN[name]
     loaded = load(f"{NEEDED}{name}: {value}\n")
