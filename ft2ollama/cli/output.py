@@ -64,6 +64,11 @@ class Output:
             )
         return self._console
 
+    def mute(self) -> None:
+        """Say nothing but a failure: another process of the same training speaks."""
+        self.quiet = self._silent = True
+        self.as_json = False
+
     # --- results
     def result(self, text: str, **event: Any) -> None:
         """The command's result on stdout: one line of text, or with --json an event `done`."""

@@ -39,7 +39,10 @@ def train(
     from ft2ollama.config import load_config
     from ft2ollama.errors import UsageError
     from ft2ollama.runs import find_run
+    from ft2ollama.train.distributed import join_team
 
+    if not join_team().first:
+        output.mute()
     if config is not None and "=" in str(config) and not config.exists():
         config, overrides = None, (str(config), *overrides)
     if resume is not None:
@@ -70,25 +73,34 @@ def train_run(
     dry_run: bool = False,
 ) -> Run | None:
     """Plan, show the plan, train (or find that nothing has changed); returns the run."""
+    from ft2ollama.runs import Run
+    from ft2ollama.train.distributed import check_engine, team
+    from ft2ollama.train.plan import check_held_out
     from ft2ollama.train.threads import choose_threads, set_threads
+    from ft2ollama.train.trackers import check_trackers
 
     config = loaded.config
     for note in loaded.notes:
         output.warn(note)
     threads = choose_threads(config.num_threads)
     set_threads(threads)
-    plan = plan_run(output, config)
-    if not force and (same := finished_run(plan, run)) is not None:
-        output.done(f"nothing to train: run {same.id} has the same config, base and data")
+    check_engine(config)
+    check_trackers(config.trackers)
+    plan = team().in_turn("planned", lambda: plan_run(output, config))
+    team().agree("inputs", plan.inputs)
+    same = None if force else team().share("finished", lambda: _path(finished_run(plan, run)))
+    if same:
+        output.done(f"nothing to train: run {Path(same).name} has the same config, base and data")
         output.say("  (--force trains again)")
-        output.result(str(same.folder), run=str(same.folder), skipped=True)
-        return same
+        output.result(same, run=same, skipped=True)
+        return Run(Path(same))
+    check_held_out(plan)
     with output.waiting("loading torch"):
         from ft2ollama.train.model import choose_device, choose_dtype
 
         device = choose_device()
         dtype, why = choose_dtype(config.compute_dtype, device)
-    show_plan(
+    memory = show_plan(
         output,
         plan,
         loaded,
@@ -99,11 +111,31 @@ def train_run(
     if dry_run:
         output.done("dry run: everything fits together, nothing was trained")
         return None
-    run = run or new_run(plan)
-    output.keep_log(run.folder / "log.txt")
-    _train(output, plan, run, dtype, device)
+    run = shared_run(team().share("run", lambda: _path(run or new_run(plan))))
+    if team().first:
+        output.keep_log(run.folder / "log.txt")
+    _train(output, plan, run, loaded, (dtype, device, memory))
+    team().leave()
     output.result(str(run.folder), run=str(run.folder))
     return run
+
+
+def _path(run: Run | None) -> str:
+    return str(run.folder) if run is not None else ""
+
+
+def shared_run(folder: str) -> Run:
+    """The run that the first process has made; every process must see its folder."""
+    from ft2ollama.errors import UsageError
+    from ft2ollama.runs import Run
+
+    if not (Path(folder) / "run.json").is_file():
+        raise UsageError(
+            f"the run folder {folder} is not on this machine",
+            "all machines of a training write and read the same run folder",
+            "output_dir=/a/disk/that/all/machines/share",
+        )
+    return Run(Path(folder))
 
 
 def plan_run(output: Output, config: Config) -> Plan:
@@ -179,9 +211,10 @@ def show_plan(
     device: str,
     dtype: tuple[str, str],
     threads: tuple[int, str],
-) -> None:
-    """The plan: what will happen, with where each value comes from."""
-    from ft2ollama.train.plan import estimate_memory_gb, parameters
+) -> float:
+    """The plan: what will happen, with where each value comes from; returns its memory in GB."""
+    from ft2ollama.train.distributed import team
+    from ft2ollama.train.plan import estimate_memory_gb, parameters, rows_per_step
 
     config, base = plan.config, plan.base
     longest = max(len(sample.ids) for sample in plan.train)
@@ -189,8 +222,10 @@ def show_plan(
     output.title("plan")
     data = f"{len(plan.train)} conversations, {plan.tokens:,} tokens, {plan.learned:,} learned"
     held_out = f"; {len(plan.validation)} held out" if plan.validation else ""
-    batch = config.per_device_train_batch_size * config.gradient_accumulation_steps
+    batch = rows_per_step(config)
     on_cpu = device == "cpu"
+    where = f"cpu, {threads[0]} thread(s)" if on_cpu else device
+    where += f", {team().size} processes" if team().size > 1 else ""
     size = f"{base.name}, {parameters(base.folder) / 1e6:,.0f} M parameters"
     own = "the model's own" if config.template is None else _from(loaded, "template")
     lora = f"LoRA rank {config.lora_rank}, alpha {config.resolved_lora_alpha}"
@@ -202,7 +237,7 @@ def show_plan(
             ("data", data + held_out, "; ".join(plan.notes)),
             ("method", f"{lora}, on {', '.join(config.lora_target)}", _from(loaded, "lora_rank")),
             ("steps", steps, _from(loaded, "learning_rate")),
-            ("device", f"cpu, {threads[0]} thread(s)" if on_cpu else device, threads[1] * on_cpu),
+            ("device", where, threads[1] * on_cpu),
             ("weights", f"{dtype[0]}, adapter float32", dtype[1]),
             ("memory", f"about {memory:.1f} GB", "weights, adapter, activations of a batch"),
         ]
@@ -214,27 +249,51 @@ def show_plan(
         learned=plan.learned,
         memory_gb=round(memory, 2),
     )
+    return memory
 
 
 def _from(loaded: Loaded, key: str) -> str:
     return loaded.origins.get(key, "default")
 
 
-def _train(output: Output, plan: Plan, run: Run, dtype: str, device: str) -> None:
+def _train(
+    output: Output, plan: Plan, run: Run, loaded: Loaded, how: tuple[str, str, float]
+) -> None:
+    """how: number format of the base weights, device, predicted memory in GB."""
+    from ft2ollama.train.distributed import team
+
     with output.waiting("loading transformers and peft"):
-        from ft2ollama.train.trainer import can_resume, latest_checkpoint
         from ft2ollama.train.trainer import train as run_training
-    checkpoint = latest_checkpoint(run.checkpoints)
-    if checkpoint is not None and can_resume(run, plan):
-        output.done(f"resuming after step {checkpoint.name.split('-')[1]} of {plan.steps}")
-    elif checkpoint is not None:
-        output.warn("config, base or data have changed since the checkpoint: training starts anew")
     display = _Display(output, plan.steps)
+    dtype, device, memory = how
     try:
-        run_training(plan, run, dtype=dtype, device=device, report=display)
+        run_training(
+            plan,
+            run,
+            dtype=dtype,
+            device=device,
+            report=display,
+            predicted={"memory_gb": memory},
+            origins=loaded.origins,
+        )
     finally:
         display.close()
-    show_curve(output, run)
+    if team().first:
+        show_curve(output, run)
+
+
+# What is told beside the bars; an event's fields stand in braces.
+_SENTENCES = {
+    "resuming": "resuming after step {step} of {steps}",
+    "anew": "config, base or data have changed since the checkpoint: training starts anew",
+    "eval": "step {step}: held-out loss {eval_loss:.4f}",
+    "warning": "{text}",
+    "stopping": "Ctrl-C: finishing this step and saving a checkpoint (again: stop at once)",
+    "no_checkpoint": "no checkpoint at step {step}: {why}; the training goes on",
+    "not_stopped": "not stopped, or the training would be lost: free some space and press Ctrl-C "
+    "again",
+}
+_GOOD = ("resuming", "eval")
 
 
 class _Display:
@@ -257,16 +316,15 @@ class _Display:
             self._show("step", "training")
             self._meter(event["step"], event["steps"])
             self._meter.note(
-                f"loss {event['loss']:.3f}  {event['tokens_per_s']:.0f} tok/s  "
-                f"{event['mem_gb']:.1f} GB"
+                f"loss {event['loss']:.3f}  lr {event['lr']:.1e}  "
+                f"{event['tokens_per_s']:,.0f} tok/s  {event['mem_gb']:.1f} GB"
             )
         elif kind == "reply":
             self._show("reply", "reference replies in float32")
             self._meter(event["done"], event["of"])
-        elif kind == "stopping":
-            self._output.warn(
-                "Ctrl-C: finishing this step and saving a checkpoint (again: stop at once)"
-            )
+        elif kind in _SENTENCES:
+            say = self._output.done if kind in _GOOD else self._output.warn
+            say(_SENTENCES[kind].format(**event))
 
     def _show(self, kind: str, text: str) -> None:
         if kind == self._kind and kind != "phase":
@@ -291,12 +349,21 @@ def show_curve(output: Output, run: Run) -> None:
     from ft2ollama.cli.output import sparkline
 
     stage = run.stage_record("train")
-    losses = [event["loss"] for event in run.events("step")]
-    tokens = [event["tokens_per_s"] for event in run.events("step")]
+    points = {event["step"]: event for event in run.events("step")}
+    losses = [points[step]["loss"] for step in sorted(points)]
+    rates = [event["tokens_per_s"] for event in points.values()]
     held_out = f", held out {stage['eval_loss']:.3f}" if stage.get("eval_loss") is not None else ""
-    rate = f", {sum(tokens) / len(tokens):.0f} tokens/s" if tokens else ""
+    rate = f", {sum(rates) / len(rates):,.0f} tokens/s" if rates else ""
     output.done(
         f"trained {stage['steps']} steps in {stage['seconds']:.0f} s{rate}: "
         f"loss {stage['first_loss']:.3f} -> {stage['last_loss']:.3f}{held_out}"
     )
+    if stage["steps"] < stage["planned_steps"]:
+        output.say(
+            f"  stopped early, of {stage['planned_steps']} steps: held-out loss fell no more"
+        )
+    if stage["kept"] == "best":
+        best = f"{stage['best_eval_loss']:.3f} at step {stage['best_step']}"
+        output.say(f"  kept the weights of the lowest held-out loss, {best}")
     output.say(f"  loss  {sparkline(losses)}  {run.folder}/loss.png")
+    output.say(f"  more  {run.folder}/train_report.md")

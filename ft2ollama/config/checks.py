@@ -294,9 +294,7 @@ def _best(config: Config) -> Found | None:
     measured = config.eval_strategy or "epoch"
     saved, keys = config.resolved_save_strategy, ("load_best_model_at_end", "save_strategy")
     needing = [
-        name
-        for name in ("load_best_model_at_end", "early_stopping_steps")
-        if getattr(config, name)
+        name for name in ("load_best_model_at_end", "early_stopping_steps") if getattr(config, name)
     ] + (["save_strategy"] if config.save_strategy == "best" else [])
     if needing and measured == "no":
         text = "needs the held-out loss; write eval_strategy: epoch, or steps"
@@ -307,7 +305,7 @@ def _best(config: Config) -> Found | None:
         text = f"needs checkpoints where the loss is measured; write save_strategy: {measured}"
         return Found(("load_best_model_at_end",), text, (*keys, "eval_strategy"))
     if saved == "steps" and config.eval_steps and config.save_steps % config.eval_steps:
-        text = f"needs save_steps to be a multiple of eval_steps; write save_steps: {config.eval_steps}"
+        text = f"save_steps must be a multiple of eval_steps; write save_steps: {config.eval_steps}"
         return Found(("load_best_model_at_end",), text, (*keys, "save_steps", "eval_steps"))
     return None
 

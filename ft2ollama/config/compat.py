@@ -107,7 +107,7 @@ _IGNORED: tuple[tuple[str, str, str], ...] = (
      "dataloader_prefetch_factor dataloader_multiprocessing_context dataloader_in_order"),
     (TRANSFORMERS, "every run has its own folder; none is overwritten unasked",
      "overwrite_output_dir save_on_each_node enable_jit_checkpoint"),
-    (TRANSFORMERS, "checkpoints are safetensors, and a resumed run goes on exactly where it stopped",
+    (TRANSFORMERS, "weights are safetensors, and a resumed run goes on exactly where it stopped",
      "save_safetensors ignore_data_skip restore_callback_states_from_checkpoint"),
     (TRANSFORMERS, "progress is shown in the terminal and kept in the run's events.jsonl",
      "logging_strategy logging_nan_inf_filter log_on_each_node log_level log_level_replica "
@@ -166,7 +166,7 @@ _IGNORED: tuple[tuple[str, str, str], ...] = (
      "badam_mask_mode badam_verbose dft_alpha eaft_alpha init_special_tokens create_new_adapter"),
     (LLAMA_FACTORY, "no chat message is sent; SwanLab's own site can send them",
      "swanlab_lark_webhook_url swanlab_lark_secret"),
-    (TRANSFORMERS, "a tracker's own settings stay in its environment variables (WANDB_PROJECT, ...)",
+    (TRANSFORMERS, "a tracker's own settings are its environment variables (WANDB_PROJECT, ...)",
      "project trackio_space_id trackio_bucket_id trackio_static_space_id"),
     (TRANSFORMERS, "nothing is sent to a hub",
      "push_to_hub hub_token hub_private_repo hub_model_id hub_strategy hub_always_push "

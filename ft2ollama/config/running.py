@@ -122,9 +122,9 @@ class RunningKeys(BaseModel):
     """The workspace in SwanLab. null is your own."""
     swanlab_run_name: Annotated[str | None, key("running", "text")] = None
     """The experiment's name in SwanLab. null takes the id of the run."""
-    swanlab_mode: Annotated[Literal["cloud", "local", "offline", "disabled"], key("running", "choice")] = (
-        "cloud"
-    )
+    swanlab_mode: Annotated[
+        Literal["cloud", "local", "offline", "disabled"], key("running", "choice")
+    ] = "cloud"
     """Where SwanLab keeps the curve. cloud is LLaMA-Factory's default; local and offline write
     files only."""
     swanlab_logdir: Annotated[Path | None, key("running", "path")] = None

@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
 
 from ft2ollama.config import checks
 from ft2ollama.config.field import key
@@ -39,7 +39,7 @@ GgufType = Literal[
 ]  # fmt: skip
 
 
-class Config(RunningKeys):
+class Config(RunningKeys, BaseModel):
     """The whole config; flat, frozen, no unknown key."""
 
     model_config = ConfigDict(

@@ -121,7 +121,8 @@ def test_refused(fail: Fail, load: Load, name: str) -> None:
     "line",
     ["optim: adamw_torch", "adam_beta1: 0.90", "adam_epsilon: 1.0e-8", "mix_strategy: concat",
      "model_revision: main", "enable_thinking: true", "use_mca: null", "use_dora: false",
-     "quantization_bit: ", "label_smoothing_factor: 0.0", "swanlab_api_key: ''", "rope_scaling: none",
+     "quantization_bit: ", "label_smoothing_factor: 0.0", "swanlab_api_key: ''",
+     "rope_scaling: none",
      "lr_scheduler_kwargs: {}", "packing: no"],
 )  # fmt: skip
 def test_a_refused_key_may_say_what_is_done_anyway(load: Load, line: str) -> None:

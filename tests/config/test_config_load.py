@@ -277,7 +277,11 @@ def test_a_llama_factory_tutorial(load: Load) -> None:
     assert (config.lora_rank, config.resolved_lora_alpha, config.learning_rate) == (8, 16, 1e-4)
     assert (config.warmup_ratio, config.val_size, config.save_steps) == (0.1, 0.1, 500)
     assert (config.compute_dtype, config.template) == ("bfloat16", None)
-    assert (config.dataloader_num_workers, config.ddp_timeout, config.trackers) == (4, 180000000, ())
+    assert (config.dataloader_num_workers, config.ddp_timeout, config.trackers) == (
+        4,
+        180000000,
+        (),
+    )
     assert (config.eval_strategy, config.eval_steps) == ("steps", 500)
     assert (config.per_device_eval_batch_size, config.resumes_from) == (1, "")
     file = "qwen_lora_sft.yaml"
