@@ -68,6 +68,7 @@ class Output:
         """Say nothing but a failure: another process of the same training speaks."""
         self.quiet = self._silent = True
         self.as_json = False
+        logging.getLogger().addHandler(logging.NullHandler())
 
     # --- results
     def result(self, text: str, **event: Any) -> None:

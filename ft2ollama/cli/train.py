@@ -114,7 +114,8 @@ def train_run(
     run = shared_run(team().share("run", lambda: _path(run or new_run(plan))))
     if team().first:
         output.keep_log(run.folder / "log.txt")
-    _train(output, plan, run, loaded, (dtype, device, memory))
+        run.note(estimate={"peak_gb": round(memory, 2)})
+    _train(output, plan, run, loaded, (dtype, device))
     team().leave()
     output.result(str(run.folder), run=str(run.folder))
     return run
@@ -256,16 +257,14 @@ def _from(loaded: Loaded, key: str) -> str:
     return loaded.origins.get(key, "default")
 
 
-def _train(
-    output: Output, plan: Plan, run: Run, loaded: Loaded, how: tuple[str, str, float]
-) -> None:
-    """how: number format of the base weights, device, predicted memory in GB."""
+def _train(output: Output, plan: Plan, run: Run, loaded: Loaded, how: tuple[str, str]) -> None:
+    """how: number format of the base weights, device."""
     from ft2ollama.train.distributed import team
 
     with output.waiting("loading transformers and peft"):
         from ft2ollama.train.trainer import train as run_training
     display = _Display(output, plan.steps)
-    dtype, device, memory = how
+    dtype, device = how
     try:
         run_training(
             plan,
@@ -273,7 +272,6 @@ def _train(
             dtype=dtype,
             device=device,
             report=display,
-            predicted={"memory_gb": memory},
             origins=loaded.origins,
         )
     finally:

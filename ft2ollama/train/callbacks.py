@@ -131,6 +131,13 @@ class StopOnCtrlC(TrainerCallback):  # type: ignore[misc]
             self._save(control)
             control.should_training_stop = self.stopped = True
 
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """An epoch that was broken off has no end: nothing is measured or saved again."""
+        if self.stopped and not at_an_end(state):
+            control.should_evaluate = control.should_save = control.should_log = False
+
     def go_on(self, control: TrainerControl) -> None:
         """There was no room for the checkpoint: stopping now would lose the training."""
         if self.stopped:
@@ -176,6 +183,35 @@ class SaveByTheClock(TrainerCallback):  # type: ignore[misc]
             due = team().ordered("save", state.global_step)
         if due and state.global_step < state.max_steps:
             self._save(control)
+
+
+class SaveAfterEvaluation(TrainerCallback):  # type: ignore[misc]
+    """At the end of an epoch the checkpoint waits for the evaluation; must be the last callback.
+
+    transformers saves first: a run killed in between would never make up for the evaluation.
+    """
+
+    def __init__(self) -> None:
+        self._waiting = False
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Hold a checkpoint back when the epoch ends with this step."""
+        if control.should_save and at_an_end(state):
+            control.should_save, self._waiting = False, True
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Save now; transformers evaluates before it does."""
+        control.should_save, self._waiting = control.should_save or self._waiting, False
+
+
+def at_an_end(state: TrainerState) -> bool:
+    """Is this the last step of an epoch or of the training?"""
+    epoch = float(state.epoch or 0.0)
+    return abs(epoch - round(epoch)) < 1e-9 or bool(state.global_step >= state.max_steps)
 
 
 class NanGuard(TrainerCallback):  # type: ignore[misc]

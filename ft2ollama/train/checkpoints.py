@@ -83,7 +83,7 @@ def rotate(root: Path, keep: int | None, *, best: str | None) -> None:
     """Remove all but the newest `keep` and the best; passing ones stay only as the newest."""
     folders = _folders(root)
     lasting = [path for path in folders if not _read(path).get("passing")]
-    wanted = {*folders[-1:], *(lasting if keep is None else lasting[-keep:])}
+    wanted = {*folders[-1:], *(lasting if keep is None else lasting[max(0, len(lasting) - keep) :])}
     for path in folders:
         if path not in wanted and path.name != Path(best or "").name:
             remove(path)
@@ -143,6 +143,15 @@ def inputs_of(folder: Path) -> dict[str, str]:
     """The inputs of the run that saved it; empty for a checkpoint of another tool."""
     inputs: dict[str, str] = _read(folder).get("inputs", {})
     return inputs
+
+
+def is_final(folder: Path) -> bool:
+    """Was this checkpoint saved after the last step?"""
+    try:
+        progress = json.loads((folder / "progress-0.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(progress.get("finished"))
 
 
 def room_for(root: Path) -> tuple[int, int]:

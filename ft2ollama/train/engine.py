@@ -36,7 +36,8 @@ class Engine(Trainer):  # type: ignore[misc]
     def __init__(
         self, *, inputs: Mapping[str, str], report: Report, keep: int | None, **settings: Any
     ) -> None:
-        """inputs: the run's, noted in checkpoints.  keep: checkpoints to keep, None for all.
+        """inputs: the run's, noted in checkpoints.  keep: checkpoints to keep after the
+        training, None for all.
 
         settings: of transformers' Trainer; the data sets are lists of rows with `input_ids` and
         `labels`, of which the first label of a row is not learned.
@@ -50,6 +51,7 @@ class Engine(Trainer):  # type: ignore[misc]
         self.resumed_from: Path | None = None
         self.passing = False  # the checkpoint to come is only there for a crash
         self.on_failed_save: Callable[[], None] = lambda: None
+        self.stopped_by_user: Callable[[], bool] = lambda: False
         self.step_loss = torch.zeros((), device=self.args.device)
         self.gradient_norm: Any = None
         self._tokens = torch.zeros((), dtype=torch.int64, device=self.args.device)
@@ -183,7 +185,7 @@ class Engine(Trainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Save, check and publish a checkpoint, or tell why there is none and go on."""
-        root, passing = Path(self.args.output_dir), self.passing
+        root, passing = Path(self.args.output_dir), self.passing or self._keep == 0
         self.passing = False
         if why := self._no_room(root):
             self._failed_save(root, why)
@@ -227,7 +229,30 @@ class Engine(Trainer):  # type: ignore[misc]
             "learned": int(getattr(self, "_learned", 0)),
             "loss": float(getattr(self, "_tr_loss", 0.0)),
             "logged": getattr(self, "_globalstep_last_logged", 0),
+            "finished": self._is_finished(),
         }
+
+    def _is_finished(self) -> bool:
+        """Is nothing left to train: all steps done, or stopped early?"""
+        early = self.control.should_training_stop and not self.stopped_by_user()
+        return bool(early or self.state.global_step >= self.state.max_steps)
+
+    def finish(self, folder: Path) -> None:
+        """Take up a training whose last step is in this checkpoint: nothing is left to train.
+
+        transformers would do one more step before it looks.
+        """
+        self.state = TrainerState.load_from_json(str(folder / checkpoints.STATE))
+        self.go_on(folder)
+        self._find_best()
+        wanted = self.state.best_model_checkpoint if self.args.load_best_model_at_end else None
+        self._load_from_checkpoint(wanted or str(folder))
+
+    def _find_best(self) -> None:
+        """The best checkpoint, also when the run folder was moved."""
+        if self.state.best_global_step:
+            best = Path(self.args.output_dir) / f"checkpoint-{self.state.best_global_step}"
+            self.state.best_model_checkpoint = str(best) if best.is_dir() else None
 
     def go_on(self, folder: Path) -> None:
         """Take up `_progress` again; called when transformers has set its own counters to zero."""
@@ -268,11 +293,8 @@ class _Continue(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        root = Path(args.output_dir)
-        if state.best_global_step and not state.best_model_checkpoint:  # the run folder was moved
-            best = root / f"checkpoint-{state.best_global_step}"
-            state.best_model_checkpoint = str(best) if best.is_dir() else None
         if self._engine.resumed_from is not None:
+            self._engine._find_best()
             self._engine.go_on(self._engine.resumed_from)
 
     def on_epoch_begin(
@@ -297,5 +319,7 @@ def _filling(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _tokens(inputs: Inputs) -> torch.Tensor | int:
+    if "tokens" in inputs:
+        return inputs["tokens"]
     mask = inputs.get("attention_mask")
     return inputs["input_ids"].numel() if mask is None else mask.sum()

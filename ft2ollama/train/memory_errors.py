@@ -8,7 +8,8 @@ run goes on from its last checkpoint), then those that change more.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ft2ollama.errors import MachineError
@@ -29,7 +30,7 @@ class Load:
     """What a step holds in memory.
 
     rows: conversations computed at once.  longest: tokens of the longest one.
-    predicted_gb: what the plan said, None if it said nothing.
+    predicted: the plan's estimate, of which `peak_gb` and `terms` ({name, gb}) are read.
     """
 
     rows: int
@@ -37,7 +38,7 @@ class Load:
     longest: int
     cutoff_len: int
     device: str
-    predicted_gb: float | None = None
+    predicted: Mapping[str, Any] = field(default_factory=dict)
     checkpointing: bool = False
     quantized: bool = False
 
@@ -58,14 +59,23 @@ def out_of_memory(
     """
     where = "GPU memory" if load.device != "cpu" else "memory"
     lines = [_first_line(error) or "the system gave no more", _sizes(load)]
-    if load.predicted_gb is not None:
-        lines.append(f"the plan said about {load.predicted_gb:.1f} GB{_there_is(load.device)}")
+    if "peak_gb" in load.predicted:
+        said = f"the plan said about {load.predicted['peak_gb']:.1f} GB"
+        lines.append(said + _there_is(load.device))
+        lines += _terms(load.predicted.get("terms", ()))
     knobs = _knobs(load)
     first = f"{command} {knobs[0][0]}     # {knobs[0][1]}"
     if load.rows > 1 and goes_on:
         first += "; it goes on from the last checkpoint"
     others = [f"     or: {knob}     # {why}" for knob, why in knobs[1:]]
     return MachineError(f"out of {where} {when}", "\n".join(lines), "\n".join([first, *others]))
+
+
+def _terms(terms: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The largest parts of the estimate, in one line."""
+    largest = sorted(terms, key=lambda term: -float(term["gb"]))[:4]
+    parts = ", ".join(f"{term['name']} {term['gb']:.1f}" for term in largest)
+    return [f"most of it: {parts}"] if parts else []
 
 
 def _sizes(load: Load) -> str:

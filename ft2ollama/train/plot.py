@@ -27,9 +27,10 @@ def plot_loss(
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     _draw_training(axes, losses)
+    top = max(value for _, value in (*losses, *eval_losses))
     if eval_losses:
         _draw_held_out(axes, eval_losses)
-    axes.set(xlabel="optimizer step", ylabel="loss (nats per learned token)", ylim=(0, None))
+    axes.set(xlabel="optimizer step", ylabel="loss (nats per learned token)", ylim=(0, 1.05 * top))
     axes.margins(x=0.02)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(title, loc="left", fontsize=10)
@@ -75,6 +76,6 @@ def _draw_held_out(axes: object, losses: Sequence[tuple[int, float]]) -> None:
     plot(steps, values, color="#dc2626", lw=1.4, marker="s", markersize=4, label="held out")
     best, lowest = min(losses, key=lambda pair: pair[1])
     axes.annotate(  # type: ignore[attr-defined]
-        f"{lowest:.3f}", (best, lowest), xytext=(0, 7), textcoords="offset points",
+        f"{lowest:.3f}", (best, lowest), xytext=(0, -14), textcoords="offset points",
         ha="center", fontsize=8, color="#dc2626",
     )  # fmt: skip

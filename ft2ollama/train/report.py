@@ -29,7 +29,7 @@ def write_report(plan: Plan, run: Run, origins: Mapping[str, str]) -> Path:
         f"# Training report: {run.id}\n",
         *_result(plan, run, stage),
         *_data(plan),
-        *_cost(stage),
+        *_cost(stage, run.record.get("estimate", {})),
         *_settings(plan, origins),
         *_evaluations(run),
         *_identity(run, stage),
@@ -69,20 +69,25 @@ def _data(plan: Plan) -> Iterator[str]:
         ("one epoch", f"{plan.tokens:,} tokens, {plan.learned:,} of them learned"),
         ("data sets", ", ".join(f"`{Path(name).name}`" for name in plan.config.dataset)),
         ("sha256 of the data", f"`{plan.inputs['data']}`"),
+        ("rows left out", f"{len(getattr(plan, 'dropped', ())):,}"),
         *(("note", note) for note in plan.notes),
     ]
     yield from _table(("", ""), rows)
 
 
-def _cost(stage: Mapping[str, Any]) -> Iterator[str]:
-    """Predicted against measured; a prediction that nobody made stays empty."""
-    said, seconds = stage.get("predicted", {}), stage["train_seconds"]
+def _cost(stage: Mapping[str, Any], said: Mapping[str, Any]) -> Iterator[str]:
+    """Predicted against measured; a prediction that nobody made stays empty.
+
+    said: the plan's estimate, of which `minutes` and `peak_gb` are read.
+    """
+    seconds, minutes = stage["train_seconds"], said.get("minutes")
+    foreseen = None if minutes is None else 60 * minutes
     rate = stage["tokens_seen"] / seconds if seconds else 0.0
     yield "## Time and memory\n"
     rows = [
-        ("time", _time(said.get("seconds")), _time(seconds), _off(said.get("seconds"), seconds)),
-        ("peak memory", _gigabytes(said.get("memory_gb")), _gigabytes(stage["peak_memory_gb"]),
-         _off(said.get("memory_gb"), stage["peak_memory_gb"])),
+        ("time", _time(foreseen), _time(seconds), _off(foreseen, seconds)),
+        ("peak memory", _gigabytes(said.get("peak_gb")), _gigabytes(stage["peak_memory_gb"]),
+         _off(said.get("peak_gb"), stage["peak_memory_gb"])),
     ]  # fmt: skip
     yield from _table(("", "predicted", "measured", "measured / predicted"), rows)
     many = f" x {stage['processes']}" if stage["processes"] > 1 else ""

@@ -26,19 +26,25 @@ _KEPT = (*_CURVE, "checkpoint", "no_checkpoint")
 
 @dataclass(frozen=True)
 class Start:
-    """checkpoint: the folder to go on from, None for the beginning.  step: steps done there."""
+    """checkpoint: the folder to go on from, None for the beginning.  step: steps done there.
+
+    finished: that was the last step.
+    """
 
     checkpoint: Path | None = None
     step: int = 0
+    finished: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """For the other processes."""
-        return {"checkpoint": str(self.checkpoint or ""), "step": self.step}
+        folder = str(self.checkpoint or "")
+        return {"checkpoint": folder, "step": self.step, "finished": self.finished}
 
     @staticmethod
     def from_json(found: Mapping[str, Any]) -> Start:
         """What `as_json` made."""
-        return Start(Path(found["checkpoint"]) if found["checkpoint"] else None, found["step"])
+        folder = Path(found["checkpoint"]) if found["checkpoint"] else None
+        return Start(folder, found["step"], found["finished"])
 
 
 def can_resume(run: Run, plan: Plan) -> bool:
@@ -65,7 +71,7 @@ def choose_start(run: Run, plan: Plan, report: Report) -> Start:
         if found is not None:
             _take_back(run, found.step)
             report({"event": "resuming", "step": found.step, "steps": plan.steps})
-            return Start(found.folder, found.step)
+            return Start(found.folder, found.step, checkpoints.is_final(found.folder))
     if wanted:
         raise UsageError(
             "resume_from_checkpoint: true, but there is nothing to go on from",
@@ -93,7 +99,7 @@ def _named(folder: Path, run: Run, plan: Plan, report: Report) -> Start:
     else:
         run.drop_events(*_KEPT)
     report({"event": "resuming", "step": found.step, "steps": plan.steps})
-    return Start(folder.absolute(), found.step)
+    return Start(folder.absolute(), found.step, checkpoints.is_final(folder))
 
 
 def _warn(report: Report, text: str) -> None:

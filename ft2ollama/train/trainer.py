@@ -35,6 +35,7 @@ from ft2ollama.train.callbacks import (
     NanGuard,
     Report,
     Reporter,
+    SaveAfterEvaluation,
     SaveByTheClock,
     StopOnCtrlC,
     peak_memory_gb,
@@ -58,15 +59,14 @@ def train(
     dtype: str,
     device: str,
     report: Report,
-    predicted: Mapping[str, float] | None = None,
     origins: Mapping[str, str] | None = None,
 ) -> None:
     """Train, then write adapter, curve, report and proof files.
 
-    Continues from the newest checkpoint of the run when its inputs are the same. predicted: what
-    the plan said (`memory_gb`, `seconds`), for the report.  origins: where each key's value came
-    from.  Raises Interrupted after Ctrl-C (a checkpoint is saved and the resume command is in
-    `fix`), JobError when it diverges, MachineError when memory runs out.
+    Continues from the newest checkpoint of the run when its inputs are the same. origins: where
+    each key's value came from, for the report.  Raises Interrupted after Ctrl-C (a checkpoint
+    is saved and the resume command is in `fix`), JobError when it diverges, MachineError when
+    memory runs out.
     """
     _quiet()
     first = team().first
@@ -74,7 +74,7 @@ def train(
         found = team().share("start", lambda: choose_start(run, plan, report).as_json())
         start = Start.from_json(found)
         events = recorded(run, report) if first else report
-        job = _Job(plan, run, dtype, device, events, dict(predicted or {}))
+        job = _Job(plan, run, dtype, device, events)
         if not first:
             job.save_adapter(job.fit(start))
             return
@@ -87,7 +87,6 @@ def train(
             gc.collect()
             stage.outputs += sorted(path for path in run.adapter.iterdir() if path.is_file())
             stage.outputs += plot_loss(*curve(run), run.folder, run.id)
-            stage.detail["predicted"] = job.predicted
             stage.outputs += write_proof(plan, run, device=device, report=events)
         write_report(plan, run, origins or {})
     checkpoints.remove_passing(run.checkpoints)
@@ -102,7 +101,6 @@ class _Job:
     dtype: str
     device: str
     report: Report
-    predicted: dict[str, float]
     seconds: float = 0.0
 
     def fit(self, start: Start) -> Engine:
@@ -138,7 +136,7 @@ class _Job:
         engine = Engine(
             inputs=self.plan.inputs,
             report=self.report,
-            keep=config.save_total_limit,
+            keep=0 if config.resolved_save_strategy == "eval" else config.save_total_limit,
             model=model,
             args=training_arguments(self.plan, self.run.checkpoints, self.device, self.run.id),
             data_collator=Collator(model.config.pad_token_id or 0),
@@ -162,10 +160,15 @@ class _Job:
         if config.save_minutes:
             engine.add_callback(SaveByTheClock(config.save_minutes, engine.save_in_passing))
         engine.add_callback(stop)
+        engine.add_callback(SaveAfterEvaluation())
         engine.resumed_from = start.checkpoint
+        engine.stopped_by_user = lambda: stop.stopped
         began = time.monotonic()
         try:
-            engine.train(resume_from_checkpoint=str(start.checkpoint) if start.checkpoint else None)
+            if start.checkpoint and start.finished and not engine.is_sharded():
+                engine.finish(start.checkpoint)
+            else:
+                engine.train(resume_from_checkpoint=start.checkpoint and str(start.checkpoint))
         finally:
             stop.release()
             engine.release()
@@ -247,9 +250,10 @@ class _Job:
         last = checkpoints.newest(self.run.checkpoints)
         kept = f"\nthe checkpoints up to {last.name} are kept" if last else ""
         rate = self.plan.config.learning_rate
+        whose = f"process {team().rank}: " if team().size > 1 else ""
         return JobError(
             f"training diverged at step {error.step}",
-            f"loss {error.loss:g}, gradient norm {error.norm:g}, learning_rate {rate:g}; "
+            f"{whose}loss {error.loss:g}, gradient norm {error.norm:g}, learning_rate {rate:g}; "
             f"the step was not applied{kept}",
             f"learning_rate={rate / 4:g}",
         )
@@ -262,7 +266,7 @@ class _Job:
             longest=max(len(sample.ids) for sample in self.plan.train),
             cutoff_len=config.cutoff_len,
             device=self.device,
-            predicted_gb=self.predicted.get("memory_gb"),
+            predicted=self.run.record.get("estimate", {}),
             checkpointing=bool(getattr(config, "gradient_checkpointing", False)),
             quantized=bool(getattr(config, "quantization_bit", None)),
         )

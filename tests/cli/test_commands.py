@@ -122,3 +122,10 @@ def test_sparkline() -> None:
     assert sparkline([4.0, 2.0, 1.0, 0.0]) == "█▅▃▁"
     assert len(sparkline(list(map(float, range(1000))))) <= 48
     assert sparkline([]) == ""
+
+
+def test_held_out_rows_are_needed(command: Command, config: Path) -> None:
+    done = command("train", str(config), "early_stopping_steps=2")
+    assert done.returncode == 2
+    assert "early_stopping_steps needs conversations that are held out" in done.stderr
+    assert "fix: val_size=0.1" in done.stderr
