@@ -265,7 +265,7 @@ class BarMeter(Meter):
         )
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=max(8, min(24, console.width - 84))),
             *amount,
             TextColumn("{task.fields[note]}", style="cyan"),
             TextColumn("eta"),

@@ -314,7 +314,7 @@ class _Display:
             self._show("step", "training")
             self._meter(event["step"], event["steps"])
             self._meter.note(
-                f"loss {event['loss']:.3f}  lr {event['lr']:.1e}  "
+                f"loss {event['loss']:.3f}  lr {_short(event['lr'])}  "
                 f"{event['tokens_per_s']:,.0f} tok/s  {event['mem_gb']:.1f} GB"
             )
         elif kind == "reply":
@@ -340,6 +340,12 @@ class _Display:
         if self._open is not None:
             self._open.__exit__(None, None, None)
         self._open, self._kind = None, ""
+
+
+def _short(rate: float) -> str:
+    """2e-4"""
+    digits, _, power = f"{rate:.0e}".partition("e")
+    return f"{digits}e{int(power)}" if rate else "0"
 
 
 def show_curve(output: Output, run: Run) -> None:

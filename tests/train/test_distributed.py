@@ -6,14 +6,20 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from killed import Job
 from safetensors.numpy import load_file
+from torch.distributed import HashStore
 
 from ft2ollama.base import Base
+from ft2ollama.errors import MachineError, UsageError, UserError
 from ft2ollama.runs import Run
+from ft2ollama.train.distributed import EndedElsewhere, Team
 from ft2ollama.train.order import TrainingOrder
 from ft2ollama.train.resume import curve
 
@@ -88,13 +94,64 @@ def test_two_processes_are_one_training(tiny: Base, data: Path, tmp_path: Path) 
     assert json.loads((checkpoint / "complete.json").read_text())["step"] == 10
 
 
-def test_one_failure_is_told_once(tiny: Base, data: Path, tmp_path: Path) -> None:
-    config = tmp_path / "two.yaml"
-    config.write_text(CONFIG.format(base=tiny.folder, rows=data) + "lora_rnak: 3\n")
-    done = two_processes(config)
-    assert done.returncode != 0
-    assert done.stderr.count("error: ") == 1
-    assert done.stderr.count("lora_rnak: no such key; did you mean lora_rank?") == 1
+def of_two(store: Any, *works: Callable[[Team], Any]) -> list[Any]:
+    """What each process gets, or the error it ends with."""
+
+    def run(rank: int, work: Callable[[Team], Any]) -> Any:
+        try:
+            return work(Team(rank, len(works), store))
+        except UserError as error:
+            return error
+
+    with ThreadPoolExecutor(len(works)) as pool:
+        return list(pool.map(run, range(len(works)), works))
+
+
+def test_the_first_process_decides() -> None:
+    waited: list[str] = []
+
+    def first(team: Team) -> Any:
+        found = team.share("run", lambda: {"folder": "运行/1"})
+        team.in_turn("plan", lambda: waited.append("first"))
+        team.agree("inputs", {"data": "1"})
+        return found
+
+    def second(team: Team) -> Any:
+        found = team.share("run", lambda: {"folder": "mine"})
+        team.in_turn("plan", lambda: waited.append("second"))
+        team.agree("inputs", {"data": "2"})
+        return found
+
+    one, two = of_two(HashStore(), first, second)
+    assert one == {"folder": "运行/1"}
+    assert waited == ["first", "second"]
+    assert isinstance(two, UsageError)
+    assert two.what == "process 1 reads another data than process 0"
+
+
+def test_one_failure_is_told_once_and_ends_all() -> None:
+    def first(team: Team) -> Any:
+        assert team.is_first_to_fail(4)
+        assert not team.is_first_to_fail(1)
+        raise MachineError("no room")
+
+    def second(team: Team) -> Any:
+        return team.share("run", lambda: "mine")
+
+    one, two = of_two(HashStore(), first, second)
+    assert isinstance(one, MachineError)
+    assert isinstance(two, EndedElsewhere)
+    assert two.code == 4
+    assert Team(1, 2, None).is_first_to_fail(1)  # a process that is alone
+
+
+def test_an_order_counts_at_its_step_only() -> None:
+    store = HashStore()
+    first, second = Team(0, 2, store), Team(1, 2, store)
+    assert not second.ordered("stop", 7)
+    first.order("stop", 8)
+    assert [second.ordered("stop", step) for step in (7, 8, 9)] == [False, True, False]
+    assert not Team().ordered("stop", 8)
 
 
 def test_the_order_does_not_depend_on_how_the_step_is_cut() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures_tiny import write_rows
 from killed import Job, result, train_and_die
 
 from ft2ollama.base import Base
@@ -24,6 +26,17 @@ def job(tiny: Base, rows: Path, folder: Path, **settings: Any) -> Job:
     return Job(tiny, str(rows), folder, {**SETTINGS, **settings})
 
 
+@pytest.fixture(scope="module")
+def kept_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_rows(tmp_path_factory.mktemp("rows") / "rows.json")
+
+
+@pytest.fixture(scope="module")
+def whole(tiny: Base, kept_rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The uninterrupted run."""
+    return job(tiny, kept_rows, tmp_path_factory.mktemp("whole") / "whole").train()
+
+
 POINTS: list[tuple[str, Any]] = [
     ("torch.save", 1),  # in the middle of the first checkpoint: there is none yet
     ("step", 2),  # logged, not saved
@@ -36,9 +49,8 @@ POINTS: list[tuple[str, Any]] = [
 ]
 
 
-def test_killed_again_and_again(tiny: Base, rows: Path, tmp_path: Path) -> None:
-    whole = job(tiny, rows, tmp_path / "whole").train()
-    killed = job(tiny, rows, tmp_path / "killed")
+def test_killed_again_and_again(tiny: Base, kept_rows: Path, whole: Run, tmp_path: Path) -> None:
+    killed = job(tiny, kept_rows, tmp_path / "killed")
     for point in POINTS:
         train_and_die(killed, point)
     run = killed.train()
@@ -94,9 +106,10 @@ def damaged(folder: Path, name: str) -> None:
     (folder / name).write_bytes(data)
 
 
-def test_a_damaged_checkpoint_is_passed_over(tiny: Base, rows: Path, tmp_path: Path) -> None:
-    whole = job(tiny, rows, tmp_path / "whole").train()
-    killed = job(tiny, rows, tmp_path / "killed")
+def test_a_damaged_checkpoint_is_passed_over(
+    tiny: Base, kept_rows: Path, whole: Run, tmp_path: Path
+) -> None:
+    killed = job(tiny, kept_rows, tmp_path / "killed")
     train_and_die(killed, ("step", 7))
     folder = killed.folder / "checkpoints"
     damaged(folder / "checkpoint-6", "optimizer.pt")
@@ -112,9 +125,9 @@ def test_a_damaged_checkpoint_is_passed_over(tiny: Base, rows: Path, tmp_path: P
     assert (resumed["step"], resumed["steps"]) == (2, 12)
 
 
-def test_a_named_checkpoint(tiny: Base, rows: Path, tmp_path: Path) -> None:
-    whole = job(tiny, rows, tmp_path / "whole").train()
-    named = whole.checkpoints / "checkpoint-4"
+def test_a_named_checkpoint(tiny: Base, kept_rows: Path, whole: Run, tmp_path: Path) -> None:
+    rows, named = kept_rows, tmp_path / "checkpoint-4"
+    shutil.copytree(whole.checkpoints / "checkpoint-4", named)
     again = job(tiny, rows, tmp_path / "again", resume_from_checkpoint=str(named)).train()
     assert result(again)[2] == result(whole)[2]
     assert result(again)[0] == [point for point in curve(whole)[0] if point[0] > 4]
@@ -145,15 +158,15 @@ def test_a_divergence_keeps_the_checkpoints(tiny: Base, rows: Path, tmp_path: Pa
 
 def test_which_checkpoints_stay(tiny: Base, rows: Path, tmp_path: Path) -> None:
     def kept(name: str, **settings: Any) -> list[str]:
-        run = job(tiny, rows, tmp_path / name, **settings).train()
+        run = job(tiny, rows, tmp_path / name, max_steps=6, val_size=0, **settings).train()
         return sorted(path.name for path in run.checkpoints.glob("*"))
 
-    assert kept("limit", save_total_limit=2) == ["checkpoint-10", "checkpoint-12"]
-    assert kept("epoch", save_strategy="epoch", save_steps=0) == ["checkpoint-12", "checkpoint-6"]
+    assert kept("limit", save_total_limit=2) == ["checkpoint-4", "checkpoint-6"]
+    assert kept("epoch", save_strategy="epoch", save_steps=0) == ["checkpoint-6"]
     assert kept("clock", save_steps=0, save_minutes=1e-9) == []
     assert kept("none", save_strategy="no", save_steps=0) == []
-    assert kept("small", save_steps=12, save_only_model=True) == ["checkpoint-12"]
-    small = tmp_path / "small" / "checkpoints" / "checkpoint-12"
+    assert kept("small", save_steps=6, save_only_model=True) == ["checkpoint-6"]
+    small = tmp_path / "small" / "checkpoints" / "checkpoint-6"
     assert "save_only_model" in checkpoints.examine(small).problem
     listed = json.loads((small / "complete.json").read_text())["files"]
     assert "optimizer.pt" not in listed

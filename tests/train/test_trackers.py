@@ -67,7 +67,7 @@ def test_an_engine_is_checked_before_anything_expensive(
     if find_spec("deepspeed") is None:
         with pytest.raises(MachineError, match="deepspeed is not installed"):
             check_engine(config)
+    monkeypatch.delenv("WORLD_SIZE")
     with pytest.raises(UsageError, match="fsdp needs a launcher"):
-        monkeypatch.delenv("WORLD_SIZE")
         check_engine(Config(**NEEDED, fsdp="full_shard auto_wrap"))
     check_engine(Config(**NEEDED, fsdp="false"))
