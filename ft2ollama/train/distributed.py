@@ -129,6 +129,24 @@ class Team:
         return value
 
 
+def lost_partner(error: BaseException) -> JobError | None:
+    """What to tell when another process went without a word; None if the error says nothing of it.
+
+    gloo and NCCL raise RuntimeErrors of their own words.
+    """
+    if team().size == 1 or not isinstance(error, RuntimeError):
+        return None
+    words = ("Connection closed by peer", "Connection reset by peer", "NCCL", "Broken pipe")
+    if not any(word in str(error) for word in words):
+        return None
+    return JobError(
+        "another process of this training has ended",
+        f"process {team().rank} has lost it: {str(error).strip().splitlines()[0][:200]}",
+        "see what its own output or `dmesg` says (a killed process says nothing), then start the "
+        "same command again: the run goes on from its last checkpoint",
+    )
+
+
 def team() -> Team:
     """The team of this process; alone until `join_team`."""
     return _team or Team()

@@ -24,7 +24,7 @@ import torch
 import transformers
 from transformers import EarlyStoppingCallback
 
-from ft2ollama.errors import Interrupted, JobError, MachineError
+from ft2ollama.errors import Interrupted, JobError, MachineError, UsageError
 from ft2ollama.runs import Run
 from ft2ollama.train import checkpoints
 from ft2ollama.train.arguments import training_arguments
@@ -40,7 +40,7 @@ from ft2ollama.train.callbacks import (
     StopOnCtrlC,
     peak_memory_gb,
 )
-from ft2ollama.train.distributed import team
+from ft2ollama.train.distributed import lost_partner, team
 from ft2ollama.train.engine import Engine
 from ft2ollama.train.memory_errors import Load, is_out_of_memory, out_of_memory
 from ft2ollama.train.model import attach_lora, load_base
@@ -113,6 +113,8 @@ class _Job:
         except Diverged as error:
             raise self._diverged(error) from error
         except Exception as error:
+            if (lost := lost_partner(error)) is not None:
+                raise lost from error
             if not is_out_of_memory(error):
                 raise
             step = engine.state.global_step if engine is not None else None
@@ -143,6 +145,12 @@ class _Job:
             train_dataset=rows(self.plan.train),
             eval_dataset=rows(self.plan.validation) or None,
         )
+        if config.sharded and not engine.is_fsdp_enabled:
+            raise UsageError(
+                "fsdp: no weights would be shared here",
+                f"accelerate shares them among GPUs only, and this trains on {self.device}",
+                "leave fsdp out: each process then holds the whole model",
+            )
         engine.remove_callback(transformers.PrinterCallback)
         return engine
 
