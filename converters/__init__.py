@@ -7,6 +7,7 @@
     check_adapter        does this adapter fit that base, and can it be represented
     read_gguf            header, metadata, tensors of a GGUF file
     check_gguf           is this file whole and right for its architecture
+    measure              is the whole update in this file
     gguf_to_safetensors  model GGUF               -> Hugging Face folder
 
 Alone on the command line: `python -m converters adapter|model|quantize|check|dump`. Dependencies:
@@ -17,6 +18,7 @@ from converters.adapter_file import write_adapter
 from converters.check import check_gguf
 from converters.errors import ConvertError, DoesNotFit, NeedsMerge, Unsupported
 from converters.fit import check_adapter
+from converters.measure import Measured, measure, pooled_dose
 from converters.model_file import write_model
 from converters.preview import Preview, preview
 from converters.quantize_file import quantize
@@ -32,6 +34,7 @@ __all__ = [
     "ConvertError",
     "DoesNotFit",
     "GgufFile",
+    "Measured",
     "NeedsMerge",
     "Preview",
     "Progress",
@@ -40,6 +43,8 @@ __all__ = [
     "check_adapter",
     "check_gguf",
     "gguf_to_safetensors",
+    "measure",
+    "pooled_dose",
     "preview",
     "quantize",
     "read_gguf",

@@ -65,7 +65,7 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
         arch = archs.find(config)
         weights = arch.gather(config, open_folder(base))
         require_whole(arch, config, weights)
-        trained = _trained(adapter, arch, config, weights, text_only=text_only)
+        trained = trained_weights(adapter, arch, config, weights, text_only=text_only)
         config = trained.config
         folder = tokenizer_folder(adapter, base, trained.vocabulary)
         vocabulary = read_vocabulary(
@@ -114,7 +114,7 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
     )
 
 
-def _trained(
+def trained_weights(
     adapter: Path | None,
     arch: Architecture,
     config: Config,
@@ -122,6 +122,7 @@ def _trained(
     *,
     text_only: bool,
 ) -> Trained:
+    """The base's whole weights with a PEFT folder applied, or as they are."""
     if adapter is None:
         return trained_model(NO_ADAPTER, arch, config, weights)
     read = gathered(read_adapter(adapter, text_only=text_only), arch, config)

@@ -71,6 +71,10 @@ class ModelTensors:
             for name, made in self._made.items()
         ]
 
+    def rows(self) -> dict[str, Rows]:
+        """GGUF name -> the tensor's rows in float32."""
+        return {name: made.rows() for name, made in self._made.items()}
+
     def candidates(self, kinds: Plan) -> Iterator[Candidate]:
         """What may be calibrated."""
         for name, made in self._made.items():

@@ -127,12 +127,17 @@ def _from_gguf(ref: str, kind: str, gguf: Path, name: str, progress: Progress | 
     from filelock import FileLock
 
     digest = sha256_file(gguf)
-    folder = cache_dir() / "bases" / f"{digest[:16]}-{_LAYOUT}"
+    folder = unpacked_folder(digest)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):  # two commands at once unpack once
         if not (folder / "source.json").is_file():
             unpack_gguf(gguf, folder, {"sha256": digest, "name": name}, progress)
     return Base(ref, kind, name, folder, digest, gguf)
+
+
+def unpacked_folder(digest: str) -> Path:
+    """Where the GGUF with this sha256 is, or will be, unpacked."""
+    return cache_dir() / "bases" / f"{digest[:16]}-{_LAYOUT}"
 
 
 def unpack_gguf(

@@ -73,12 +73,18 @@ def sha256_file(path: Path, progress: Progress | None = None) -> str:
     size = path.stat().st_size
     if size < _REMEMBER_FROM:
         return _hash(path, size, progress)
-    note = _note_of(path)
-    if note.is_file() and len(known := note.read_text()) == 64:
+    if (known := remembered_sha256(path)) is not None:
         return known
     digest = _hash(path, size, progress)
-    write_text(note, digest)
+    write_text(_note_of(path), digest)
     return digest
+
+
+def remembered_sha256(path: Path) -> str | None:
+    """The hash of a large file if it was computed before; None means it would take time."""
+    note = _note_of(path)
+    known = note.read_text() if note.is_file() else ""
+    return known if len(known) == 64 else None
 
 
 def remember_sha256(path: Path, digest: str) -> None:

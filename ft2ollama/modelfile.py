@@ -1,19 +1,17 @@
 """Modelfile: what Ollama is told, as values for its JSON API and as text for people.
 
 `publish` sends the values over the JSON API; the text in the run folder is for reading and for
-`ollama create -f`. Ollama's Modelfile has no escapes (parser/parser.go): a value stands in triple
-quotes, and its reader drops characters that Go's IsPrint refuses, so a value that the text form
-cannot carry is refused or marked.
+`ollama create -f`. That language has no escapes and drops characters (`modelfile_grammar.py`): a
+value that the text form cannot carry is refused, one that it carries incompletely is marked.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ft2ollama.errors import UsageError
+from ft2ollama.modelfile_grammar import dropped_characters, spell_value
 
 
 @dataclass(frozen=True)
@@ -50,10 +48,10 @@ def as_text(modelfile: Modelfile, *, source: str, adapter: str | None = None) ->
         "# Written by ft2ollama. `ollama create NAME -f Modelfile` makes the proved model.",
         f"FROM {source}",
         *([f"ADAPTER {adapter}"] if adapter else []),
-        f"TEMPLATE {_quoted('TEMPLATE', modelfile.template)}",
+        f"TEMPLATE {spell_value('TEMPLATE', modelfile.template)}",
     ]
     if modelfile.system:
-        lines.append(f"SYSTEM {_quoted('SYSTEM', modelfile.system)}")
+        lines.append(f"SYSTEM {spell_value('SYSTEM', modelfile.system)}")
         if dropped := dropped_characters(modelfile.system):
             lines.insert(
                 1, f"# `ollama create` drops {', '.join(dropped)} from SYSTEM; publish does not."
@@ -65,32 +63,9 @@ def as_text(modelfile: Modelfile, *, source: str, adapter: str | None = None) ->
     return "\n".join(lines) + "\n"
 
 
-def dropped_characters(text: str) -> list[str]:
-    """Characters that Ollama's Modelfile reader silently drops, as U+XXXX.
-
-    Go's unicode.IsPrint keeps letters, marks, numbers, punctuation, symbols and the ASCII space.
-    """
-    lost = {char for char in text if char not in " \t\n" and unicodedata.category(char)[0] in "ZC"}
-    return sorted(f"U+{ord(char):04X}" for char in lost)
-
-
 def _parameter(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return (
-        _quoted("PARAMETER", value)
-        if isinstance(value, str)
-        else f"{value:g}"
-        if (isinstance(value, float))
-        else str(value)
-    )
-
-
-def _quoted(command: str, text: str) -> str:
-    if '"""' in text or text.endswith('"'):
-        raise UsageError(
-            f'{command}: the text holds """ or ends with a quotation mark',
-            "a Modelfile cannot carry that, it has no escapes",
-            "change that text",
-        )
-    return f'"""{text}"""'
+    if isinstance(value, str):
+        return spell_value("PARAMETER", value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

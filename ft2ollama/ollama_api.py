@@ -14,6 +14,8 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from ft2ollama.files import Progress, sha256_file
 from ft2ollama.ollama_chat import (
     Message,
     Reply,
+    Thought,
     chat_body,
     generate_plan,
     parse_reply,
@@ -31,11 +34,30 @@ from ft2ollama.ollama_http import ServerError, Transport, client_options
 from ft2ollama.ollama_names import canonical_name, check_name, is_loopback, server_url
 from ft2ollama.ollama_show import Shown, parse_shown
 
-__all__ = ["Ollama", "Reply", "ServerError", "Shown", "check_name", "quiet_options"]
+__all__ = [
+    "Listed",
+    "Ollama",
+    "Reply",
+    "ServerError",
+    "Shown",
+    "Thought",
+    "check_name",
+    "quiet_options",
+]
 
 # A blob can vanish between HEAD and create: deleting or re-creating a model prunes its blobs.
 _BLOB_GONE = re.compile(r"blobs.sha256.*(no such file|cannot find)", re.S)
 _DEBUG_RENDER_SINCE = (0, 11, 5)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A line of /api/tags.  digest: sha256 (hex) of the manifest.  size: bytes of all its files."""
+
+    name: str
+    digest: str
+    size: int
+    modified: datetime | None
 
 
 class Ollama:
@@ -59,12 +81,19 @@ class Ollama:
 
     def models(self) -> dict[str, str]:
         """Name -> digest of every model, names with their tag (`smol:latest`)."""
+        return {model.name: model.digest for model in self.listed()}
+
+    def listed(self) -> list[Listed]:
+        """Every model, as /api/tags lists it."""
         with self._http.translated("list its models"):
             try:
-                listed = self._client.list().models
+                found = self._client.list().models
             except (ValueError, TypeError) as error:  # JSON, pydantic
                 raise self._http.not_ollama(str(error).splitlines()[0]) from error
-        return {model.model or "": model.digest or "" for model in listed}
+        return [
+            Listed(model.model or "", model.digest or "", int(model.size or 0), model.modified_at)
+            for model in found
+        ]
 
     def exists(self, name: str) -> bool:
         """True when the server has this model; names differ in more than case, as in Ollama."""
@@ -191,18 +220,24 @@ class Ollama:
         *,
         options: Mapping[str, Any] | None = None,
         timeout_s: float | None = None,
-    ) -> Iterator[str | Reply]:
-        """Yield the answer piece by piece, then the whole `Reply`."""
-        body = chat_body(model, messages, options, None, None) | {"stream": True}
+        think: bool | None = None,
+    ) -> Iterator[str | Thought | Reply]:
+        """Yield the thoughts and the answer piece by piece, then the whole `Reply`."""
+        body = chat_body(model, messages, options, None, think) | {"stream": True}
+        thoughts: list[str] = []
         pieces: list[str] = []
         doing = f"answer with {model}"
         with self._known(model):
             for line in self._http.lines("/api/chat", body, doing, timeout_s):
-                if piece := (line.get("message") or {}).get("content"):
+                message = line.get("message") or {}
+                if thought := message.get("thinking"):
+                    thoughts.append(thought)
+                    yield Thought(thought)
+                if piece := message.get("content"):
                     pieces.append(piece)
                     yield piece
                 if line.get("done"):
-                    yield parse_reply(line, "".join(pieces))
+                    yield parse_reply(line, "".join(pieces), "".join(thoughts))
                     return
         raise JobError(
             f"the answer of {model} broke off",

@@ -31,6 +31,13 @@ class Reply:
     tool_calls: tuple[dict[str, Any], ...] = ()
 
 
+@dataclass(frozen=True)
+class Thought:
+    """A piece of what the model thinks before it answers."""
+
+    text: str
+
+
 def quiet_options(host_is_local: bool) -> dict[str, Any]:
     """Options for our own checks: greedy, unpenalised, and one thread on a small local machine.
 
@@ -55,8 +62,10 @@ def chat_body(
     return body | {key: value for key, value in optional.items() if value is not None}
 
 
-def parse_reply(data: dict[str, Any], text: str | None = None) -> Reply:
-    """Read the last (or only) object of /api/chat; `text` replaces its piece of the answer."""
+def parse_reply(
+    data: dict[str, Any], text: str | None = None, thinking: str | None = None
+) -> Reply:
+    """Read the last (or only) object of /api/chat; `text` and `thinking` replace its pieces."""
     message = data.get("message") or {}
     return Reply(
         text=str(message.get("content") or "") if text is None else text,
@@ -64,7 +73,7 @@ def parse_reply(data: dict[str, Any], text: str | None = None) -> Reply:
         prompt_tokens=int(data.get("prompt_eval_count") or 0),
         reply_tokens=int(data.get("eval_count") or 0),
         seconds=int(data.get("total_duration") or 0) / 1e9,
-        thinking=str(message.get("thinking") or ""),
+        thinking=str(message.get("thinking") or "") if thinking is None else thinking,
         tool_calls=tuple(message.get("tool_calls") or ()),
     )
 

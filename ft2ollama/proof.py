@@ -1,5 +1,6 @@
-"""Does the server run what was trained? Two proofs over the files the trainer left.
+"""Does the server run what was trained? Proofs over the files the trainer and the exporter left.
 
+0. Weights proof: the file is base + adapter, and the server stores that file (proof_weights.py).
 1. Prompt proof: for every conversation of proof/prompts.jsonl the server's prompt has the token ids
    that the training template gave. By ids where the server shows them (`context` of /api/generate),
    else by text (`_debug_render_only`, Ollama >= 0.11.5), else by their number.
@@ -18,6 +19,7 @@ from typing import Any
 
 from ft2ollama.files import write_json, write_text
 from ft2ollama.ollama_api import Ollama, quiet_options
+from ft2ollama.proof_weights import WeightsCheck
 
 # Faithful exports of a 135 M model reached 1.00 as F16 and 0.94 to 1.00 as Q8_0, open prompts among
 # them (benchmarks/RESULTS.md). Below Q8_0 a greedy reply may part early and still be good: the bar
@@ -58,11 +60,12 @@ class ReplyCheck:
 
 @dataclass(frozen=True)
 class Proof:
-    """Both proofs; `failures` is empty when the model may be published."""
+    """All proofs; `failures` is empty when the model may be published."""
 
     prompts: tuple[PromptCheck, ...]
     replies: tuple[ReplyCheck, ...]
     bar: float
+    weights: tuple[WeightsCheck, ...] = ()
 
     @property
     def agreement(self) -> float:
@@ -79,6 +82,11 @@ class Proof:
     def failures(self) -> list[str]:
         """Every reason not to publish."""
         found = [
+            f"weights {check.file}: {check.difference}"
+            for check in self.weights
+            if check.equal is False
+        ]
+        found += [
             f"prompt {check.name!r}: {check.difference}"
             for check in self.prompts
             if not check.equal
@@ -161,18 +169,23 @@ def compare_reply(
     )
 
 
-def write_report(proof: Proof, folder: Path, *, model: str, server: Ollama) -> list[Path]:
+def write_report(
+    proof: Proof, folder: Path, *, model: str, server: Ollama, forced: str = ""
+) -> list[Path]:
     """proof/report.json and proof/report.md in the run folder."""
     head = {
         "model": model,
         "ollama": server.version(),
-        "verdict": "equal" if not proof.failures else "refused",
+        "host": server.host,
+        "verdict": "equal" if not proof.failures else "forced" if forced else "refused",
+        "forced": forced,
         "agreement": round(proof.agreement, 4),
         "identical_replies": proof.identical,
         "failures": proof.failures,
     }
     data = {
         **head,
+        "weights": [asdict(check) for check in proof.weights],
         "prompts": [asdict(check) for check in proof.prompts],
         "replies": [asdict(check) for check in proof.replies],
     }
@@ -218,6 +231,8 @@ def _markdown(proof: Proof, head: Mapping[str, Any]) -> str:
         "",
         *(f"- {failure}" for failure in proof.failures),
         "",
+        *(f"Weights: {check.file}: {_weights(check)}." for check in proof.weights),
+        "",
         "| prompt | compared by | tokens trained | tokens served | equal |",
         "|---|---|---|---|---|",
         *(
@@ -237,6 +252,18 @@ def _markdown(proof: Proof, head: Mapping[str, Any]) -> str:
         ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _weights(check: WeightsCheck) -> str:
+    if check.equal is None:
+        return f"not compared, {check.difference}"
+    if not check.equal:
+        return check.difference
+    if check.method == "recomputed":
+        dose = f", {check.dose:.3f} of the training in it" if check.dose is not None else ""
+        return f"{check.tensors} tensors are base + adapter within their rounding{dose}"
+    by = "its sha256" if check.method == "digest" else f"{check.tensors} tensors, byte for byte"
+    return f"stored as it was exported, by {by}"
 
 
 def _cell(text: str) -> str:

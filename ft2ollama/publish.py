@@ -1,7 +1,9 @@
 """A run's GGUF -> a proved model in Ollama, and only then the public name.
 
-Order: create NAME:<run> over the JSON API, prove it, write the report, point NAME:latest at it.
-When a proof fails, NAME:<run> is removed again and NAME:latest is untouched.
+Order: create the version NAME:<run> over the JSON API on every server, prove it there, write the
+report; when all are proved, point NAME:latest at it, server by server. A version is never made
+again under its tag: another publication of the same run gets NAME:<run>-2. When a proof fails, the
+new version is removed and NAME:latest is untouched, unless the user forces it with a reason.
 """
 
 from __future__ import annotations
@@ -9,10 +11,13 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
 from typing import Any
 
+from ft2ollama.aliases import digest_of, move_alias
 from ft2ollama.base import Base
 from ft2ollama.errors import GateError, UsageError, UserError
 from ft2ollama.export import Exported
@@ -27,17 +32,24 @@ from ft2ollama.proof import (
     prove_prompts,
     write_report,
 )
+from ft2ollama.proof_weights import WeightsCheck, prove_weights, recompute_weights
 from ft2ollama.runs import Run
+from ft2ollama.versions import record_move
 
 
 @dataclass(frozen=True)
 class Published:
-    """name: what users run; tag: the immutable version; previous: what `name` pointed at before."""
+    """name: what users run; tag: the immutable version; previous: what `name` pointed at before.
+
+    host: the server.  way: how the name moved, `rename` or `copy`.
+    """
 
     name: str
     tag: str
     previous: str | None
     proof: Proof
+    host: str
+    way: str
 
 
 @dataclass(frozen=True)
@@ -50,41 +62,131 @@ class Watch:
     status: Callable[[str], None] | None = None
 
 
-def publish(
+@dataclass(frozen=True)
+class _Candidate:
+    """A version on one server, proved, and what the public name was before it was made."""
+
+    server: Ollama
+    tag: str
+    proof: Proof
+    expected: str | None
+    previous: str | None
+
+
+def publish(  # noqa: PLR0913 - one option per thing a caller may decide
     run: Run,
     exported: Exported,
     base: Base,
     modelfile: Modelfile,
     name: str,
     *,
-    server: Ollama,
+    servers: Sequence[Ollama],
     watch: Watch = Watch(),
-) -> Published:
-    """Create, prove, move the public name; GateError (nothing published) names the report."""
-    public, tag = public_names(name, run)
+    force: str = "",
+) -> list[Published]:
+    """Create and prove on every server, then move the public name on each.
+
+    force: a reason to publish although a proof fails; it is written into the report and the log.
+    Raises GateError (nothing published) that names the report.
+    """
+    public, wanted = public_names(name, run)
     write_text(run.folder / "Modelfile", _text(run, exported, base, modelfile))
+    made: list[tuple[Ollama, str]] = []
     with run.lock(), run.stage("publish", {"gguf": exported.sha256, "name": public}) as stage:
-        create_candidate(server, tag, exported, base, modelfile, watch)
         try:
-            proof = prove(run, server, tag, exported.quant, watch)
-            reports = write_report(proof, run.proof, model=tag, server=server)
-            if proof.failures:
-                raise GateError(
-                    f"{tag} is not what was trained; nothing was published",
-                    "\n".join(proof.failures[:8]),
-                    f"read {reports[1]}, mend the cause, publish again",
-                )
+            candidates = []
+            written = recompute_weights(exported.path, base.folder, run.adapter)
+            for server in servers:
+                expected, previous = digest_of(server, public), _version_of(server, public)
+                tag = _free_tag(server, wanted)
+                made.append((server, tag))
+                create_candidate(server, tag, exported, base, modelfile, watch)
+                proof = prove(run, server, tag, exported, base, written, watch)
+                reports = write_report(proof, run.proof, model=tag, server=server, forced=force)
+                if proof.failures and not force:
+                    raise _refusal(tag, server, proof, str(reports[1]))
+                candidates.append(_Candidate(server, tag, proof, expected, previous))
         except BaseException:
-            with contextlib.suppress(UserError):  # the first error is the one to tell
-                server.delete(tag)
+            for server, tag in made:
+                with contextlib.suppress(UserError):  # the first error is the one to tell
+                    server.delete(tag)
             raise
-        previous = _tag_of(server, public)
-        server.copy(tag, public)
+        published = _move_all(candidates, public, run, force)
         stage.outputs += [run.folder / "Modelfile", *reports]
         stage.detail.update(
-            name=public, tag=tag, previous=previous, host=server.host, ollama=server.version()
+            name=public,
+            tag=published[0].tag,
+            previous=published[0].previous,
+            hosts=[one.host for one in published],
+            forced=force,
+            ollama=servers[0].version(),
         )
-    return Published(public, tag, previous, proof)
+    return published
+
+
+def _refusal(tag: str, server: Ollama, proof: Proof, report: str) -> GateError:
+    return GateError(
+        f"{tag} at {server.host} is not what was trained; nothing was published",
+        "\n".join(proof.failures[:8]),
+        f"read {report}, mend the cause, publish again",
+    )
+
+
+def _move_all(
+    candidates: Sequence[_Candidate], public: str, run: Run, force: str
+) -> list[Published]:
+    """Move the name on every server; when one refuses, move it back where it has moved already."""
+    published: list[Published] = []
+    try:
+        for one in candidates:
+            published.append(_move(one, public, run, force))
+    except UserError as error:
+        for one, done in zip(candidates, published, strict=False):
+            error.why += f"\n{_move_back(one, done)}"
+        raise
+    return published
+
+
+def _move(one: _Candidate, public: str, run: Run, force: str) -> Published:
+    """Point the public name at a proved version; a version equal to an older one is that one."""
+    tag = _same_version(one) or one.tag
+    if tag != one.tag:
+        one.server.delete(one.tag)
+    move = move_alias(one.server, public, tag, expected=one.expected)
+    verdict = "equal" if not one.proof.failures else "forced"
+    record_move(one.server, move, action="publish", run=run.id, proof=verdict, forced=force)
+    return Published(public, tag, one.previous, one.proof, one.server.host, move.way)
+
+
+def _move_back(one: _Candidate, done: Published) -> str:
+    if one.previous is None:
+        return f"{done.name} is new at {done.host} and points at {done.tag}"
+    try:
+        now = digest_of(one.server, done.tag)
+        move = move_alias(one.server, done.name, one.previous, expected=now)
+        record_move(one.server, move, action="rollback")
+    except UserError as error:
+        return f"{done.name} at {done.host} is {done.tag} now: {error.what}"
+    return f"{done.name} at {done.host} was moved back to {one.previous}"
+
+
+def _free_tag(server: Ollama, wanted: str) -> str:
+    """`wanted`, or the first of wanted-2, wanted-3 ... that the server does not have."""
+    have = server.models()
+    if wanted not in have:
+        return wanted
+    return next(tag for n in count(2) if (tag := f"{wanted}-{n}") not in have)
+
+
+def _same_version(one: _Candidate) -> str | None:
+    """An older tag of the same model with the very same content."""
+    models = one.server.models()
+    same = [
+        name
+        for name, digest in models.items()
+        if digest == models.get(one.tag) and name != one.tag and one.tag.startswith(name)
+    ]
+    return min(same, key=len, default=None)
 
 
 def public_names(name: str, run: Run) -> tuple[str, str]:
@@ -135,18 +237,31 @@ def create_candidate(
     )
 
 
-def prove(run: Run, server: Ollama, model: str, quant: str, watch: Watch) -> Proof:
-    """Both proofs of `model` against the run's proof files."""
+def prove(
+    run: Run,
+    server: Ollama,
+    model: str,
+    exported: Exported,
+    base: Base,
+    written: WeightsCheck,
+    watch: Watch,
+) -> Proof:
+    """All proofs of `model` against the run's files; the replies last, if the rest is equal."""
+    files = [(exported.path, exported.sha256)]
+    if exported.kind == "adapter":
+        files.insert(0, (_base_gguf(base), base.sha256))
+    weights = (written, *prove_weights(server, model, files))
     template = json.loads((run.proof / "template.json").read_text("utf-8"))
     prompts = prove_prompts(server, model, read_jsonl(run.proof / "prompts.jsonl"), watch.prompts)
-    if not all(check.equal for check in prompts):
-        return Proof(tuple(prompts), (), 0.0)  # replies to another prompt would prove nothing
+    proof = Proof(tuple(prompts), (), 0.0, weights)
+    if proof.failures:  # replies of other weights or to another prompt would prove nothing
+        return proof
     references = read_jsonl(run.proof / "replies.jsonl")
     replies = check_replies(server, model, references, template["stop"], watch.replies)
-    return Proof(tuple(prompts), tuple(replies), AGREEMENT[quant])
+    return Proof(tuple(prompts), tuple(replies), AGREEMENT[exported.quant], weights)
 
 
-def _base_gguf(base: Base) -> Any:
+def _base_gguf(base: Base) -> Path:
     if base.gguf is None:
         raise UsageError(
             "an adapter needs its base as a GGUF in Ollama",
@@ -163,7 +278,7 @@ def _text(run: Run, exported: Exported, base: Base, modelfile: Modelfile) -> str
     return as_text(modelfile, source=str(_base_gguf(base)), adapter=path)
 
 
-def _tag_of(server: Ollama, public: str) -> str | None:
+def _version_of(server: Ollama, public: str) -> str | None:
     """The version that `public` points at now: the tag of the same name and digest."""
     models: Mapping[str, str] = server.models()
     digest = models.get(public)

@@ -11,15 +11,30 @@ import sys
 import click
 
 from ft2ollama import __version__
-from ft2ollama.cli import chat, demo, doctor, export, publish, runs, train
+from ft2ollama.cli import (
+    chat,
+    demo,
+    doctor,
+    estimate,
+    export,
+    history,
+    init,
+    publish,
+    runs,
+    train,
+)
 from ft2ollama.cli.output import Output
 
 COMMANDS = (
     demo.demo,
     doctor.doctor,
+    init.init,
+    estimate.estimate,
     train.train,
     export.export,
     publish.publish,
+    history.history,
+    history.rollback,
     chat.chat,
     runs.runs,
 )

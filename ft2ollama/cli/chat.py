@@ -10,35 +10,80 @@ import click
 from ft2ollama.cli.output import Output
 
 if TYPE_CHECKING:
+    from ft2ollama.dialogue import Dialogue
     from ft2ollama.ollama_api import Ollama
 
 
 @click.command()
 @click.argument("model", metavar="NAME|RUN")
 @click.argument("question", nargs=-1)
+@click.option("--system", metavar="TEXT", help="A system prompt instead of the model's own.")
+@click.option("--think/--no-think", default=None, help="For models that can think first.")
 @click.option(
     "--host", metavar="URL", help="Ollama server; default OLLAMA_HOST or 127.0.0.1:11434."
 )
 @click.pass_obj
-def chat(output: Output, model: str, question: tuple[str, ...], host: str | None) -> None:
+def chat(
+    output: Output,
+    model: str,
+    question: tuple[str, ...],
+    system: str | None,
+    host: str | None,
+    *,
+    think: bool | None,
+) -> None:
     """Ask a published model (or the model a run was published as). Answers go to stdout.
 
-    With no QUESTION it reads questions from the terminal, or from a pipe, a line each.
+    With no QUESTION it reads questions from the terminal (/help there), or from a pipe, a line
+    each.
     """
+    from ft2ollama.dialogue import Dialogue
     from ft2ollama.ollama_api import Ollama
 
     server = Ollama(host)
     server.version()
     name = _model_name(server, model)
+    dialogue = Dialogue([{"role": "system", "content": system}] if system else [])
     if question:
-        _answer(output, server, name, [{"role": "user", "content": " ".join(question)}])
+        dialogue.ask(" ".join(question))
+        _answer(output, server, name, dialogue, think)
         return
-    messages: list[dict[str, str]] = []
     if sys.stdin.isatty():
-        output.say(f"{name} at {server.host}; an empty line or Ctrl-D ends")
-    while (line := _read_line()) is not None:
-        messages.append({"role": "user", "content": line})
-        messages.append({"role": "assistant", "content": _answer(output, server, name, messages)})
+        _lead(output, server, name, dialogue, think)
+        return
+    for line in sys.stdin:
+        if line.strip():
+            dialogue.ask(line.strip())
+            _answer(output, server, name, dialogue, think)
+
+
+def _lead(
+    output: Output, server: Ollama, name: str, dialogue: Dialogue, think: bool | None
+) -> None:
+    """Questions and commands of a person, until /bye."""
+    import contextlib
+
+    from ft2ollama.dialogue import read_question
+    from ft2ollama.errors import UserError
+
+    with contextlib.suppress(ImportError):  # arrow keys and a history, where Python has it
+        import readline  # noqa: F401
+    output.say(f"{name} at {server.host}; /help lists the commands, Ctrl-D ends")
+    while (line := read_question(_read_line)) is not None:
+        try:
+            if line.startswith("/"):
+                said = dialogue.command(line)
+                if said is None:
+                    return
+                output.say(said)
+            elif line.strip():
+                dialogue.ask(line)
+                _answer(output, server, name, dialogue, think)
+        except UserError as error:
+            output.warn(str(error))
+        except KeyboardInterrupt:  # ends the answer, not the dialogue
+            output.say("\n  broken off; the question is taken back")
+            dialogue.command("/undo")
 
 
 def _model_name(server: Ollama, ref: str) -> str:
@@ -60,28 +105,37 @@ def _model_name(server: Ollama, ref: str) -> str:
     return str(stage["tag"])
 
 
-def _read_line() -> str | None:
-    prompt = ">>> " if sys.stdin.isatty() else ""
+def _read_line(prompt: str) -> str | None:
     try:
-        line = input(prompt)
-    except EOFError:
+        return input(prompt)
+    except (EOFError, KeyboardInterrupt):
         return None
-    return line.strip() or None
 
 
-def _answer(output: Output, server: Ollama, name: str, messages: list[dict[str, str]]) -> str:
-    from ft2ollama.ollama_api import quiet_options
+def _answer(
+    output: Output, server: Ollama, name: str, dialogue: Dialogue, think: bool | None
+) -> None:
+    """Stream the answer to the last question, and keep it."""
+    from ft2ollama.ollama_api import Thought, quiet_options
 
     threads = {k: v for k, v in quiet_options(server.is_local).items() if k == "num_thread"}
-    text = ""
-    for piece in server.chat_stream(name, messages, options=threads):
-        if isinstance(piece, str):
+    text, thoughts = "", ""
+    for piece in server.chat_stream(name, dialogue.messages, options=threads, think=think):
+        if isinstance(piece, Thought):
+            thoughts += piece.text
+            output.dim(piece.text)
+        elif isinstance(piece, str):
+            if thoughts and not text:
+                output.dim("\n")
             text += piece
             if not output.as_json:
                 sys.stdout.write(piece)
                 sys.stdout.flush()
+    dialogue.answer(text)
     if output.as_json:
-        output.event("answer", model=name, text=text)
+        output.event(
+            "answer", model=name, text=text, **({"thinking": thoughts} if thoughts else {})
+        )
     else:
         sys.stdout.write("\n")
-    return text
+        sys.stdout.flush()

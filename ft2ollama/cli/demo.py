@@ -6,6 +6,7 @@ and (when there is none) the Ollama come from here.
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from contextlib import ExitStack
@@ -19,10 +20,12 @@ from ft2ollama.cli.output import Output
 if TYPE_CHECKING:
     from ft2ollama.config import Loaded
     from ft2ollama.demo import Samples
-    from ft2ollama.evaluate import Answer, Question
+    from ft2ollama.evaluate import Answer
+    from ft2ollama.interview import Interview
     from ft2ollama.ollama_api import Ollama
     from ft2ollama.ollama_server import Server
     from ft2ollama.publish import Published
+    from ft2ollama.runs import Run
 
 
 @dataclass(frozen=True)
@@ -61,33 +64,46 @@ def demo(
     """
     from ft2ollama.train.threads import choose_threads, set_threads
 
-    set_threads(choose_threads(None))
+    threads = choose_threads(None)
+    set_threads(threads)
     from ft2ollama.demo import samples
     from ft2ollama.evaluate import read_questions
+    from ft2ollama.interview import Interview
     from ft2ollama.ollama_names import check_name
 
     check_name(name)
     began = time.monotonic()
     files = samples(lang)
     facts, general = read_questions(files.heldout), read_questions(files.general)
+    questions = [*facts, *general]
     ref = base or _fetch_base(output)
     loaded = _config(files, ref, name, overrides)
     with ExitStack() as stack:
         server, private = _ollama(output, stack)
-        output.title("1  before: the untuned model in Ollama")
+        output.title("1  the untuned model in Ollama")
         tag = f"{name}:base"
         stack.callback(_forget, server, tag)
         _register_base(output, loaded, server, tag)
-        before = _ask(output, server, tag, facts, general)
+        asked = Interview(server, tag, questions)
+        stack.callback(asked.stop)
+        if (os.cpu_count() or 1) > threads.count:
+            before = None
+            output.say(f"  it answers {len(questions)} questions while another core trains")
+        else:
+            before = _answers(output, asked, tag, len(facts))
         output.title("2  train, export, publish")
-        published = _train_and_publish(output, loaded, server, name, force=force)
-        output.title("3  after: the tuned model in Ollama")
-        after = _ask(output, server, published.name, facts, general)
+        run = _train(output, loaded, force=force)
+        before = before or _answers(output, asked, tag, len(facts))
+        published = _publish(output, run, server, name)
+        output.title("3  the tuned model in Ollama")
+        asked = Interview(server, published.name, questions)
+        stack.callback(asked.stop)
+        after = _answers(output, asked, published.name, len(facts))
         if private is not None and published.previous not in (None, published.tag):
             _forget(server, str(published.previous))  # nobody else's: keep the demo's disk small
         _show(output, before, after)
     _hints(output, private, published)
-    _finish(output, before, after, published, time.monotonic() - began)
+    _finish(output, run, before, after, published, time.monotonic() - began)
 
 
 def _fetch_base(output: Output) -> str:
@@ -167,31 +183,32 @@ def _register_base(output: Output, loaded: Loaded, server: Ollama, tag: str) -> 
         register_base(server, tag, base_gguf(base, meter), modelfile, Watch(upload=meter))
 
 
-def _train_and_publish(
-    output: Output, loaded: Loaded, server: Ollama, name: str, *, force: bool
-) -> Published:
-    from ft2ollama.cli.publish import publish_run
+def _train(output: Output, loaded: Loaded, *, force: bool) -> Run:
     from ft2ollama.cli.train import train_run
 
     with output.silent_results():
         run = train_run(output, loaded, force=force)
-        assert run is not None
-        return publish_run(output, run, name, server)
+    assert run is not None  # only a dry run makes none
+    return run
 
 
-def _ask(
-    output: Output, server: Ollama, model: str, facts: list[Question], general: list[Question]
-) -> _Scores:
-    from ft2ollama.evaluate import ask, count_right
+def _publish(output: Output, run: Run, server: Ollama, name: str) -> Published:
+    from ft2ollama.cli.publish import publish_run
 
-    began = time.monotonic()
-    total = len(facts) + len(general)
+    with output.silent_results():
+        return publish_run(output, run, name, [server])[0]
+
+
+def _answers(output: Output, asked: Interview, model: str, n_facts: int) -> _Scores:
+    """Wait for the answers; the first `n_facts` are on the taught facts."""
+    from ft2ollama.evaluate import count_right
+
     with output.counting(f"asking {model}", "questions") as meter:
-        told = ask(server, model, facts, tick=lambda done, _: meter(done, total))
-        known = ask(server, model, general, tick=lambda done, _: meter(len(facts) + done, total))
+        answers = asked.answers(meter)
+    told, known = answers[:n_facts], answers[n_facts:]
     output.done(
         f"{model}: {count_right(told)} of {len(told)} facts, {count_right(known)} of {len(known)} "
-        f"general questions, {(time.monotonic() - began) / total:.1f} s per answer"
+        f"general questions, {asked.seconds / len(answers):.1f} s per answer"
     )
     return _Scores(told, known)
 
@@ -237,13 +254,16 @@ def _hints(output: Output, private: Server | None, published: Published) -> None
 
 
 def _finish(
-    output: Output, before: _Scores, after: _Scores, published: Published, seconds: float
+    output: Output,
+    run: Run,
+    before: _Scores,
+    after: _Scores,
+    published: Published,
+    seconds: float,
 ) -> None:
-    from ft2ollama.cli.train import show_curve
+    from ft2ollama.cli.train_display import show_curve
     from ft2ollama.evaluate import count_right
-    from ft2ollama.runs import find_run
 
-    run = find_run(published.tag.rpartition(":")[2])
     scores = {
         "facts_before": count_right(before.facts),
         "facts_after": count_right(after.facts),

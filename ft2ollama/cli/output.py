@@ -102,6 +102,10 @@ class Output:
         """A line."""
         self.console.print(text, markup=False)
 
+    def dim(self, text: str) -> None:
+        """A piece of a line, in the background."""
+        self.console.print(text, style="dim", markup=False, end="")
+
     def title(self, text: str) -> None:
         """The head of a part."""
         self.console.print(f"\n[bold cyan]{_escaped(text)}[/]")

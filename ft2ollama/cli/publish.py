@@ -11,6 +11,7 @@ from ft2ollama.cli.output import Output
 
 if TYPE_CHECKING:
     from ft2ollama.ollama_api import Ollama
+    from ft2ollama.proof import Proof
     from ft2ollama.publish import Published
     from ft2ollama.runs import Run
 
@@ -23,16 +24,27 @@ if TYPE_CHECKING:
     "--quant", metavar="TYPE", help="The GGUF type to publish; exported if it is not there yet."
 )
 @click.option(
-    "--host", metavar="URL", help="Ollama server; default OLLAMA_HOST or 127.0.0.1:11434."
+    "--host",
+    "hosts",
+    metavar="URL",
+    multiple=True,
+    help="Ollama server; default OLLAMA_HOST or 127.0.0.1:11434. Again for more servers: all are "
+    "proved before a name moves.",
 )
+@click.option("--alias", metavar="TAG", help="Move NAME:TAG instead of NAME:latest, e.g. prod.")
+@click.option("--keep", type=click.IntRange(1), metavar="N", help="Keep the newest N versions.")
+@click.option("--force", metavar="REASON", help="Publish although a proof fails; it is recorded.")
 @click.pass_obj
-def publish(
+def publish(  # noqa: PLR0913 - one parameter per option
     output: Output,
     name: str | None,
     run_ref: str,
     kind: str | None,
     quant: str | None,
-    host: str | None,
+    hosts: tuple[str, ...],
+    alias: str | None,
+    keep: int | None,
+    force: str | None,
 ) -> None:
     """Register RUN in Ollama as NAME:<run>, prove it, then point NAME:latest at it.
 
@@ -56,24 +68,48 @@ def publish(
             "neither NAME nor ollama_name in the config",
             "ft2ollama publish my-model",
         )
+    name = f"{name}:{alias}" if alias else name
     public_names(name, run)
-    server = Ollama(host)
-    server.version()
+    servers = [Ollama(host) for host in hosts or (None,)]
+    for server in servers:
+        server.version()
     output.keep_log(run.folder / "log.txt")
-    published = publish_run(output, run, name, server, kind=kind, quant=quant)
-    output.say(f"  ollama run {short(published.name)}")
-    output.result(published.name, name=published.name, tag=published.tag)
+    published = publish_run(
+        output, run, name, servers, kind=kind, quant=quant, force=_reason(force)
+    )
+    if keep is not None:
+        _delete_old(output, servers, name, keep)
+    first = published[0]
+    output.say(f"  ollama run {short(first.name)}")
+    output.result(first.name, name=first.name, tag=first.tag)
+
+
+def _reason(force: str | None) -> str:
+    from ft2ollama.errors import UsageError
+
+    if force is not None and not force.strip():
+        raise UsageError("--force needs a reason", "it is written into the report", '--force "why"')
+    return (force or "").strip()
+
+
+def _delete_old(output: Output, servers: list[Ollama], name: str, keep: int) -> None:
+    from ft2ollama.versions import delete_superfluous
+
+    for server in servers:
+        for tag in delete_superfluous(server, name, keep):
+            output.done(f"deleted the old version {tag} at {server.host}")
 
 
 def publish_run(
     output: Output,
     run: Run,
     name: str,
-    server: Ollama,
+    servers: list[Ollama],
     *,
     kind: str | None = None,
     quant: str | None = None,
-) -> Published:
+    force: str = "",
+) -> list[Published]:
     """Export if needed, register, prove and move the name, with progress."""
     import json
 
@@ -99,9 +135,11 @@ def publish_run(
     base = base_of(output, run)
     with _Screen(output) as screen:
         published = register(
-            run, exported, base, modelfile, name, server=server, watch=screen.watch()
-        )
-    _say(output, published, server)
+            run, exported, base, modelfile, name,
+            servers=servers, watch=screen.watch(), force=force,
+        )  # fmt: skip
+    for one, server in zip(published, servers, strict=True):
+        _say(output, one, server)
     return published
 
 
@@ -110,8 +148,21 @@ def short(name: str) -> str:
     return name.removesuffix(":latest")
 
 
-def _say(output: Output, published: Published, server: Any) -> None:
+def _say(output: Output, published: Published, server: Ollama) -> None:
     proof = published.proof
+    if proof.failures:
+        output.warn(f"forced: {len(proof.failures)} proof(s) failed, {proof.failures[0]}")
+    else:
+        _say_proof(output, proof)
+    was = f" (was {published.previous})" if published.previous else ""
+    output.done(
+        f"published {published.name} -> {published.tag}{was}, Ollama {server.version()} "
+        f"at {server.host}"
+    )
+
+
+def _say_proof(output: Output, proof: Proof) -> None:
+    _say_weights(output, proof)
     methods = sorted({check.method for check in proof.prompts})
     output.done(
         f"prompt proof: {len(proof.prompts)} of {len(proof.prompts)} conversations equal, "
@@ -121,11 +172,21 @@ def _say(output: Output, published: Published, server: Any) -> None:
         f"reply check: {proof.identical} of {len(proof.replies)} replies identical to the "
         f"trainer's, agreement {proof.agreement:.0%} (bar {proof.bar:.0%})"
     )
-    was = f" (was {published.previous})" if published.previous else ""
-    output.done(
-        f"published {published.name} -> {published.tag}{was}, Ollama {server.version()} "
-        f"at {server.host}"
-    )
+
+
+def _say_weights(output: Output, proof: Proof) -> None:
+    for check in proof.weights:
+        dose = f", {check.dose:.0%} of the training is in it" if check.dose is not None else ""
+        if check.method == "recomputed":
+            output.done(
+                f"weights proof: {check.tensors} tensors are base + adapter within their "
+                f"rounding{dose}"
+            )
+        elif check.equal is None:
+            output.warn(f"weights proof: {check.file} not compared, {check.difference}")
+        else:
+            by = "sha256" if check.method == "digest" else f"{check.tensors} tensors"
+            output.done(f"weights proof: Ollama stores {check.file} as it was exported, by {by}")
 
 
 class _Screen:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +12,7 @@ from ft2ollama.cli.output import Output
 if TYPE_CHECKING:
     from ft2ollama.base import Base
     from ft2ollama.config import Config, Loaded
+    from ft2ollama.estimate import Estimate
     from ft2ollama.runs import Run
     from ft2ollama.train.plan import Plan
 
@@ -88,6 +89,8 @@ def train_run(
     check_trackers(config.trackers)
     plan = team().in_turn("planned", lambda: plan_run(output, config))
     team().agree("inputs", plan.inputs)
+    for remark in plan.remarks:
+        output.warn(remark)
     same = None if force else team().share("finished", lambda: _path(finished_run(plan, run)))
     if same:
         output.done(f"nothing to train: run {Path(same).name} has the same config, base and data")
@@ -100,21 +103,24 @@ def train_run(
 
         device = choose_device()
         dtype, why = choose_dtype(config.compute_dtype, device)
-    memory = show_plan(
+    needs, instead = needs_of(plan, device, dtype)
+    show_plan(
         output,
         plan,
         loaded,
         device=device,
         dtype=(dtype, why),
         threads=(threads.count, threads.why),
+        needs=needs,
     )
+    must_fit(output, needs, instead)
     if dry_run:
         output.done("dry run: everything fits together, nothing was trained")
         return None
     run = shared_run(team().share("run", lambda: _path(run or new_run(plan))))
     if team().first:
         output.keep_log(run.folder / "log.txt")
-        run.note(estimate={"peak_gb": round(memory, 2)})
+        run.note(estimate=needs.as_dict())
     _train(output, plan, run, loaded, (dtype, device))
     team().leave()
     output.result(str(run.folder), run=str(run.folder))
@@ -172,17 +178,17 @@ def new_run(plan: Plan) -> Run:
     import re
 
     from ft2ollama.config import dump_config
+    from ft2ollama.data.sources import absolute as absolute_names
     from ft2ollama.runs import create_run
 
     config = plan.config
     absolute = config.model_copy(
         update={
             "dataset_dir": config.dataset_dir.absolute(),
-            "dataset": tuple(
-                str(Path(name).absolute()) if Path(name).is_file() else name
-                for name in config.dataset
-            ),
-            "proof_prompts": config.proof_prompts.absolute() if config.proof_prompts else None,
+            "dataset": absolute_names(config.dataset, config.dataset_dir),
+            "eval_dataset": absolute_names(config.eval_dataset or (), config.dataset_dir) or None,
+            **absolute_files(config),
+            "resume_from_checkpoint": None,  # --resume goes on with the run's own
             "model_name_or_path": (
                 str(Path(config.model_name_or_path).expanduser().absolute())
                 if plan.base.kind in ("folder", "gguf")
@@ -204,6 +210,13 @@ def new_run(plan: Plan) -> Run:
     return run
 
 
+def absolute_files(config: Config) -> dict[str, Path]:
+    """The files and folders a config names, so that the run can be resumed from anywhere."""
+    names = ("proof_prompts", "deepspeed", "fsdp_config", "logging_dir", "swanlab_logdir")
+    given = {name: getattr(config, name) for name in names}
+    return {name: path.absolute() for name, path in given.items() if path is not None}
+
+
 def show_plan(
     output: Output,
     plan: Plan,
@@ -212,14 +225,14 @@ def show_plan(
     device: str,
     dtype: tuple[str, str],
     threads: tuple[int, str],
-) -> float:
-    """The plan: what will happen, with where each value comes from; returns its memory in GB."""
+    needs: Estimate,
+) -> None:
+    """The plan: what will happen, with where each value comes from."""
+    from ft2ollama.cli.estimate_tables import memory_line, minutes
     from ft2ollama.train.distributed import team
-    from ft2ollama.train.plan import estimate_memory_gb, parameters, rows_per_step
+    from ft2ollama.train.plan import parameters, rows_per_step
 
     config, base = plan.config, plan.base
-    longest = max(len(sample.ids) for sample in plan.train)
-    memory = estimate_memory_gb(base.folder, dtype[0], config, longest)
     output.title("plan")
     data = f"{len(plan.train)} conversations, {plan.tokens:,} tokens, {plan.learned:,} learned"
     held_out = f"; {len(plan.validation)} held out" if plan.validation else ""
@@ -240,7 +253,9 @@ def show_plan(
             ("steps", steps, _from(loaded, "learning_rate")),
             ("device", where, threads[1] * on_cpu),
             ("weights", f"{dtype[0]}, adapter float32", dtype[1]),
-            ("memory", f"about {memory:.1f} GB", "weights, adapter, activations of a batch"),
+            ("memory", *memory_line(needs)),
+            ("time", f"about {minutes(needs.minutes)}", f"{needs.tokens_per_s:,.0f} tokens/s"),
+            ("disk", f"about {needs.disk_gb:.1f} GB", "base, checkpoint, GGUF file, Ollama's copy"),
         ]
     )
     output.event(
@@ -248,9 +263,38 @@ def show_plan(
         steps=plan.steps,
         tokens=plan.tokens,
         learned=plan.learned,
-        memory_gb=round(memory, 2),
+        memory_gb=round(needs.peak_gb, 2),
+        minutes=round(needs.minutes, 2),
+        disk_gb=round(needs.disk_gb, 2),
     )
-    return memory
+
+
+def needs_of(plan: Plan, device: str, dtype: str) -> tuple[Estimate, str]:
+    """(what the training will take here, the key=value that would fit if it does not)."""
+    from ft2ollama.estimate import here
+    from ft2ollama.estimate.result import bill
+    from ft2ollama.estimate.suggest import suggest
+    from ft2ollama.train.lengths import job_of_plan
+
+    place = here.this_machine(device)
+    job = job_of_plan(plan, device, dtype)
+    found = suggest(job, place, type(plan.config).model_fields)
+    return bill(plan.config, job, place), found[0].settings if found else ""
+
+
+def must_fit(output: Output, needs: Estimate, instead: str) -> None:
+    """Refuse what surely does not fit (10 % on the safe side); warn of what is tight."""
+    from ft2ollama.errors import MachineError
+
+    why = (
+        f"it needs about {needs.peak_gb:.1f} GB (± 10 %); {needs.place} has "
+        f"{needs.capacity_gb:.1f} GB, {needs.free_gb:.1f} GB free"
+    )
+    if needs.fits == "no":
+        fix = instead or "a smaller model; `ft2ollama estimate CONFIG` compares the methods"
+        raise MachineError("this training does not fit into the memory", why, fix)
+    if needs.fits == "tight":
+        output.warn(f"memory is tight: {why}" + (f"; safer: {instead}" if instead else ""))
 
 
 def _from(loaded: Loaded, key: str) -> str:
@@ -259,11 +303,12 @@ def _from(loaded: Loaded, key: str) -> str:
 
 def _train(output: Output, plan: Plan, run: Run, loaded: Loaded, how: tuple[str, str]) -> None:
     """how: number format of the base weights, device."""
+    from ft2ollama.cli.train_display import Display, show_curve
     from ft2ollama.train.distributed import team
 
     with output.waiting("loading transformers and peft"):
         from ft2ollama.train.trainer import train as run_training
-    display = _Display(output, plan.steps)
+    display = Display(output, plan.steps)
     dtype, device = how
     try:
         run_training(
@@ -278,96 +323,3 @@ def _train(output: Output, plan: Plan, run: Run, loaded: Loaded, how: tuple[str,
         display.close()
     if team().first:
         show_curve(output, run)
-
-
-# What is told beside the bars; an event's fields stand in braces.
-_SENTENCES = {
-    "resuming": "resuming after step {step} of {steps}",
-    "anew": "config, base or data have changed since the checkpoint: training starts anew",
-    "eval": "step {step}: held-out loss {eval_loss:.4f}",
-    "warning": "{text}",
-    "stopping": "Ctrl-C: finishing this step and saving a checkpoint (again: stop at once)",
-    "no_checkpoint": "no checkpoint at step {step}: {why}; the training goes on",
-    "not_stopped": "not stopped, or the training would be lost: free some space and press Ctrl-C "
-    "again",
-}
-_GOOD = ("resuming", "eval")
-
-
-class _Display:
-    """Turns training events into bars and lines."""
-
-    def __init__(self, output: Output, steps: int) -> None:
-        self._output, self._steps = output, steps
-        self._open: Any = None
-        self._meter: Any = None
-        self._kind = ""
-
-    def __call__(self, event: dict[str, Any]) -> None:
-        self._output.event(
-            **{"kind": event["event"], **{k: v for k, v in event.items() if k != "event"}}
-        )
-        kind = event["event"]
-        if kind == "phase":
-            self._show("phase", event["phase"])
-        elif kind == "step":
-            self._show("step", "training")
-            self._meter(event["step"], event["steps"])
-            self._meter.note(
-                f"loss {event['loss']:.3f}  lr {_short(event['lr'])}  "
-                f"{event['tokens_per_s']:,.0f} tok/s  {event['mem_gb']:.1f} GB"
-            )
-        elif kind == "reply":
-            self._show("reply", "reference replies in float32")
-            self._meter(event["done"], event["of"])
-        elif kind in _SENTENCES:
-            say = self._output.done if kind in _GOOD else self._output.warn
-            say(_SENTENCES[kind].format(**event))
-
-    def _show(self, kind: str, text: str) -> None:
-        if kind == self._kind and kind != "phase":
-            return
-        self.close()
-        self._kind = kind
-        if kind == "phase":
-            self._open = self._output.waiting(text)
-        else:
-            self._open = self._output.counting(text, "steps" if kind == "step" else "replies")
-        self._meter = self._open.__enter__()
-
-    def close(self) -> None:
-        """End what is on the screen."""
-        if self._open is not None:
-            self._open.__exit__(None, None, None)
-        self._open, self._kind = None, ""
-
-
-def _short(rate: float) -> str:
-    """2e-4"""
-    digits, _, power = f"{rate:.0e}".partition("e")
-    return f"{digits}e{int(power)}" if rate else "0"
-
-
-def show_curve(output: Output, run: Run) -> None:
-    """One line on the training, one of the loss curve, where the files are."""
-    from ft2ollama.cli.output import sparkline
-
-    stage = run.stage_record("train")
-    points = {event["step"]: event for event in run.events("step")}
-    losses = [points[step]["loss"] for step in sorted(points)]
-    rates = [event["tokens_per_s"] for event in points.values()]
-    held_out = f", held out {stage['eval_loss']:.3f}" if stage.get("eval_loss") is not None else ""
-    rate = f", {sum(rates) / len(rates):,.0f} tokens/s" if rates else ""
-    output.done(
-        f"trained {stage['steps']} steps in {stage['seconds']:.0f} s{rate}: "
-        f"loss {stage['first_loss']:.3f} -> {stage['last_loss']:.3f}{held_out}"
-    )
-    if stage["steps"] < stage["planned_steps"]:
-        output.say(
-            f"  stopped early, of {stage['planned_steps']} steps: held-out loss fell no more"
-        )
-    if stage["kept"] == "best":
-        best = f"{stage['best_eval_loss']:.3f} at step {stage['best_step']}"
-        output.say(f"  kept the weights of the lowest held-out loss, {best}")
-    output.say(f"  loss  {sparkline(losses)}  {run.folder}/loss.png")
-    output.say(f"  more  {run.folder}/train_report.md")

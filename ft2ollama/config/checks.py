@@ -98,7 +98,7 @@ def accept(name: str, value: Any, annotation: Any) -> Any:
         raise wrong_type()
     if what == "choice":
         return _choice(name, value, choices(annotation))
-    if what == "names":
+    if what in ("names", "numbers") and value is not None:
         return _names(value)
     return _parameters(value) if name == "ollama_parameters" else value
 
@@ -240,6 +240,40 @@ def check_together(config: Config) -> None:
         raise located(*found)
 
 
+def _evaluation(config: Config) -> Found | None:
+    if not (config.eval_dataset and config.val_size):
+        return None
+    return Found(
+        ("eval_dataset",),
+        f"{', '.join(config.eval_dataset)} and val_size {config.val_size:g} say the same thing "
+        "twice; keep one of the two",
+        ("eval_dataset", "val_size"),
+    )
+
+
+def _weights(config: Config) -> Found | None:
+    probs, sets = config.interleave_probs, config.dataset
+    if probs is None:
+        return None
+    if config.mix_strategy == "concat":
+        sentence = "concat takes all of each data set; write mix_strategy: interleave_over"
+    elif len(probs) != len(sets):
+        sentence = f"has {len(probs)} weights for {len(sets)} data sets; write one for each"
+    else:
+        return None
+    return Found(("interleave_probs",), sentence, ("interleave_probs", "mix_strategy", "dataset"))
+
+
+def _streaming(config: Config) -> Found | None:
+    if not config.streaming or config.max_samples or config.max_steps > 0:
+        return None
+    return Found(
+        ("streaming",),
+        "true must know where to stop; add max_samples or max_steps",
+        ("streaming", "max_samples", "max_steps"),
+    )
+
+
 def _mask(config: Config) -> Found | None:
     if not (config.mask_history and config.train_on_prompt):
         return None
@@ -318,7 +352,7 @@ def _engines(config: Config) -> Found | None:
 
 
 _TOGETHER: tuple[Callable[[Config], Found | None], ...] = (
-    _mask, _warmup, _constant, _held_out, _best, _engines,
+    _evaluation, _weights, _streaming, _mask, _warmup, _constant, _held_out, _best, _engines,
 )  # fmt: skip
 
 

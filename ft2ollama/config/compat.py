@@ -72,7 +72,7 @@ _SINGLE: Mapping[str, Foreign] = {
     "max_length": Foreign(OPENMIND, "renamed", "the same length in tokens", "cutoff_len"),
     "max_seq_length": Foreign(OPENMIND, "renamed", "the same length in tokens", "cutoff_len"),
     "custom_dataset_info": Foreign(
-        OPENMIND, "renamed", "the folder of that dataset_info.json", "dataset_dir"
+        OPENMIND, "renamed", "that dataset_info.json, or its folder", "dataset_dir"
     ),
     "group_by_length": Foreign(
         TRANSFORMERS, "renamed", "the order of the rows has one key here",
@@ -97,7 +97,7 @@ _IGNORED: tuple[tuple[str, str, str], ...] = (
      "eval_do_concat_batches eval_use_gather_object include_for_metrics batch_eval_metrics "
      "bf16_full_eval fp16_full_eval"),
     (LLAMA_FACTORY, "the held-out loss is what is measured, when val_size and eval_strategy say so",
-     "eval_on_each_dataset eval_num_beams compute_accuracy"),
+     "eval_num_beams compute_accuracy"),
     (LLAMA_FACTORY, "the loss curve is always drawn", "plot_loss"),
     (LLAMA_FACTORY, "data is read and tokenised anew for each run, in seconds",
      "overwrite_cache preprocessing_batch_size preprocessing_num_workers tokenized_path "
@@ -231,16 +231,9 @@ _REFUSED: tuple[tuple[str, str, dict[str, tuple[Any, ...]]], ...] = (
      {"lr_scheduler_kwargs": ()}),
     (TRANSFORMERS, "every row is used, in an order that seed decides; remove the key",
      {"dataloader_drop_last": (), "split_batches": ()}),
-    (LLAMA_FACTORY, "every row is used, in an order that seed decides; remove the key",
-     {"mix_strategy": ("concat",), "interleave_probs": ()}),
-    (LLAMA_FACTORY, "data is read whole, which a LoRA data set allows; remove the key",
-     {"streaming": ()}),
     (LLAMA_FACTORY, "packing comes with a later version; remove the key: every conversation is "
      "a row of its own",
      {"packing": (), "neat_packing": ()}),
-    (LLAMA_FACTORY, "rows are held back from the data set itself; remove the key and set "
-     "val_size",
-     {"eval_dataset": ()}),
     (TRANSFORMERS, "the best checkpoint is the one of the lowest held-out loss; remove the key",
      {"metric_for_best_model": ("loss", "eval_loss"), "greater_is_better": ()}),
     (TRANSFORMERS, "this command only trains; remove the key",
@@ -335,9 +328,11 @@ def same_template(name: Any) -> str:
 
 
 def folder_of_info(value: Any) -> str:
-    """openMind names the JSON file, dataset_dir its folder; "" when the file has another name."""
+    """openMind names the JSON file, dataset_dir its folder or the file; "" when it is none."""
     path = PurePath(str(value))
-    return str(path.parent) if path.name == "dataset_info.json" else ""
+    if path.suffix != ".json":
+        return ""
+    return str(path.parent) if path.name == "dataset_info.json" else str(path)
 
 
 def known_words(ours: Iterable[str]) -> frozenset[str]:

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-Kind = Literal["switch", "whole", "number", "text", "path", "names", "mapping", "choice"]
+Kind = Literal[
+    "switch", "whole", "number", "text", "path", "names", "numbers", "mapping", "choice"
+]  # fmt: skip
 _KINDS: dict[Any, Kind] = {
     bool: "switch",
     int: "whole",
@@ -33,6 +35,7 @@ _WORDS: dict[str, str] = {
     "text": "text",
     "path": "a path",
     "names": "a name or a list of names",
+    "numbers": "a list of numbers such as 0.7,0.3",
     "mapping": "a mapping such as {temperature: 0.2}",
 }
 
@@ -50,8 +53,10 @@ def _inner(annotation: Any) -> Any:
 
 
 def kind(annotation: Any) -> Kind:
-    """Which of the eight kinds of value a key holds."""
+    """Which of the nine kinds of value a key holds."""
     inner = _inner(annotation)
+    if get_origin(inner) is tuple and get_args(inner)[0] is not str:
+        return "numbers"
     return _KINDS[get_origin(inner) or inner]
 
 

@@ -166,7 +166,7 @@ def _understand_foreign(
 def _rename(given: Given, value: Any, foreign: compat.Foreign, reading: _Reading) -> None:
     fault = ""
     if given.key == "custom_dataset_info":
-        fault = f"the file must be called dataset_info.json, not {shown(value)}"
+        fault = f"must be a .json file such as data/dataset_info.json, not {shown(value)}"
         value = compat.folder_of_info(value)
     elif foreign.values:
         fault = f"must be true or false, not {shown(value)}"
@@ -286,8 +286,9 @@ def _found(detail: Any) -> list[checks.Found]:
     if detail["type"] == "located":
         return list(detail["ctx"]["found"])
     name = str(detail["loc"][0])
-    place = detail["loc"][:2] if kind(_FIELDS[name].annotation) == "names" else (name,)
-    takes = "text" if len(place) > 1 else expects(_FIELDS[name])
+    item = {"names": "text", "numbers": "a number above 0"}.get(kind(_FIELDS[name].annotation), "")
+    place = detail["loc"][:2] if item else (name,)
+    takes = item if len(place) > 1 else expects(_FIELDS[name])
     sentence = f"must be {takes}, not {shown(detail['input'])}"
     if detail["input"] is None and len(place) == 1:
         default = spelled(_FIELDS[name].get_default())

@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from ft2ollama.config import checks
 from ft2ollama.config.field import key
@@ -72,13 +72,40 @@ class Config(RunningKeys, BaseModel):
 
     # --- data
     dataset: Annotated[tuple[str, ...], key("data", "names", min_length=1)]
-    """What to train on: files (.json, .jsonl) and names from dataset_info.json, as a list or with
-    commas between them. The format of each file is recognised from its rows."""
+    """What to train on: files (.json, .jsonl, .csv, .tsv, .parquet, .arrow), folders of them, names
+    from dataset_info.json and hub ids (`owner/name`), as a list or with commas between them. The
+    format is recognised from the rows."""
     dataset_dir: Annotated[Path, key("data", "path")] = Path("data")
-    """The folder of dataset_info.json and of the files it names. LLaMA-Factory's default."""
+    """The folder of dataset_info.json and of the files it names, or such a file under another
+    name. LLaMA-Factory's default."""
     max_samples: Annotated[int | None, key("data", "conversations per data set", ge=1)] = None
     """Take only the first so many of each data set, to try a config quickly. null takes all, as in
     LLaMA-Factory."""
+    bad_rows: Annotated[Literal["error", "drop"], key("data", "choice")] = "error"
+    """What becomes of rows that cannot be trained on. error lists them all and trains nothing;
+    drop leaves them out, says so, and writes them with their reasons into dropped.jsonl of the run.
+    LLaMA-Factory drops some silently and stops at others."""
+    streaming: Annotated[bool, key("data", "true or false")] = False
+    """true reads no further than max_samples, or than max_steps needs, and downloads no more of a
+    hub data set than that. false reads everything first, LLaMA-Factory's default."""
+    mix_strategy: Annotated[
+        Literal["concat", "interleave_under", "interleave_over", "interleave_once"],
+        key("data", "choice"),
+    ] = "concat"
+    """How several data sets become one. concat takes all of each; interleave_under ends when the
+    first set is used up, interleave_over repeats the smaller ones until the last is, and
+    interleave_once takes each conversation once. concat is LLaMA-Factory's default."""
+    interleave_probs: Annotated[
+        tuple[Annotated[float, Field(gt=0)], ...] | None, key("data", "weights")
+    ] = None
+    """With an interleave strategy, how often each data set is drawn, such as 0.7,0.3: a weight for
+    each name in dataset. null draws them in turn, as in LLaMA-Factory."""
+    eval_dataset: Annotated[tuple[str, ...] | None, key("data", "names", min_length=1)] = None
+    """Data sets to measure the loss on instead of rows held back by val_size; named like dataset.
+    null, as in LLaMA-Factory."""
+    eval_on_each_dataset: Annotated[bool, key("data", "true or false")] = False
+    """true measures the loss on each data set by itself. false measures it on all of them together,
+    LLaMA-Factory's default."""
     val_size: Annotated[float, key("data", "share below 1, count from 1", ge=0)] = 0.0
     """Held back from training to measure the loss on unseen conversations. 0.0 holds nothing back,
     LLaMA-Factory's default: small data sets are needed whole."""

@@ -40,7 +40,7 @@ class Message(TypedDict, total=False):
     tool_call_id: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # slots: a tenth of what a short row takes in memory
 class Conversation:
     """A row of training data.
 

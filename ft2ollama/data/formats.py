@@ -1,150 +1,235 @@
-"""Rows of a data file -> conversations; the format is detected from the keys and said.
+"""Rows of a data file -> conversations; the format is detected from the fields and said.
 
 | format | a row has |
 |---|---|
 | sharegpt | `conversations`: [{from, value}], or the columns and tags of dataset_info.json |
-| alpaca | instruction, input, output, optional system and history |
 | messages | `messages`: [{role, content}], as the OpenAI fine-tuning API takes them |
+| turns | no fields at all: the row is the list of turns itself |
+| alpaca | instruction, input, output, optional system and history |
+| pairs | a question and an answer: prompt and response, prompt and completion, ... |
 
-The first two and dataset_info.json are as LLaMA-Factory's data/README.md describes them.
-
-A row that cannot be trained on is a problem with its place; problems are collected, never skipped.
+alpaca, sharegpt and dataset_info.json are as LLaMA-Factory's data/README.md describes them; a
+`tools` field goes with every format. A row that cannot be trained on is a problem with its place;
+what was understood and yet looks wrong is told to `warn`. Nothing is skipped.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ft2ollama.data.conversation import Conversation, Message, Role
+from ft2ollama.config.expects import did_you_mean, shown
+from ft2ollama.data.conversation import Conversation, Message
+from ft2ollama.data.order import check_order
+from ft2ollama.data.problems import BadRow, Warn, unsaid
+from ft2ollama.data.tools import read_tools
+from ft2ollama.data.turn_lists import Talk, is_turn, read_turns
 
 Row = Mapping[str, Any]
 
-ROLES: Mapping[str, Role] = {
+# What LLaMA-Factory calls a column -> its name in the file unless dataset_info.json says otherwise.
+COLUMNS: Mapping[str, str] = {
+    "prompt": "instruction",
+    "query": "input",
+    "response": "output",
+    "history": "history",
+    "messages": "conversations",
     "system": "system",
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
+    "tools": "tools",
 }
-
-
-_TAGS: tuple[tuple[str, str, Role], ...] = (
-    ("user_tag", "human", "user"),
-    ("assistant_tag", "gpt", "assistant"),
-    ("system_tag", "system", "system"),
+_LISTS = ("conversations", "messages")
+_PAIRS = (
+    ("prompt", "response"),
+    ("prompt", "completion"),
+    ("question", "answer"),
+    ("query", "response"),
+    ("input", "output"),
+    ("Question", "Answer"),
+    ("问题", "答案"),
+    ("问题", "回答"),
 )
+_EXTRA = frozenset({"system", "tools", "functions", "parallel_tool_calls"})
+_FORMATS = {"sharegpt": "sharegpt", "alpaca": "alpaca", "openai": "messages"}
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What dataset_info.json says of a file; the defaults are LLaMA-Factory's."""
+    """What dataset_info.json says of a file; what it leaves out keeps LLaMA-Factory's default."""
 
     formatting: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
 
+    def name(self, column: str) -> str:
+        """The field of a row that holds a column."""
+        return self.columns.get(column, COLUMNS[column])
 
-class BadRow(Exception):
-    """Why one row cannot be used."""
 
-
-def detect_format(row: Row, columns: Columns) -> str:
-    """`sharegpt`, `alpaca` or `messages`: as dataset_info.json says, else from the keys."""
-    named = {"sharegpt": "sharegpt", "alpaca": "alpaca", "openai": "messages"}
-    if columns.formatting in named:
-        return named[columns.formatting]
+def detect_format(row: Any, columns: Columns) -> str:
+    """One of the formats above: as dataset_info.json says, else from the fields of the row."""
+    if isinstance(row, Sequence) and not isinstance(row, str) and any(map(is_turn, row)):
+        return "turns"
+    if not isinstance(row, Mapping):
+        raise BadRow("row-not-object", value=shown(row))
+    if columns.formatting in _FORMATS:
+        return _FORMATS[columns.formatting]
     if "conversations" in row or columns.columns.get("messages") in row:
         return "sharegpt"
     if "messages" in row:
         return "messages"
-    if columns.columns.get("prompt", "instruction") in row:
+    if columns.name("prompt") in row:
         return "alpaca"
-    raise BadRow(
-        f"keys {', '.join(map(str, row)) or 'none'} fit no format: expected conversations, "
-        "messages, or instruction and output"
-    )
+    if _pair(row):
+        return "pairs"
+    if is_turn(row):
+        raise BadRow("row-is-turn", value=shown(next(iter(row.values()))))
+    fields = ", ".join(map(str, row)) or "-"
+    near = [did_you_mean(str(name), (*_LISTS, *COLUMNS.values())) for name in row]
+    hint = next(filter(None, near), "")
+    raise BadRow("row-format-near" if hint else "row-no-format", fields=fields, near=hint)
 
 
-def to_conversation(row: Any, columns: Columns, place: str) -> Conversation:
-    """One row as a conversation; raises BadRow with the field and the reason."""
-    if not isinstance(row, Mapping):
-        raise BadRow(f"is a {type(row).__name__}, not an object with named fields")
-    kind = detect_format(row, columns)
+def fields_read(kind: str, columns: Columns) -> frozenset[str]:
+    """The fields that a format reads; the others of a row are left alone."""
+    named = {"system", "tools"}
     if kind == "alpaca":
-        messages = _alpaca(row, columns)
-    elif kind == "messages":
-        messages = _turns(row, columns.columns.get("messages", "messages"), "role", "content", {})
-    else:
-        messages = _sharegpt(row, columns)
-    _check_order(messages)
-    return Conversation(tuple(messages), place)
+        named |= {"prompt", "query", "response", "history"}
+    fields = {columns.name(column) for column in named} | _EXTRA
+    if kind == "pairs":
+        fields |= {name for pair in _PAIRS for name in pair}
+    elif kind != "alpaca":
+        fields |= {*_LISTS, columns.name("messages")}
+    return frozenset(fields)
 
 
-def _sharegpt(row: Row, columns: Columns) -> list[Message]:
-    tags = columns.tags
-    roles: dict[str, Role] = {tags.get(key, default): role for key, default, role in _TAGS}
-    key = columns.columns.get("messages", "conversations")
-    messages = _turns(
-        row, key, tags.get("role_tag", "from"), tags.get("content_tag", "value"), roles
-    )
-    return _with_system(messages, _optional(row, columns.columns.get("system", "system")))
+def to_conversation(row: Any, columns: Columns, place: str, warn: Warn = unsaid) -> Conversation:
+    """One row as a conversation; raises BadRow with the field and the reason."""
+    kind = detect_format(row, columns)
+    talk = _READERS[kind](row, columns, warn)
+    fields: Row = row if isinstance(row, Mapping) else {}
+    messages = _with_system(talk.messages, _optional(fields, columns.name("system")))
+    shift = len(messages) - len(talk.messages)
+    unlearned = frozenset(index + shift for index in talk.unlearned)
+    tools = read_tools(fields, columns.name("tools"))
+    check_order(messages, unlearned, tools, warn)
+    return Conversation(tuple(messages), place, tools, unlearned)
 
 
-def _turns(
-    row: Row, key: str, role_tag: str, content_tag: str, roles: Mapping[str, Role]
-) -> list[Message]:
-    turns = row.get(key)
-    if not isinstance(turns, Sequence) or isinstance(turns, str) or not turns:
-        raise BadRow(f"{key}: must be a list of turns, not {turns!r:.60}")
-    known = {**ROLES, **roles}
+def _list_of_turns(row: Row, columns: Columns, warn: Warn) -> Talk:
+    names = (columns.name("messages"), *_LISTS)
+    key = next((name for name in names if name in row), names[0])
+    if key not in row:
+        raise _no_field(row, "messages", key)
+    return read_turns(_decoded(row[key]), key, columns.tags, warn)
+
+
+def _bare_turns(row: Any, columns: Columns, warn: Warn) -> Talk:
+    return read_turns(row, "turns", columns.tags, warn)
+
+
+def _alpaca(row: Row, columns: Columns, _warn: Warn) -> Talk:
+    prompt, query, response, history = map(columns.name, ("prompt", "query", "response", "history"))
+    for column in ("prompt", "response"):
+        if columns.name(column) not in row:
+            raise _no_field(row, column, columns.name(column))
     messages: list[Message] = []
-    for number, turn in enumerate(turns, 1):
-        if not isinstance(turn, Mapping) or role_tag not in turn or content_tag not in turn:
-            raise BadRow(
-                f"{key}[{number}]: must have {role_tag!r} and {content_tag!r}: {turn!r:.60}"
-            )
-        role, content = turn[role_tag], turn[content_tag]
-        if role not in known:
-            raise BadRow(f"{key}[{number}].{role_tag}: {role!r} is none of {', '.join(known)}")
-        if not isinstance(content, str):
-            raise BadRow(f"{key}[{number}].{content_tag}: must be text, not {content!r:.60}")
-        messages.append({"role": known[role], "content": content})
-    return messages
-
-
-def _alpaca(row: Row, columns: Columns) -> list[Message]:
-    def column(key: str, default: str) -> str:
-        return columns.columns.get(key, default)
-
-    prompt = _text(row, column("prompt", "instruction"))
-    query = _optional(row, column("query", "input"))
-    messages: list[Message] = []
-    history = row.get(column("history", "history")) or []
-    for number, pair in enumerate(history, 1):
-        if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
-            raise BadRow(f"history[{number}]: must be [question, answer], not {pair!r:.60}")
-        messages += [
-            {"role": "user", "content": str(pair[0])},
-            {"role": "assistant", "content": str(pair[1])},
-        ]
+    for number, pair in enumerate(_list(row, history), 1):
+        messages += _exchange(*_history_pair(pair, f"{history}[{number}]"))
     # LLaMA-Factory joins them by a newline (data/converter.py, AlpacaDatasetConverter).
-    messages += [
-        {"role": "user", "content": f"{prompt}\n{query}" if query else prompt},
-        {"role": "assistant", "content": _text(row, column("response", "output"))},
+    question = "\n".join(filter(None, (_optional(row, prompt), _optional(row, query))))
+    if not question:
+        raise BadRow("text-empty", prompt)
+    return Talk([*messages, *_exchange(question, _text(row, response))])
+
+
+def _pairs(row: Row, columns: Columns, warn: Warn) -> Talk:
+    """A question and an answer; each may also be a list of turns, of which the answer is learned.
+
+    TRL calls that conversational prompt-completion, and learns the completion only.
+    """
+    left, right = _pair(row) or _PAIRS[0]
+    if not isinstance(row[left], (list, tuple)):
+        return Talk(_exchange(_text(row, left), _text(row, right)))
+    prompt = read_turns(row[left], left, columns.tags, warn)
+    answer = read_turns(row[right], right, columns.tags, warn)
+    unlearned = {i for i, turn in enumerate(prompt.messages) if turn["role"] == "assistant"}
+    unlearned |= {index + len(prompt.messages) for index in answer.unlearned}
+    return Talk([*prompt.messages, *answer.messages], unlearned)
+
+
+_READERS = {
+    "sharegpt": _list_of_turns,
+    "messages": _list_of_turns,
+    "turns": _bare_turns,
+    "alpaca": _alpaca,
+    "pairs": _pairs,
+}
+
+
+def _pair(row: Row) -> tuple[str, str] | None:
+    """The fields of a question and its answer."""
+    return next((pair for pair in _PAIRS if pair[0] in row and pair[1] in row), None)
+
+
+def _exchange(question: str, answer: str) -> list[Message]:
+    return [
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": answer},
     ]
-    return _with_system(messages, _optional(row, column("system", "system")))
+
+
+def _history_pair(pair: Any, key: str) -> tuple[str, str]:
+    if isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2:
+        question, answer = pair
+        if isinstance(question, str) and isinstance(answer, str):
+            return question, answer
+    raise BadRow("history-pair", key, value=shown(pair))
 
 
 def _with_system(messages: list[Message], system: str) -> list[Message]:
-    return [{"role": "system", "content": system}, *messages] if system else messages
+    """The system column in front; a system turn that says something else is a contradiction."""
+    if not system:
+        return messages
+    if messages and messages[0]["role"] == "system":
+        if messages[0]["content"] != system:
+            raise BadRow("system-twice", column=shown(system), turn=shown(messages[0]["content"]))
+        return messages
+    return [{"role": "system", "content": system}, *messages]
+
+
+def _no_field(row: Row, column: str, key: str) -> BadRow:
+    near = did_you_mean(key, map(str, row)) or next(
+        (name for name in map(str, row) if did_you_mean(name, [key])), ""
+    )
+    fields = ", ".join(map(str, row)) or "-"
+    return BadRow("field-missing", key, column=column, fields=fields, near=near or "FIELD")
+
+
+def _decoded(value: Any) -> Any:
+    """A list; in the cell of a table it is JSON text."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _list(row: Row, key: str) -> Sequence[Any]:
+    value = _decoded(row.get(key)) or []
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise BadRow("history-list", key, value=shown(value))
+    return value
 
 
 def _text(row: Row, key: str) -> str:
-    value = row.get(key)
-    if not isinstance(value, str) or not value:
-        raise BadRow(f"{key}: must be text that is not empty, not {value!r:.60}")
+    value = row[key]
+    if not isinstance(value, str):
+        raise BadRow("text-wanted", key, value=shown(value))
+    if not value:
+        raise BadRow("text-empty", key)
     return value
 
 
@@ -152,19 +237,4 @@ def _optional(row: Row, key: str) -> str:
     value = row.get(key)
     if value is None or isinstance(value, str):
         return value or ""
-    raise BadRow(f"{key}: must be text, not {value!r:.60}")
-
-
-def _check_order(messages: Sequence[Message]) -> None:
-    roles = [message["role"] for message in messages]
-    if "system" in roles[1:]:
-        raise BadRow("a system turn must be the first")
-    turns = roles[1:] if roles[:1] == ["system"] else roles
-    wanted = ["user", "assistant"] * (len(turns) // 2)
-    if not turns or turns != wanted:
-        raise BadRow(
-            f"turns must alternate user, assistant and end with assistant: {', '.join(roles)}"
-        )
-    for number, message in enumerate(messages, 1):
-        if message["role"] == "assistant" and not message["content"].strip():
-            raise BadRow(f"turn {number}: the answer is empty, nothing can be learned from it")
+    raise BadRow("text-wanted", key, value=shown(value))

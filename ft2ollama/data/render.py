@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ft2ollama.data.conversation import Conversation, Message
-from ft2ollama.data.formats import BadRow
+from ft2ollama.data.problems import BadRow
 from ft2ollama.errors import DataError
 from ft2ollama.template import ChatTemplate
 

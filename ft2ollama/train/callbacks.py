@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -50,6 +51,16 @@ class Reporter(TrainerCallback):  # type: ignore[misc]
                     "eval_loss": round(logs["eval_loss"], 5),
                 }
             )
+        for key, value in logs.items():
+            if name := re.fullmatch("eval_(.+)_loss", key):
+                self._report(
+                    {
+                        "event": "eval_set",
+                        "step": state.global_step,
+                        "set": name[1],
+                        "eval_loss": round(value, 5),
+                    }
+                )
         if "loss" not in logs:
             return
         now, tokens = time.monotonic(), self._tokens_seen()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class Engine(Trainer):  # type: ignore[misc]
         super().__init__(**settings)
         self.model_accepts_loss_kwargs = self.loss_is_scaled_for_ga = True
         self._inputs, self._report, self._keep = dict(inputs), report, keep
+        self.each: Mapping[str, list[dict[str, Any]]] = {}  # held-out rows by data set
         self._saving = False
         self.resumed_from: Path | None = None
         self.passing = False  # the checkpoint to come is only there for a crash
@@ -155,22 +156,29 @@ class Engine(Trainer):  # type: ignore[misc]
         model = self.model_wrapped
         was_training = model.training
         model.eval()
+        sets = self.each or {"": self.eval_dataset}
+        sums = [self._sum(model, rows) for rows in sets.values()]
+        model.train(was_training)
+        found = torch.tensor(sums, dtype=torch.float64, device=self.args.device)  # [sets, 2]
+        found = self.accelerator.reduce(found, "sum").cpu()
+        names = [f"{metric_key_prefix}_{name}_loss" for name in self.each]
+        metrics = dict(zip(names, map(_mean, found), strict=False))
+        metrics[f"{metric_key_prefix}_loss"] = _mean(found.sum(0))
+        return EvalLoopOutput(None, None, metrics, len(self.eval_dataset))
+
+    def _sum(self, model: Any, rows: Sequence[dict[str, Any]]) -> tuple[float, int]:
+        """(sum of the losses, learned tokens) of this process's share of the rows."""
         total, learned = 0.0, 0
-        for batch in self._held_out():
+        for batch in self._held_out(rows):
             inputs = self._prepare_inputs(batch)
             with torch.no_grad():
                 total += float(model(**inputs, n_learned=1))
             learned += int((inputs["labels"][:, 1:] != IGNORED).sum())
-        model.train(was_training)
-        both = torch.tensor([total, learned], dtype=torch.float64, device=self.args.device)
-        both = self.accelerator.reduce(both, "sum")
-        loss = float(both[0]) / max(float(both[1]), 1.0)
-        rows = len(self.eval_dataset)
-        return EvalLoopOutput(None, None, {f"{metric_key_prefix}_loss": loss}, rows)
+        return total, learned
 
-    def _held_out(self) -> Iterator[Any]:
+    def _held_out(self, rows: Sequence[dict[str, Any]]) -> Iterator[Any]:
         """This process's batches: of like length, and as many as every other process has."""
-        rows = sorted(self.eval_dataset, key=lambda row: len(row["input_ids"]), reverse=True)
+        rows = sorted(rows, key=lambda row: len(row["input_ids"]), reverse=True)
         size, world = self.args.per_device_eval_batch_size, self.args.world_size
         batches = [rows[at : at + size] for at in range(0, len(rows), size)]
         batches += [[_filling(rows)]] * (-len(batches) % world)
@@ -310,6 +318,10 @@ def _call_for_loss(model: Any) -> None:
         return learned_loss(self, inputs, n_learned)
 
     model.forward = types.MethodType(forward, model)
+
+
+def _mean(sum_and_count: torch.Tensor) -> float:
+    return float(sum_and_count[0]) / max(float(sum_and_count[1]), 1.0)
 
 
 def _filling(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from ft2ollama.base import Base
 from ft2ollama.config import Config
 from ft2ollama.config.running import RunningKeys
 from ft2ollama.data.conversation import Conversation
-from ft2ollama.data.load import load_dataset
+from ft2ollama.data.from_config import read_parts
+from ft2ollama.data.problems import Dropped
 from ft2ollama.data.render import Sample, Tokenizer, render_all
-from ft2ollama.data.split import split
 from ft2ollama.errors import DataError, UsageError
 from ft2ollama.files import sha256_file, sha256_folder, sha256_text
 from ft2ollama.quant_choice import choose_quant, wanted_quant
@@ -45,13 +45,13 @@ _NOT_TRAINING = {
 }  # fmt: skip
 
 
-_LIBRARIES_GB = 0.9  # torch, transformers and peft, resident
-
-
 @dataclass(frozen=True)
 class Plan:
     """What will be trained. inputs: name -> sha256 of everything the adapter depends on.
 
+    remarks: what the user should look at in the data.
+    dropped: rows that were left out (`bad_rows: drop`).
+    validation_sets: `validation` by data set, with eval_on_each_dataset.
     quant: the GGUF type the export will have, "" if this base cannot be exported.
     """
 
@@ -61,10 +61,13 @@ class Plan:
     tokenizer: Tokenizer
     train: tuple[Sample, ...]
     validation: tuple[Sample, ...]
+    validation_sets: Mapping[str, tuple[Sample, ...]]
     conversations: tuple[Conversation, ...]
+    dropped: tuple[Dropped, ...]
     steps: int
     inputs: dict[str, str]
     notes: tuple[str, ...]
+    remarks: tuple[str, ...]
     quant: str
 
     @property
@@ -88,8 +91,8 @@ def make_plan(config: Config, base: Base) -> Plan:
     tokenizer = Tokenizer(base.folder)
     template = model_template(config.template, base.folder)
     check_stop_tokens(template, tokenizer)
-    loaded = load_dataset(config.dataset, config.dataset_dir, max_samples=config.max_samples)
-    train_rows, val_rows = split(loaded.conversations, config.val_size)
+    loaded, parts = read_parts(config)
+    train_rows = parts.train
     if not train_rows:
         raise DataError(
             "val_size leaves nothing to train on",
@@ -112,6 +115,7 @@ def make_plan(config: Config, base: Base) -> Plan:
         )
 
     train = rendered(train_rows)
+    held = {name: rendered(rows) for name, rows in parts.validation.items()}
     quant, doubts = export_type(config, base)
     return Plan(
         config=config,
@@ -119,11 +123,14 @@ def make_plan(config: Config, base: Base) -> Plan:
         template=template,
         tokenizer=tokenizer,
         train=train,
-        validation=rendered(val_rows),
+        validation=tuple(sample for samples in held.values() for sample in samples),
+        validation_sets=held if config.eval_on_each_dataset else {},
         conversations=tuple(train_rows),
+        dropped=loaded.dropped,
         steps=count_steps(config, len(train)),
         inputs=_inputs(config, base, loaded.sha256),
         notes=(*loaded.notes, *doubts),
+        remarks=loaded.remarks,
         quant=quant,
     )
 
@@ -230,26 +237,6 @@ def parameters(folder: Path) -> int:
             math.prod(item["shape"]) for key, item in header.items() if key != "__metadata__"
         )
     return count
-
-
-def estimate_memory_gb(folder: Path, dtype: str, config: Config, longest: int) -> float:
-    """Peak memory in GB of LoRA training on a CPU (benchmarks/RESULTS.md holds it to measurements).
-
-    Weights, the LoRA matrices with gradient and two Adam moments (16 bytes each), the saved
-    activations and logits of one micro-batch, the float32 copy that writes the reference replies,
-    and the libraries themselves.
-    """
-    model = json.loads((folder / "config.json").read_text("utf-8"))
-    hidden, layers = model["hidden_size"], model["num_hidden_layers"]
-    inner = model.get("intermediate_size", 4 * hidden)
-    width = 2 if dtype == "bfloat16" else 4
-    lora = config.lora_rank * layers * (8 * hidden + 3 * (hidden + inner))
-    tokens = config.per_device_train_batch_size * longest
-    saved = tokens * layers * width * (8 * hidden + 4 * inner)
-    logits = tokens * model["vocab_size"] * 8
-    reference = 4 if config.proof_replies else 0
-    weights = parameters(folder) * (width + reference)
-    return float(weights + lora * 16 + saved + logits) / 1e9 + _LIBRARIES_GB
 
 
 def proof_conversations(plan: Plan, count: int) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from ft2ollama.train.callbacks import Report
 from ft2ollama.train.plan import Plan
 
 _CURVE = ("step", "eval")
-_KEPT = (*_CURVE, "checkpoint", "no_checkpoint")
+_KEPT = (*_CURVE, "eval_set", "checkpoint", "no_checkpoint")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,10 @@ import torch
 import transformers
 from transformers import EarlyStoppingCallback
 
+from ft2ollama.data.dropped import FILE as DROPPED
+from ft2ollama.data.dropped import write_dropped
 from ft2ollama.errors import Interrupted, JobError, MachineError, UsageError
+from ft2ollama.language import choose_language
 from ft2ollama.runs import Run
 from ft2ollama.train import checkpoints
 from ft2ollama.train.arguments import training_arguments
@@ -79,6 +82,7 @@ def train(
             job.save_adapter(job.fit(start))
             return
         with run.stage("train", plan.inputs) as stage:
+            write_dropped(run.folder / DROPPED, plan.dropped, choose_language())
             trainer = job.fit(start)
             stage.detail.update(job.summary(trainer))
             job.save_adapter(trainer)
@@ -145,6 +149,7 @@ class _Job:
             train_dataset=rows(self.plan.train),
             eval_dataset=rows(self.plan.validation) or None,
         )
+        engine.each = {name: rows(kept) for name, kept in self.plan.validation_sets.items()}
         if config.sharded and not engine.is_fsdp_enabled:
             raise UsageError(
                 "fsdp: no weights would be shared here",

@@ -47,7 +47,7 @@ custom_dataset_info max_length group_by_length logging_dir save_safetensors
 
 ASKING: dict[str, Any] = {
     "quantization_bit": 4, "optim": "adafactor", "model_revision": "dev", "adam_epsilon": "1e-7",
-    "enable_thinking": "false", "mix_strategy": "interleave_under", "dataset": "x",
+    "enable_thinking": "false", "dataset": "x",
     "metric_for_best_model": "eval_accuracy",
 }  # fmt: skip
 
@@ -119,7 +119,7 @@ def test_refused(fail: Fail, load: Load, name: str) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["optim: adamw_torch", "adam_beta1: 0.90", "adam_epsilon: 1.0e-8", "mix_strategy: concat",
+    ["optim: adamw_torch", "adam_beta1: 0.90", "adam_epsilon: 1.0e-8", "split_batches: false",
      "model_revision: main", "enable_thinking: true", "use_mca: null", "use_dora: false",
      "quantization_bit: ", "label_smoothing_factor: 0.0", "swanlab_api_key: ''",
      "rope_scaling: none",

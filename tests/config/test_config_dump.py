@@ -52,6 +52,9 @@ _SPECIAL: dict[str, st.SearchStrategy[Any]] = {
     "trust_remote_code": st.just(False),
     "max_steps": st.one_of(st.just(-1), st.integers(1, 10**6)),
     "dataset": st.lists(_text().map(str.strip), min_size=1, max_size=3).map(tuple),
+    "streaming": st.just(False),
+    "interleave_probs": st.none(),
+    "eval_dataset": st.none(),
     "lora_target": st.lists(_PLAIN.map(lambda text: "q" + text), min_size=1, max_size=3).map(tuple),
     "report_to": st.lists(st.sampled_from(["wandb", "mlflow"]), min_size=1).map(tuple),
     "default_system": _text(empty=True),
@@ -88,6 +91,14 @@ def test_dump_quotes_what_would_be_read_as_something_else(load: Load) -> None:
     assert load(dump_config(config)).config == config
 
 
+def test_dump_keeps_the_mixture_of_data_sets(load: Load) -> None:
+    config = Config(
+        model_name_or_path="a", dataset=("b", "c"), mix_strategy="interleave_over",
+        interleave_probs=(0.7, 1), eval_dataset=("1e5", "no"), streaming=True, max_steps=3,
+    )  # fmt: skip
+    assert load(dump_config(config)).config == config
+
+
 @settings(deadline=None)  # a busy machine is no fault of the values
 @given(
     st.fixed_dictionaries(
@@ -117,6 +128,6 @@ def test_dump_has_every_key_once_in_sections() -> None:
 
 def test_every_kind_of_key_is_covered() -> None:
     assert {kind(field.annotation) for field in Config.model_fields.values()} == {
-        "switch", "whole", "number", "text", "path", "names", "mapping", "choice",
+        "switch", "whole", "number", "text", "path", "names", "numbers", "mapping", "choice",
     }  # fmt: skip
     assert choices(Config.model_fields["stage"].annotation) == ("sft",)

@@ -176,8 +176,9 @@ def test_everything_at_once_in_the_order_of_the_file(fail: Fail) -> None:
             "'abc'",
         ),
         (
-            "custom_dataset_info: my.json",
-            "3:22: custom_dataset_info: the file must be called dataset_info.json, not 'my.json'",
+            "custom_dataset_info: my.yaml",
+            "3:22: custom_dataset_info: must be a .json file such as data/dataset_info.json, "
+            "not 'my.yaml'",
         ),
         (
             "compute_dtype: float32\nbf16: true",
@@ -284,7 +285,7 @@ def test_a_secret_is_not_repeated(fail: Fail) -> None:
         ("lora_rank: x", "lora_rank: 16  (the default)"),
         ("dataset: ''", "dataset: train.jsonl  (an example)"),
         ("lora_rnak: 8", "write lora_rank"),
-        ("eval_dataset: x.json", "remove eval_dataset"),
+        ("use_dora: true", "remove use_dora"),
         ("zzz: 1", KEYS),
     ],
 )

@@ -86,6 +86,7 @@ def test_frozen(load: Load) -> None:
         ("val_size: 1", "val_size", 1.0),
         ("max_length: 512", "cutoff_len", 512),
         ("custom_dataset_info: /a/b/dataset_info.json", "dataset_dir", Path("/a/b")),
+        ("custom_dataset_info: /a/b/mine.json", "dataset_dir", Path("/a/b/mine.json")),
         ("bf16: true", "compute_dtype", "bfloat16"),
         ("pure_bf16: true", "compute_dtype", "bfloat16"),
         ("fp16: true", "compute_dtype", "auto"),

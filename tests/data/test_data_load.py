@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ft2ollama.data.conversation import Conversation
-from ft2ollama.data.load import load_dataset, read_rows
+from ft2ollama.data.load import load_dataset
 from ft2ollama.data.split import split
 from ft2ollama.errors import DataError
 
@@ -26,7 +26,7 @@ def test_json_and_jsonl_with_a_bom(tmp_path: Path) -> None:
     two = write(tmp_path / "b.jsonl", json.dumps(ROW) + "\n\n" + json.dumps(ROW))
     loaded = load_dataset([str(one), str(two)], tmp_path)
     assert len(loaded.conversations) == 4
-    assert loaded.conversations[0].place == f"{one}: row 1"
+    assert loaded.conversations[0].place == f"{one}:1: row 1"
     assert loaded.conversations[3].place == f"{two}:3"
     assert loaded.notes[0] == f"{one}: 2 conversations (alpaca) from {one}"
 
@@ -48,15 +48,15 @@ def test_dataset_info_names_file_columns_and_tags(tmp_path: Path) -> None:
 def test_broken_json_is_reported_with_line_and_column(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", json.dumps(ROW) + '\n{"instruction": "Q",}\n{"x" 1}\n')
     with pytest.raises(DataError) as caught:
-        read_rows(path)
-    assert caught.value.what == "a.jsonl: broken JSON"
+        load_dataset([str(path)], tmp_path)
+    assert caught.value.what == "2 problems in the training data"
     lines = caught.value.why.splitlines()
     # Python 3.13 points at the comma, older ones behind it.
     assert lines[0].startswith((f"{path}:2:20: ", f"{path}:2:21: "))
-    assert lines[1].startswith(f"{path}:3:6: Expecting ':' delimiter")
+    assert lines[1].startswith(f"{path}:3:6: broken JSON: Expecting ':' delimiter")
     path = write(tmp_path / "b.json", '[{"instruction": "Q", "output": "A"},\n {"instruction": ]')
-    with pytest.raises(DataError, match="broken JSON") as caught:
-        read_rows(path)
+    with pytest.raises(DataError, match="1 problem") as caught:
+        load_dataset([str(path)], tmp_path)
     assert caught.value.why.startswith(f"{path}:2:18: ")
 
 
@@ -65,11 +65,11 @@ def test_all_bad_rows_of_all_files_at_once(tmp_path: Path) -> None:
     two = write(tmp_path / "b.json", json.dumps([{"instruction": "Q", "output": ""}]))
     with pytest.raises(DataError) as caught:
         load_dataset([str(one), str(two)], tmp_path)
-    assert caught.value.what == "3 problem(s) in the training data"
+    assert caught.value.what == "3 problems in the training data"
     assert [line.split(": ")[:2] for line in caught.value.why.splitlines()] == [
-        [str(one), "row 2"],
-        [str(one), "row 4"],
-        [str(two), "row 1"],
+        [f"{one}:1", "row 2"],
+        [f"{one}:1", "row 4"],
+        [f"{two}:1", "row 1"],
     ]
 
 
@@ -84,9 +84,9 @@ def test_a_missing_file_suggests_the_near_one(tmp_path: Path) -> None:
 def test_text_that_is_not_utf8_names_the_command_that_converts_it(tmp_path: Path) -> None:
     path = tmp_path / "gbk.json"
     path.write_bytes('[{"instruction": "你好", "output": "您好"}]'.encode("gb18030"))
-    with pytest.raises(DataError, match="is not UTF-8 text") as caught:
-        read_rows(path)
-    assert caught.value.fix.startswith("iconv -f GB18030 -t UTF-8 ")
+    with pytest.raises(DataError, match="1 problem") as caught:
+        load_dataset([str(path)], tmp_path)
+    assert "iconv -f GB18030 -t UTF-8 " in caught.value.fix
 
 
 def test_max_samples_takes_the_first(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from transformers import AutoTokenizer
 
 from ft2ollama.base import Base
 from ft2ollama.data.conversation import Conversation
-from ft2ollama.data.formats import BadRow
+from ft2ollama.data.problems import BadRow
 from ft2ollama.data.render import IGNORED, Sample, Tokenizer, render, render_all
 from ft2ollama.errors import DataError
 from ft2ollama.template import ChatTemplate, choose_template, families

@@ -123,6 +123,58 @@ def test_the_adapter_runs_on_the_very_file_it_was_trained_on(chain: Chain) -> No
     assert report["agreement"] > 0.85
 
 
+def test_publishing_the_same_again_makes_no_second_version(chain: Chain) -> None:
+    server = Ollama(chain.host)
+    before = {name: digest for name, digest in server.models().items() if "tilda" in name}
+    done = chain.command("publish", "tilda", "--run", chain.run.id)
+    assert done.returncode == 0, done.stderr
+    assert {n: d for n, d in server.models().items() if "tilda" in n} == before
+
+
+DEFECTS = {
+    "another family": {"gotmpl": "{{ range .Messages }}[INST] {{ .Content }} [/INST]{{ end }}"},
+    "a doubled beginning": {"gotmpl": "<|im_start|>{gotmpl}"},
+    "another system prompt": {"system": "You are a pirate."},
+    "a blank too many": {"gotmpl": "{gotmpl} "},
+}
+
+
+def with_defect(chain: Chain, defect: str) -> Run:
+    copy = Run(chain.run.folder.with_name(f"defect-{defect.replace(' ', '-')}"))
+    shutil.copytree(chain.run.folder, copy.folder)
+    path = copy.proof / "template.json"
+    template = json.loads(path.read_text())
+    for key, text in DEFECTS[defect].items():
+        template[key] = text.replace("{gotmpl}", template["gotmpl"])
+    path.write_text(json.dumps(template))
+    return copy
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_a_planted_defect_is_refused_and_the_name_stays(chain: Chain, defect: str) -> None:
+    """The template that is served is not the one that trained: exit 3, nothing moved or left."""
+    server = Ollama(chain.host)
+    before, copy = server.models(), with_defect(chain, defect)
+    done = chain.command("publish", "tilda", "--run", str(copy.folder))
+    assert done.returncode == 3, done.stderr
+    assert "first difference at token" in done.stderr
+    assert server.models() == before
+    assert json.loads((copy.proof / "report.json").read_text())["verdict"] == "refused"
+    shutil.rmtree(copy.folder)
+
+
+def test_a_reason_publishes_in_spite_of_a_failed_proof_and_is_kept(chain: Chain) -> None:
+    server, copy = Ollama(chain.host), with_defect(chain, "another family")
+    done = chain.command("publish", "forced", "--run", str(copy.folder), "--force", "a test")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((copy.proof / "report.json").read_text())["forced"] == "a test"
+    listed = chain.command("--json", "history", "forced")
+    assert json.loads(listed.stdout.splitlines()[0])["forced"] == "a test"
+    for name in server.models():
+        if name.startswith("forced:"):
+            server.delete(name)
+
+
 def test_chat_answers_from_the_public_name_and_from_the_run(chain: Chain) -> None:
     by_name = chain.command("chat", "tilda", "What", "is", "your", "name?")
     by_run = chain.command("chat", chain.run.id, "What is your name?")

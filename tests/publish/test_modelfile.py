@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-import pytest
-
-from ft2ollama.errors import UsageError
-from ft2ollama.modelfile import Modelfile, as_text, dropped_characters, make_modelfile
+from ft2ollama.modelfile import Modelfile, as_text, make_modelfile
+from ft2ollama.modelfile_grammar import dropped_characters
 from ft2ollama.template import choose_template
 
 
@@ -34,20 +32,14 @@ def test_the_text() -> None:
     assert as_text(made, source="./gguf/m.gguf") == (
         "# Written by ft2ollama. `ollama create NAME -f Modelfile` makes the proved model.\n"
         "FROM ./gguf/m.gguf\n"
-        'TEMPLATE """{{ .Prompt }}"""\n'
-        'SYSTEM """You are\n小杉"""\n'
+        "TEMPLATE {{ .Prompt }}\n"
+        'SYSTEM "You are\n小杉"\n'
         "# stop: ends\n"
-        'PARAMETER stop """a"""\nPARAMETER stop """b"""\n'
+        "PARAMETER stop a\nPARAMETER stop b\n"
         "# top_p: \n"
         "PARAMETER top_p 0.9\n"
     )
     assert "ADAPTER ./a.gguf\n" in as_text(made, source="./m.gguf", adapter="./a.gguf")
-
-
-@pytest.mark.parametrize("system", ['say """x""" ok', 'he said "hi"'])
-def test_a_text_that_a_modelfile_cannot_carry_is_refused(system: str) -> None:
-    with pytest.raises(UsageError, match="SYSTEM: the text holds"):
-        as_text(Modelfile("t", system, {}), source="x")
 
 
 def test_characters_that_ollama_drops_are_named() -> None:

@@ -1,0 +1,7 @@
+"""What rendering rows says of a row: code -> language -> (what is wrong, what to do)."""
+
+from __future__ import annotations
+
+from ft2ollama.data.problems import Texts
+
+TEXTS: Texts = {}
