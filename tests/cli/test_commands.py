@@ -44,7 +44,8 @@ def test_json_lines(command: Command, config: Path) -> None:
     assert kinds.count("step") == 12
     steps = [event for event in events if event["event"] == "step"]
     assert set(steps[0]) == {
-        "event", "step", "steps", "loss", "grad_norm", "lr", "tokens_per_s", "seconds", "mem_gb",
+        "event", "step", "steps", "loss", "grad_norm", "lr", "tokens", "tokens_per_s", "seconds",
+        "mem_gb",
     }  # fmt: skip
     failed = command("--json", "train", "nowhere.yaml")
     assert json.loads(failed.stdout.splitlines()[-1])["code"] == failed.returncode == 2
