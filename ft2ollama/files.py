@@ -6,6 +6,7 @@ crash leaves either the old file or the new one.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -36,7 +37,7 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         part.chmod(0o666 & ~_umask())
         part.replace(path)
-        _fsync_folder(path.parent)
+        fsync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
 
@@ -125,7 +126,23 @@ def _umask() -> int:
     return mask
 
 
-def _fsync_folder(folder: Path) -> None:
+def full_disk(error: BaseException | None) -> str:
+    """What the error, or one that led to it, says of a full disk; "" when none does.
+
+    safetensors and torch raise their own types, with the system's words in the message.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return f"{error.filename or 'the disk'}: {error.strerror}"
+        text = str(error)
+        if "No space left on device" in text or "PytorchStreamWriter failed writing" in text:
+            return text.strip().splitlines()[0]
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make a rename in `folder` last through a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

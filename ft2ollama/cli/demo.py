@@ -261,7 +261,7 @@ def _finish(
     published: Published,
     seconds: float,
 ) -> None:
-    from ft2ollama.cli.train import show_curve
+    from ft2ollama.cli.train_display import show_curve
     from ft2ollama.evaluate import count_right
 
     scores = {

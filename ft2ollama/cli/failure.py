@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import sys
 import traceback
 
 import click
 
 from ft2ollama.errors import ExitCode, Interrupted, JobError, MachineError, UsageError, UserError
+from ft2ollama.files import full_disk
 
 
 def run_and_exit_code(cli: click.Command, args: list[str] | None) -> int:
@@ -19,10 +19,18 @@ def run_and_exit_code(cli: click.Command, args: list[str] | None) -> int:
         return _run(cli, args)
     except BaseException as error:  # noqa: BLE001 - everything ends here, as three lines
         told = as_user_error(error)
-        current().failure(told, traceback.format_exc())
+        if _shall_tell(told):
+            current().failure(told, traceback.format_exc())
         return int(told.code)
     finally:
         current().close()
+
+
+def _shall_tell(error: UserError) -> bool:
+    """Of several processes that train together the first one to fail tells why."""
+    from ft2ollama.train.distributed import EndedElsewhere, team
+
+    return not isinstance(error, EndedElsewhere) and team().is_first_to_fail(int(error.code))
 
 
 def _run(cli: click.Command, args: list[str] | None) -> int:
@@ -45,7 +53,7 @@ def as_user_error(error: BaseException) -> UserError:
         return error
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
         return Interrupted("stopped by Ctrl-C", "", "run the same command again")
-    if full := _disk_full(error):
+    if full := full_disk(error):
         return MachineError("the disk is full", full, "free some space and run the command again")
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch
         return MachineError(
@@ -66,21 +74,6 @@ def as_user_error(error: BaseException) -> UserError:
     return JobError(
         "this should not have happened", why, "run again with -vv and report the traceback"
     )
-
-
-def _disk_full(error: BaseException | None) -> str:
-    """What the error, or one that led to it, says of a full disk; "" when none does.
-
-    safetensors and torch raise their own types, with the system's words in the message.
-    """
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return f"{error.filename or 'the disk'}: {error.strerror}"
-        text = str(error)
-        if "No space left on device" in text or "PytorchStreamWriter failed writing" in text:
-            return text.strip().splitlines()[0]
-        error = error.__cause__ or error.__context__
-    return ""
 
 
 def _convert_error(error: BaseException) -> UserError | None:

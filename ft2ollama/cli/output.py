@@ -64,6 +64,12 @@ class Output:
             )
         return self._console
 
+    def mute(self) -> None:
+        """Say nothing but a failure: another process of the same training speaks."""
+        self.quiet = self._silent = True
+        self.as_json = False
+        logging.getLogger().addHandler(logging.NullHandler())
+
     # --- results
     def result(self, text: str, **event: Any) -> None:
         """The command's result on stdout: one line of text, or with --json an event `done`."""
@@ -276,7 +282,7 @@ class BarMeter(Meter):
         )
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=max(8, min(24, console.width - 84))),
             *amount,
             TextColumn("{task.fields[note]}", style="cyan"),
             TextColumn("eta"),

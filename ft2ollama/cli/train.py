@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -40,7 +40,10 @@ def train(
     from ft2ollama.config import load_config
     from ft2ollama.errors import UsageError
     from ft2ollama.runs import find_run
+    from ft2ollama.train.distributed import join_team
 
+    if not join_team().first:
+        output.mute()
     if config is not None and "=" in str(config) and not config.exists():
         config, overrides = None, (str(config), *overrides)
     if resume is not None:
@@ -71,21 +74,30 @@ def train_run(
     dry_run: bool = False,
 ) -> Run | None:
     """Plan, show the plan, train (or find that nothing has changed); returns the run."""
+    from ft2ollama.runs import Run
+    from ft2ollama.train.distributed import check_engine, team
+    from ft2ollama.train.plan import check_held_out
     from ft2ollama.train.threads import choose_threads, set_threads
+    from ft2ollama.train.trackers import check_trackers
 
     config = loaded.config
     for note in loaded.notes:
         output.warn(note)
     threads = choose_threads(config.num_threads)
     set_threads(threads)
-    plan = plan_run(output, config)
+    check_engine(config)
+    check_trackers(config.trackers)
+    plan = team().in_turn("planned", lambda: plan_run(output, config))
+    team().agree("inputs", plan.inputs)
     for remark in plan.remarks:
         output.warn(remark)
-    if not force and (same := finished_run(plan, run)) is not None:
-        output.done(f"nothing to train: run {same.id} has the same config, base and data")
+    same = None if force else team().share("finished", lambda: _path(finished_run(plan, run)))
+    if same:
+        output.done(f"nothing to train: run {Path(same).name} has the same config, base and data")
         output.say("  (--force trains again)")
-        output.result(str(same.folder), run=str(same.folder), skipped=True)
-        return same
+        output.result(same, run=same, skipped=True)
+        return Run(Path(same))
+    check_held_out(plan)
     with output.waiting("loading torch"):
         from ft2ollama.train.model import choose_device, choose_dtype
 
@@ -106,12 +118,32 @@ def train_run(
     if dry_run:
         output.done("dry run: everything fits together, nothing was trained")
         return None
-    run = run or new_run(plan)
-    run.note(estimate=needs.as_dict())
-    output.keep_log(run.folder / "log.txt")
-    _train(output, plan, run, dtype, device)
+    run = shared_run(team().share("run", lambda: _path(run or new_run(plan))))
+    if team().first:
+        output.keep_log(run.folder / "log.txt")
+        run.note(estimate=needs.as_dict())
+    _train(output, plan, run, loaded, (dtype, device))
+    team().leave()
     output.result(str(run.folder), run=str(run.folder))
     return run
+
+
+def _path(run: Run | None) -> str:
+    return str(run.folder) if run is not None else ""
+
+
+def shared_run(folder: str) -> Run:
+    """The run that the first process has made; every process must see its folder."""
+    from ft2ollama.errors import UsageError
+    from ft2ollama.runs import Run
+
+    if not (Path(folder) / "run.json").is_file():
+        raise UsageError(
+            f"the run folder {folder} is not on this machine",
+            "all machines of a training write and read the same run folder",
+            "output_dir=/a/disk/that/all/machines/share",
+        )
+    return Run(Path(folder))
 
 
 def plan_run(output: Output, config: Config) -> Plan:
@@ -195,7 +227,8 @@ def new_run(plan: Plan) -> Run:
             "dataset": absolute_names(config.dataset, config.dataset_dir),
             "eval_dataset": absolute_names(config.eval_dataset or (), config.dataset_dir) or None,
             "adapter_name_or_path": absolute_adapters(config),
-            "proof_prompts": config.proof_prompts.absolute() if config.proof_prompts else None,
+            **absolute_files(config),
+            "resume_from_checkpoint": None,  # --resume goes on with the run's own
             "model_name_or_path": (
                 str(Path(config.model_name_or_path).expanduser().absolute())
                 if plan.base.kind in ("folder", "gguf")
@@ -217,6 +250,13 @@ def new_run(plan: Plan) -> Run:
     return run
 
 
+def absolute_files(config: Config) -> dict[str, Path]:
+    """The files and folders a config names, so that the run can be resumed from anywhere."""
+    names = ("proof_prompts", "deepspeed", "fsdp_config", "logging_dir", "swanlab_logdir")
+    given = {name: getattr(config, name) for name in names}
+    return {name: path.absolute() for name, path in given.items() if path is not None}
+
+
 def show_plan(
     output: Output,
     plan: Plan,
@@ -229,15 +269,18 @@ def show_plan(
 ) -> None:
     """The plan: what will happen, with where each value comes from."""
     from ft2ollama.cli.estimate_tables import memory_line, minutes
+    from ft2ollama.train.distributed import team
     from ft2ollama.train.methods import describe
-    from ft2ollama.train.plan import parameters
+    from ft2ollama.train.plan import parameters, rows_per_step
 
     config, base = plan.config, plan.base
     output.title("plan")
     data = f"{len(plan.train)} conversations, {plan.tokens:,} tokens, {plan.learned:,} learned"
     held_out = f"; {len(plan.validation)} held out" if plan.validation else ""
-    batch = config.per_device_train_batch_size * config.gradient_accumulation_steps
+    batch = rows_per_step(config)
     on_cpu = device == "cpu"
+    where = f"cpu, {threads[0]} thread(s)" if on_cpu else device
+    where += f", {team().size} processes" if team().size > 1 else ""
     size = f"{base.name}, {parameters(base.folder) / 1e6:,.0f} M parameters"
     own = "the model's own" if config.template is None else _from(loaded, "template")
     method, weights = describe(config, dtype[0])
@@ -250,7 +293,7 @@ def show_plan(
             ("data", data + held_out, "; ".join(plan.notes)),
             ("method", method, _from(loaded, decides)),
             ("steps", steps, _from(loaded, "learning_rate")),
-            ("device", f"cpu, {threads[0]} thread(s)" if on_cpu else device, threads[1] * on_cpu),
+            ("device", where, threads[1] * on_cpu),
             ("weights", weights, dtype[1]),
             ("memory", *memory_line(needs)),
             ("time", f"about {minutes(needs.minutes)}", f"{needs.tokens_per_s:,.0f} tokens/s"),
@@ -306,83 +349,25 @@ def _from(loaded: Loaded, key: str) -> str:
     return loaded.origins.get(key, "default")
 
 
-def _train(output: Output, plan: Plan, run: Run, dtype: str, device: str) -> None:
+def _train(output: Output, plan: Plan, run: Run, loaded: Loaded, how: tuple[str, str]) -> None:
+    """how: number format of the base weights, device."""
+    from ft2ollama.cli.train_display import Display, show_curve
+    from ft2ollama.train.distributed import team
+
     with output.waiting("loading transformers and peft"):
-        from ft2ollama.train.trainer import can_resume, latest_checkpoint
         from ft2ollama.train.trainer import train as run_training
-    checkpoint = latest_checkpoint(run.checkpoints)
-    if checkpoint is not None and can_resume(run, plan):
-        output.done(f"resuming after step {checkpoint.name.split('-')[1]} of {plan.steps}")
-    elif checkpoint is not None:
-        output.warn("config, base or data have changed since the checkpoint: training starts anew")
-    display = _Display(output, plan.steps)
+    display = Display(output, plan.steps)
+    dtype, device = how
     try:
-        run_training(plan, run, dtype=dtype, device=device, report=display)
+        run_training(
+            plan,
+            run,
+            dtype=dtype,
+            device=device,
+            report=display,
+            origins=loaded.origins,
+        )
     finally:
         display.close()
-    show_curve(output, run)
-
-
-class _Display:
-    """Turns training events into bars and lines."""
-
-    def __init__(self, output: Output, steps: int) -> None:
-        self._output, self._steps = output, steps
-        self._open: Any = None
-        self._meter: Any = None
-        self._kind = ""
-
-    def __call__(self, event: dict[str, Any]) -> None:
-        self._output.event(
-            **{"kind": event["event"], **{k: v for k, v in event.items() if k != "event"}}
-        )
-        kind = event["event"]
-        if kind == "phase":
-            self._show("phase", event["phase"])
-        elif kind == "step":
-            self._show("step", "training")
-            self._meter(event["step"], event["steps"])
-            self._meter.note(
-                f"loss {event['loss']:.3f}  {event['tokens_per_s']:.0f} tok/s  "
-                f"{event['mem_gb']:.1f} GB"
-            )
-        elif kind == "reply":
-            self._show("reply", "reference replies in float32")
-            self._meter(event["done"], event["of"])
-        elif kind == "stopping":
-            self._output.warn(
-                "Ctrl-C: finishing this step and saving a checkpoint (again: stop at once)"
-            )
-
-    def _show(self, kind: str, text: str) -> None:
-        if kind == self._kind and kind != "phase":
-            return
-        self.close()
-        self._kind = kind
-        if kind == "phase":
-            self._open = self._output.waiting(text)
-        else:
-            self._open = self._output.counting(text, "steps" if kind == "step" else "replies")
-        self._meter = self._open.__enter__()
-
-    def close(self) -> None:
-        """End what is on the screen."""
-        if self._open is not None:
-            self._open.__exit__(None, None, None)
-        self._open, self._kind = None, ""
-
-
-def show_curve(output: Output, run: Run) -> None:
-    """One line on the training, one of the loss curve, where the files are."""
-    from ft2ollama.cli.output import sparkline
-
-    stage = run.stage_record("train")
-    losses = [event["loss"] for event in run.events("step")]
-    tokens = [event["tokens_per_s"] for event in run.events("step")]
-    held_out = f", held out {stage['eval_loss']:.3f}" if stage.get("eval_loss") is not None else ""
-    rate = f", {sum(tokens) / len(tokens):.0f} tokens/s" if tokens else ""
-    output.done(
-        f"trained {stage['steps']} steps in {stage['seconds']:.0f} s{rate}: "
-        f"loss {stage['first_loss']:.3f} -> {stage['last_loss']:.3f}{held_out}"
-    )
-    output.say(f"  loss  {sparkline(losses)}  {run.folder}/loss.png")
+    if team().first:
+        show_curve(output, run)

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 from ft2ollama.config import method_checks
 from ft2ollama.config.expects import choices, did_you_mean, kind, shown
 from ft2ollama.config.found import Found, located, wrong_type
+from ft2ollama.config.running import TRACKERS
 from ft2ollama.errors import UsageError
 from ft2ollama.ollama_names import check_name
 
 if TYPE_CHECKING:
     from ft2ollama.config.schema import Config
 
-MAY_BE_EMPTY = frozenset({"default_system", "ollama_system"})  # "" = no system prompt at all
+MAY_BE_EMPTY = frozenset({"default_system", "ollama_system", "fsdp"})  # "" = none at all
 
 # Values that LLaMA-Factory has and this version has not, and what to write instead.
 REFUSED_VALUES: Mapping[str, Mapping[str, str]] = {
@@ -34,6 +35,9 @@ REFUSED_VALUES: Mapping[str, Mapping[str, str]] = {
         "kto": "preference training comes with a later version; write sft",
     },
     **method_checks.REFUSED_VALUES,
+    "train_sampling_strategy": {
+        "batch_rebalance": "its order depends on the number of GPUs; write group_by_length",
+    },
     "compute_dtype": {
         "fp16": "its name here is float16",
         "bf16": "its name here is bfloat16",
@@ -78,6 +82,8 @@ def accept(name: str, value: Any, annotation: Any) -> Any:
 
 def _choice(name: str, value: Any, options: tuple[str, ...]) -> Any:
     """The option in its own spelling; a known value that is not ours yet is refused."""
+    if value is False and "no" in options:  # another tool's key, read as YAML
+        return "no"
     if not isinstance(value, str):
         return value
     reason = REFUSED_VALUES.get(name, {}).get(value.lower())
@@ -178,7 +184,19 @@ def _rule_plain(value: str) -> str:
     return ""
 
 
+def _rule_report_to(value: tuple[str, ...]) -> str:
+    for name in value:
+        if name == "all":
+            return f"name the trackers that you use: {', '.join(TRACKERS)}, or none"
+        if name not in (*TRACKERS, "none"):
+            near = did_you_mean(name, (*TRACKERS, "none"))
+            what = f"did you mean {near}?" if near else f"there are {', '.join(TRACKERS)} and none"
+            return f"{name} is no tracker; {what}"
+    return "none stands beside other names; keep one of the two" if set(value) > {"none"} else ""
+
+
 _RULES: Mapping[str, Callable[[Any], str]] = {
+    "report_to": _rule_report_to,
     "max_steps": lambda value: "" if value else "must be -1 (no limit) or at least 1, not 0",
     "val_size": _rule_val_size,
     "ollama_name": _rule_ollama_name,
@@ -278,15 +296,37 @@ def _held_out(config: Config) -> Found | None:
     )
 
 
+def _best(config: Config) -> Found | None:
+    """The best checkpoint must have been saved when it was measured."""
+    measured = config.eval_strategy or "epoch"
+    saved, keys = config.resolved_save_strategy, ("load_best_model_at_end", "save_strategy")
+    needing = [
+        name for name in ("load_best_model_at_end", "early_stopping_steps") if getattr(config, name)
+    ] + (["save_strategy"] if config.save_strategy == "best" else [])
+    if needing and measured == "no":
+        text = "needs the held-out loss; write eval_strategy: epoch, or steps"
+        return Found((needing[0],), text, (needing[0], "eval_strategy"))
+    if not config.load_best_model_at_end or saved in ("best", "eval"):
+        return None
+    if saved != measured:
+        text = f"needs checkpoints where the loss is measured; write save_strategy: {measured}"
+        return Found(("load_best_model_at_end",), text, (*keys, "eval_strategy"))
+    if saved == "steps" and config.eval_steps and config.save_steps % config.eval_steps:
+        text = f"save_steps must be a multiple of eval_steps; write save_steps: {config.eval_steps}"
+        return Found(("load_best_model_at_end",), text, (*keys, "save_steps", "eval_steps"))
+    return None
+
+
+def _engines(config: Config) -> Found | None:
+    if not (config.deepspeed and config.sharded):
+        return None
+    text = "DeepSpeed and FSDP do the same thing; keep one of deepspeed and fsdp"
+    return Found(("fsdp",), text, ("fsdp", "deepspeed"))
+
+
 _TOGETHER: tuple[Callable[[Config], Found | None], ...] = (
-    _evaluation,
-    _weights,
-    _streaming,
-    _mask,
-    _warmup,
-    _constant,
-    _held_out,
-)
+    _evaluation, _weights, _streaming, _mask, _warmup, _constant, _held_out, _best, _engines,
+)  # fmt: skip
 
 
 def remarks(config: Config) -> tuple[str, ...]:
@@ -301,4 +341,8 @@ def remarks(config: Config) -> tuple[str, ...]:
             f"warmup_steps: {config.warmup_steps} is the whole run of max_steps "
             f"{config.max_steps}; the learning rate only rises"
         )
+    if config.fsdp_config and not config.sharded:
+        found.append("fsdp_config has no effect without fsdp")
+    if config.save_only_model:
+        found.append("save_only_model: a run cannot go on from such checkpoints; Ctrl-C saves all")
     return tuple(found)

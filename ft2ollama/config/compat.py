@@ -61,6 +61,9 @@ _SINGLE: Mapping[str, Foreign] = {
         TRANSFORMERS, "renamed", "the number format has one key here",
         "compute_dtype", {True: "float16"},
     ),
+    "evaluation_strategy": Foreign(
+        TRANSFORMERS, "renamed", "its name since transformers 4.46", "eval_strategy"
+    ),
     "max_length": Foreign(OPENMIND, "renamed", "the same length in tokens", "cutoff_len"),
     "max_seq_length": Foreign(OPENMIND, "renamed", "the same length in tokens", "cutoff_len"),
     "custom_dataset_info": Foreign(
@@ -72,46 +75,53 @@ _SINGLE: Mapping[str, Foreign] = {
     "use_liger_kernel": Foreign(
         TRANSFORMERS, "renamed", "the same kernels by their other name", "enable_liger_kernel"
     ),
+    "group_by_length": Foreign(
+        TRANSFORMERS, "renamed", "the order of the rows has one key here",
+        "train_sampling_strategy", {True: "group_by_length", False: "random"}, harmless=(None, ""),
+    ),
+    "disable_shuffling": Foreign(
+        LLAMA_FACTORY, "renamed", "the order of the rows has one key here",
+        "train_sampling_strategy", {True: "sequential"},
+    ),
 }  # fmt: skip
 
 # (source, why, keys)
 _IGNORED: tuple[tuple[str, str, str], ...] = (
     (TRANSFORMERS, "the train command trains", "do_train"),
-    (TRANSFORMERS, "val_size alone decides whether a held-out loss is measured",
-     "do_eval eval_strategy evaluation_strategy eval_steps eval_delay eval_on_start "
-     "per_device_eval_batch_size eval_accumulation_steps prediction_loss_only "
+    (TRANSFORMERS, "the held-out loss is what is measured, when val_size and eval_strategy say so",
+     "do_eval eval_delay eval_accumulation_steps prediction_loss_only "
      "eval_do_concat_batches eval_use_gather_object include_for_metrics batch_eval_metrics "
      "bf16_full_eval fp16_full_eval"),
-    (LLAMA_FACTORY, "val_size alone decides whether a held-out loss is measured",
+    (LLAMA_FACTORY, "the held-out loss is what is measured, when val_size and eval_strategy say so",
      "eval_num_beams compute_accuracy"),
     (LLAMA_FACTORY, "the loss curve is always drawn", "plot_loss"),
     (LLAMA_FACTORY, "tokens are kept by the content of data and settings",
      "overwrite_cache preprocessing_batch_size tokenized_path "
      "data_shared_file_system buffer_size"),
-    (TRANSFORMERS, "batches are made in the main process, which is fast enough",
-     "dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers "
+    (TRANSFORMERS, "rows are ready tokens; dataloader_num_workers alone is read",
+     "dataloader_pin_memory dataloader_persistent_workers "
      "dataloader_prefetch_factor dataloader_multiprocessing_context dataloader_in_order"),
     (TRANSFORMERS, "every run has its own folder; none is overwritten unasked",
      "overwrite_output_dir save_on_each_node enable_jit_checkpoint"),
-    (TRANSFORMERS, "checkpoints hold all that a resumed run needs; save_steps says when",
-     "save_only_model save_strategy save_safetensors ignore_data_skip "
-     "restore_callback_states_from_checkpoint"),
+    (TRANSFORMERS, "weights are safetensors, and a resumed run goes on exactly where it stopped",
+     "save_safetensors ignore_data_skip restore_callback_states_from_checkpoint"),
     (TRANSFORMERS, "progress is shown in the terminal and kept in the run's events.jsonl",
-     "logging_strategy logging_first_step logging_dir logging_nan_inf_filter log_on_each_node "
-     "log_level log_level_replica disable_tqdm include_num_input_tokens_seen "
-     "include_tokens_per_second skip_memory_metrics debug"),
+     "logging_strategy logging_nan_inf_filter log_on_each_node log_level log_level_replica "
+     "disable_tqdm skip_memory_metrics debug"),
+    (TRANSFORMERS, "tokens are always counted; see events.jsonl and train_report.md",
+     "include_num_input_tokens_seen include_tokens_per_second"),
     (LLAMA_FACTORY, "progress is shown in the terminal and kept in the run's events.jsonl",
      "include_effective_tokens_per_second print_param_status"),
-    (TRANSFORMERS, "training runs as one process",
-     "ddp_timeout ddp_find_unused_parameters ddp_bucket_cap_mb ddp_broadcast_buffers "
-     "ddp_static_graph ddp_backend local_rank tpu_num_cores ray_scope accelerator_config "
+    (TRANSFORMERS, "torchrun and accelerate launch say who is who, and the loss is always averaged "
+     "over the tokens of all processes",
+     "ddp_find_unused_parameters ddp_bucket_cap_mb ddp_broadcast_buffers ddp_static_graph "
+     "ddp_backend local_rank tpu_num_cores ray_scope accelerator_config "
      "average_tokens_across_devices"),
     (TRANSFORMERS, "the device is found by looking", "use_cpu no_cuda use_mps_device"),
     (TRANSFORMERS, "speed or memory only; the result is the same",
      "gradient_checkpointing_kwargs activation_checkpointing_kwargs tf32 torch_compile_backend "
-     "torch_compile_mode liger_kernel_config torch_empty_cache_steps use_cache "
-     "group_by_length length_column_name auto_find_batch_size half_precision_backend "
-     "fp16_opt_level full_determinism"),
+     "torch_compile_mode liger_kernel_config use_cache length_column_name auto_find_batch_size "
+     "half_precision_backend fp16_opt_level"),
     (LLAMA_FACTORY, "a GPU computes again only the layers whose values do not fit; "
      "gradient_checkpointing: false never does so",
      "disable_gradient_checkpointing"),
@@ -158,19 +168,19 @@ _IGNORED: tuple[tuple[str, str, str], ...] = (
      "apollo_proj_type apollo_scale_type apollo_layerwise apollo_scale_front badam_mode "
      "badam_start_block badam_switch_mode badam_switch_interval badam_update_ratio "
      "badam_mask_mode badam_verbose dft_alpha eaft_alpha"),
-    (LLAMA_FACTORY, "nothing is sent to a tracking service",
-     "use_swanlab swanlab_project swanlab_workspace swanlab_run_name swanlab_mode "
-     "swanlab_api_key swanlab_logdir swanlab_lark_webhook_url swanlab_lark_secret"),
-    (TRANSFORMERS, "nothing is sent to a tracking service or a hub",
-     "report_to project trackio_space_id trackio_bucket_id trackio_static_space_id push_to_hub "
-     "hub_token hub_private_repo hub_model_id hub_strategy hub_always_push hub_revision"),
+    (LLAMA_FACTORY, "no chat message is sent; SwanLab's own site can send them",
+     "swanlab_lark_webhook_url swanlab_lark_secret"),
+    (TRANSFORMERS, "a tracker's own settings are its environment variables (WANDB_PROJECT, ...)",
+     "project trackio_space_id trackio_bucket_id trackio_static_space_id"),
+    (TRANSFORMERS, "nothing is sent to a hub",
+     "push_to_hub hub_token hub_private_repo hub_model_id hub_strategy hub_always_push "
+     "hub_revision"),
     (LLAMA_FACTORY, "nothing is sent to a hub", "export_hub_model_id"),
     (LLAMA_FACTORY, "downloads use the hub's own cache and login (HF_HOME, HF_TOKEN)",
      "cache_dir hf_hub_token ms_hub_token om_hub_token"),
     (LLAMA_FACTORY, "there is no other process to share the work with",
      "ray_run_name ray_storage_path ray_storage_filesystem ray_num_workers resources_per_worker "
      "placement_strategy ray_init_kwargs"),
-    (TRANSFORMERS, "seed decides every random choice", "data_seed"),
 )  # fmt: skip
 
 # (source, why and what to do instead, key -> values that ask for nothing beside `NOTHING`)
@@ -181,12 +191,13 @@ _REFUSED: tuple[tuple[str, str, dict[str, tuple[Any, ...]]], ...] = (
     (LLAMA_FACTORY, "FP8 training is not done here; remove the key and set compute_dtype: "
      "bfloat16",
      {"fp8": ()}),
-    (TRANSFORMERS, "training over several GPUs comes with a later version; remove the key to "
-     "train on one device",
-     {"deepspeed": (), "fsdp": (), "fsdp_config": (), "parallelism_config": ()}),
-    (LLAMA_FACTORY, "training over several GPUs comes with a later version; remove the key to "
-     "train on one device",
+    (TRANSFORMERS, "a model is split over GPUs by deepspeed or fsdp; remove the key and use one",
+     {"parallelism_config": ()}),
+    (LLAMA_FACTORY, "a model is split over GPUs by deepspeed or fsdp; remove the key and use one",
      {"use_mca": (), "use_kt": ()}),
+    (LLAMA_FACTORY, "a secret does not belong into a file that is copied into every run; remove "
+     "the key and set the environment variable SWANLAB_API_KEY",
+     {"swanlab_api_key": ()}),
     (LLAMA_FACTORY, "an adapter is found by its own folder; remove the key and give the folder in "
      "adapter_name_or_path",
      {"adapter_folder": ()}),
@@ -217,21 +228,12 @@ _REFUSED: tuple[tuple[str, str, dict[str, tuple[Any, ...]]], ...] = (
     (LLAMA_FACTORY, "the loss is plain cross-entropy over the learned tokens; remove the key",
      {"use_dft_loss": (), "use_eaft_loss": ()}),
     (TRANSFORMERS, "every row is used, in an order that seed decides; remove the key",
-     {"dataloader_drop_last": (), "train_sampling_strategy": ("random",), "split_batches": ()}),
-    (LLAMA_FACTORY, "every row is used, in an order that seed decides; remove the key",
-     {"disable_shuffling": ()}),
-    (LLAMA_FACTORY, "early stopping comes with a later version; remove the key and set "
-     "num_train_epochs",
-     {"early_stopping_steps": ()}),
-    (TRANSFORMERS, "the last weights are kept; remove the key and set num_train_epochs",
-     {"load_best_model_at_end": (), "metric_for_best_model": ("loss", "eval_loss"),
-      "greater_is_better": ()}),
+     {"dataloader_drop_last": (), "split_batches": ()}),
+    (TRANSFORMERS, "the best checkpoint is the one of the lowest held-out loss; remove the key",
+     {"metric_for_best_model": ("loss", "eval_loss"), "greater_is_better": ()}),
     (TRANSFORMERS, "this command only trains; remove the key",
      {"do_predict": (), "predict_with_generate": (), "generation_max_length": (),
       "generation_num_beams": (), "generation_config": (), "sortish_sampler": ()}),
-    (TRANSFORMERS, "a run is resumed by its id; remove the key and use: ft2ollama train --resume "
-     "RUN",
-     {"resume_from_checkpoint": ()}),
     (LLAMA_FACTORY, "tools and thinking are rendered by the chat template itself; remove the key",
      {"tool_format": (), "preserve_thinking": ()}),
 )  # fmt: skip

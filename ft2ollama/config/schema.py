@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_va
 from ft2ollama.config import checks
 from ft2ollama.config.field import key
 from ft2ollama.config.method import KEYS, MethodKeys
+from ft2ollama.config.running import RunningKeys
 from ft2ollama.config.speed import SpeedKeys
 
 SECTIONS = {
@@ -27,6 +28,7 @@ SECTIONS = {
     "training": "Training",
     "optimizer": "Optimizer",
     "speed": "Speed and memory",
+    "running": "Checkpoints, evaluation, several GPUs, tracking",
     "export": "Export",
     "publish": "Publish",
     "proof": "Proof",
@@ -41,7 +43,7 @@ GgufType = Literal[
 ]  # fmt: skip
 
 
-class Config(MethodKeys, SpeedKeys, BaseModel):
+class Config(MethodKeys, SpeedKeys, RunningKeys, BaseModel):
     """The whole config; flat, frozen, no unknown key."""
 
     model_config = KEYS
@@ -205,11 +207,6 @@ class Config(MethodKeys, SpeedKeys, BaseModel):
     logging_steps: Annotated[int, key("training", "optimizer steps", ge=1)] = 1
     """Note the loss every so many steps. transformers has 500, more than most LoRA runs are long;
     1 costs nothing."""
-    save_steps: Annotated[int, key("training", "optimizer steps", ge=0)] = 0
-    """Save a checkpoint every so many steps. 0 saves at the end and on Ctrl-C only; transformers
-    has 500."""
-    save_total_limit: Annotated[int | None, key("training", "checkpoints", ge=1)] = None
-    """Keep only the newest so many checkpoints. null keeps all, as in transformers."""
     num_threads: Annotated[int | None, key("training", "threads", ge=1, le=1024)] = None
     """CPU threads to compute with. null chooses by the cores and their load: two spinning threads
     on a busy machine are slower than one."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from ft2ollama.base import Base
 from ft2ollama.config import Config
+from ft2ollama.config.running import RunningKeys
 from ft2ollama.data.conversation import Conversation
 from ft2ollama.data.from_config import read_parts
 from ft2ollama.data.problems import Dropped
@@ -26,8 +27,15 @@ from ft2ollama.files import sha256_file, sha256_folder, sha256_text
 from ft2ollama.quant_choice import choose_quant, wanted_quant
 from ft2ollama.template import ChatTemplate, choose_template
 from ft2ollama.train.adapters import adapter_folders, sha256_adapters
+from ft2ollama.train.distributed import team
 from ft2ollama.train.packing import rows_per_epoch
 from ft2ollama.train.rendered import publish_notes, render_rows
+
+# Of the keys of a running training, those that do change what is trained.
+RUNNING_INPUTS = {
+    "data_seed", "train_sampling_strategy", "load_best_model_at_end", "early_stopping_steps",
+    "early_stopping_threshold", "eval_strategy", "eval_steps", "deepspeed", "fsdp",
+}  # fmt: skip
 
 # Keys that do not change what is trained, or whose files are hashed by content: a run that differs
 # only in these is the same run.
@@ -37,6 +45,9 @@ _NOT_TRAINING = {
     "model_name_or_path", "hub", "model_revision", "adapter_name_or_path",
     "dataset", "dataset_dir", "proof_prompts", "trust_remote_code", "preprocessing_num_workers",
     "gradient_checkpointing",
+    # their product counts, as `step_rows`
+    "per_device_train_batch_size", "gradient_accumulation_steps",
+    *(name for name in RunningKeys.model_fields if name not in RUNNING_INPUTS),
 }  # fmt: skip
 
 
@@ -202,11 +213,35 @@ def check_proof_prompts(path: Path | None) -> list[str]:
     return questions
 
 
+def rows_per_step(config: Config) -> int:
+    """Conversations of an optimizer step, of all processes."""
+    each = config.per_device_train_batch_size * config.gradient_accumulation_steps
+    return each * team().size
+
+
+def check_held_out(plan: Plan) -> None:
+    """Raises UsageError when the config needs a held-out loss and nothing is held out."""
+    config = plan.config
+    needing = {
+        "load_best_model_at_end": config.load_best_model_at_end,
+        "early_stopping_steps": config.early_stopping_steps,
+        "save_strategy: best": config.save_strategy == "best",
+        "eval_strategy": config.eval_strategy not in (None, "no"),
+    }
+    names = [name for name, asked in needing.items() if asked]
+    if names and not plan.validation:
+        raise UsageError(
+            f"{names[0]} needs conversations that are held out, and there are none",
+            f"val_size is {config.val_size:g}",
+            f"val_size=0.1     # or leave {names[0].split(':')[0]} out",
+        )
+
+
 def count_steps(config: Config, samples: int) -> int:
     """Optimizer steps, counted as transformers.Trainer counts them."""
     if config.max_steps > 0:
         return config.max_steps
-    batches = math.ceil(samples / config.per_device_train_batch_size)
+    batches = math.ceil(samples / (config.per_device_train_batch_size * team().size))
     per_epoch = max(1, math.ceil(batches / config.gradient_accumulation_steps))
     return math.ceil(per_epoch * config.num_train_epochs)
 
@@ -245,6 +280,7 @@ def _inputs(config: Config, base: Base, data_sha256: str) -> dict[str, str]:
         "base": base.sha256,
         "tokenizer": sha256_folder(base.folder, "tokenizer*"),
         "data": data_sha256,
+        "step_rows": sha256_text(str(rows_per_step(config))),
     }
     if config.adapter_name_or_path:
         inputs["adapters"] = sha256_adapters(adapter_folders(config.adapter_name_or_path))

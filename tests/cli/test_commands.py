@@ -44,7 +44,8 @@ def test_json_lines(command: Command, config: Path) -> None:
     assert kinds.count("step") == 12
     steps = [event for event in events if event["event"] == "step"]
     assert set(steps[0]) == {
-        "event", "step", "steps", "loss", "grad_norm", "lr", "tokens_per_s", "seconds", "mem_gb",
+        "event", "step", "steps", "loss", "grad_norm", "lr", "tokens", "tokens_per_s", "seconds",
+        "mem_gb",
     }  # fmt: skip
     failed = command("--json", "train", "nowhere.yaml")
     assert json.loads(failed.stdout.splitlines()[-1])["code"] == failed.returncode == 2
@@ -122,3 +123,10 @@ def test_sparkline() -> None:
     assert sparkline([4.0, 2.0, 1.0, 0.0]) == "█▅▃▁"
     assert len(sparkline(list(map(float, range(1000))))) <= 48
     assert sparkline([]) == ""
+
+
+def test_held_out_rows_are_needed(command: Command, config: Path) -> None:
+    done = command("train", str(config), "early_stopping_steps=2")
+    assert done.returncode == 2
+    assert "early_stopping_steps needs conversations that are held out" in done.stderr
+    assert "fix: val_size=0.1" in done.stderr

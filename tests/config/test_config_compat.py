@@ -47,8 +47,7 @@ custom_dataset_info max_length group_by_length logging_dir save_safetensors
 """
 
 ASKING: dict[str, Any] = {
-    "dataset": "x",
-    "train_sampling_strategy": "group_by_length", "metric_for_best_model": "eval_accuracy",
+    "dataset": "x", "metric_for_best_model": "eval_accuracy",
 }  # fmt: skip
 
 
@@ -119,9 +118,9 @@ def test_refused(fail: Fail, load: Load, name: str) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["disable_shuffling: false", "deepspeed: null", "use_galore: false",
-     "load_in_4bit: ", "label_smoothing_factor: 0.0", "fsdp: ''", "rope_scaling: none",
-     "optim_args: {}"],
+    ["split_batches: false", "use_mca: null", "use_galore: false",
+     "load_in_4bit: ", "label_smoothing_factor: 0.0", "swanlab_api_key: ''",
+     "rope_scaling: none", "optim_args: {}"],
 )  # fmt: skip
 def test_a_refused_key_may_say_what_is_done_anyway(load: Load, line: str) -> None:
     (note,) = load(NEEDED + line).notes
@@ -138,6 +137,9 @@ def test_renamed(load: Load, name: str) -> None:
         "custom_dataset_info": ("a/dataset_info.json", Path("a")),
         "activation_checkpointing": ("true", True),
         "use_liger_kernel": ("true", True),
+        "group_by_length": ("false", "random"),
+        "disable_shuffling": ("true", "sequential"),
+        "evaluation_strategy": ("steps", "steps"),
     }[name]
     foreign = FOREIGN[name]
     loaded = load(f"{NEEDED}{name}: {value}\n")

@@ -62,6 +62,7 @@ _SPECIAL: dict[str, st.SearchStrategy[Any]] = {
     "lora_rank_pattern": st.dictionaries(_PLAIN, st.integers(1, 1024), max_size=3),
     "lora_alpha_pattern": st.dictionaries(_PLAIN, st.integers(1, 10**9), max_size=3),
     "lr_scheduler_kwargs": st.fixed_dictionaries({}, optional={"num_cycles": st.floats(0.1, 9)}),
+    "report_to": st.lists(st.sampled_from(["wandb", "mlflow"]), min_size=1).map(tuple),
     "default_system": _text(empty=True),
     "ollama_system": _text(empty=True),
     "ollama_parameters": st.fixed_dictionaries(
@@ -115,6 +116,8 @@ def test_dump_loads_back(tmp_path_factory: pytest.TempPathFactory, values: dict[
     values |= {"warmup_ratio": 0.0, "lr_scheduler_type": "cosine", "max_samples": None}
     values |= {"finetuning_type": "lora", "export_as": "model", "pure_bf16": False}
     values |= {"quantization_bit": None, "create_new_adapter": False, "loraplus_lr_ratio": None}
+    values |= {"load_best_model_at_end": False, "early_stopping_steps": None, "fsdp": None}
+    values |= {"save_strategy": "no"}  # yes and no are words of YAML
     config = Config(**values)
     path = tmp_path_factory.getbasetemp() / "dumped.yaml"
     path.write_text(dump_config(config), "utf-8", newline="")
@@ -129,7 +132,8 @@ def test_dump_has_every_key_once_in_sections() -> None:
     assert keys == sorted(keys, key=lambda name: order.index(section_of(name)))
     assert [line for line in text.splitlines() if line.startswith("#")] == [
         "### model", "### data", "### method", "### training", "### optimizer",
-        "### speed and memory", "### export", "### publish", "### proof",
+        "### speed and memory", "### checkpoints, evaluation, several gpus, tracking",
+        "### export", "### publish", "### proof",
     ]  # fmt: skip
 
 

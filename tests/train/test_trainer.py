@@ -15,10 +15,11 @@ from ft2ollama.data.render import IGNORED
 from ft2ollama.errors import Interrupted, JobError
 from ft2ollama.runs import Run, create_run
 from ft2ollama.train.batches import Collator
+from ft2ollama.train.checkpoints import newest
 from ft2ollama.train.loss import learned_loss
 from ft2ollama.train.model import attach_lora, load_base
 from ft2ollama.train.plan import Plan, count_steps
-from ft2ollama.train.trainer import latest_checkpoint, train
+from ft2ollama.train.trainer import train
 
 Make = Callable[..., Plan]
 pytestmark = pytest.mark.filterwarnings(
@@ -116,7 +117,7 @@ def test_ctrl_c_saves_a_checkpoint_and_resume_continues_exactly(plan: Make) -> N
     with pytest.raises(Interrupted) as caught:
         train(plan(), run, dtype="float32", device="cpu", report=press)
     assert signal.getsignal(signal.SIGINT) is before
-    stopped_at = int(latest_checkpoint(run.checkpoints).name.split("-")[1])  # type: ignore[union-attr]
+    stopped_at = int(newest(run.checkpoints).name.split("-")[1])  # type: ignore[union-attr]
     assert 5 <= stopped_at <= 6
     assert caught.value.fix == f"ft2ollama train --resume {run.id}"
     assert run.stage_record("train")["status"] == "interrupted"
