@@ -193,3 +193,23 @@ def test_a_whole_model_learns_the_same() -> None:
         curves.append(losses)
     assert curves[1] == pytest.approx(curves[0], abs=1e-4)
     assert curves[0][-1] < curves[0][0] - 0.05
+
+
+def test_layers_of_one_input_may_get_different_ones() -> None:
+    """q, k and v are computed together for the x of the first call; for another x anew."""
+
+    class Attention(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            for name in ("q_proj", "k_proj", "v_proj"):
+                setattr(self, name, torch.nn.Linear(8, 8, bias=False))
+
+        def forward(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+            return torch.cat([self.q_proj(x), self.k_proj(other), self.v_proj(other)], -1)
+
+    model = with_lora(Attention(), target_modules=["q_proj", "k_proj", "v_proj"])
+    x, other = torch.randn(3, 8), torch.randn(3, 8)
+    wanted = [model(x, other), model(x, x), model(other, x)]
+    assert fuse_lora(model) == 3
+    for found, theirs in zip([model(x, other), model(x, x), model(other, x)], wanted, strict=True):
+        assert torch.allclose(found, theirs, atol=1e-6)
