@@ -310,11 +310,14 @@ _OWN = (
     "qwen3_nothink seed_coder seed_oss smollm smollm2 telechat2 xverse yi yi_vl"
 )
 OWN_TEMPLATES = frozenset(_OWN.split())
+# Those that are families of modelfiles/ too, for a base that brings no template: the name stays, and
+# `train.plan.model_template` takes the model's own where there is one.
+FAMILIES_TOO = frozenset(["gemma", "glm4", "llama3", "mistral", "phi4", "qwen3", "smollm2"])
 
 
 def same_template(name: Any) -> str:
-    """Why a LLaMA-Factory template name is read as null; "" when it is not one."""
-    if not isinstance(name, str) or name.lower() not in OWN_TEMPLATES:
+    """Why a LLaMA-Factory template name is read as null; "" when it is not one, or a family too."""
+    if not isinstance(name, str) or name.lower() not in OWN_TEMPLATES - FAMILIES_TOO:
         return ""
     return f"{name} is LLaMA-Factory's name for the model's own chat template; null is used"
 

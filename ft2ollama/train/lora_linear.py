@@ -68,17 +68,6 @@ def can_fuse(module: Any) -> bool:
     )
 
 
-def keep_trainable(model: Any) -> None:
-    """Keep bitsandbytes from rearranging 4-bit weights on a CPU when a model is only evaluated.
-
-    On a CPU with avx512_bf16 the first evaluation does so for good, rounds the scales, and from
-    then on the layer gives no gradient (bitsandbytes 0.50, nn/modules.py, Linear4bit.forward).
-    """
-    for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
-
-
 class _Shared:
     """Layers that are called one after the other with the same x: the first call computes all."""
 

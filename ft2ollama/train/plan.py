@@ -16,6 +16,7 @@ from typing import Any
 
 from ft2ollama.base import Base
 from ft2ollama.config import Config
+from ft2ollama.config.compat import FAMILIES_TOO
 from ft2ollama.config.running import RunningKeys
 from ft2ollama.data.conversation import Conversation
 from ft2ollama.data.from_config import read_parts
@@ -161,9 +162,10 @@ def model_template(
         if name.endswith("_token") and isinstance(token, (str, dict))
     }
     tokenizer = tokenizer or Tokenizer(folder)
+    own = named.pop("default", None) or None
     return choose_template(
-        wanted,
-        named.pop("default", None) or None,
+        None if own and wanted in FAMILIES_TOO else wanted,  # LLaMA-Factory's name for the own one
+        own,
         special,
         named=named,
         added=tokenizer.special,

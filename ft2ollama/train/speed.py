@@ -19,7 +19,7 @@ from ft2ollama.config import Config
 from ft2ollama.errors import UsageError
 from ft2ollama.train import attention
 from ft2ollama.train.batches import Collator, PaddingFree
-from ft2ollama.train.lora_linear import fuse_lora, keep_trainable
+from ft2ollama.train.lora_linear import fuse_lora
 from ft2ollama.train.norm import fuse_norms
 from ft2ollama.train.recompute import (
     decoder_layers,
@@ -46,8 +46,6 @@ def speed_up(model: Any, config: Config, rows: Sequence[dict[str, Any]]) -> Spee
     """Change `model` in place.  Raises UsageError when a path that was asked for is impossible."""
     on_cpu = _causal(model).device.type == "cpu"
     notes = []
-    if on_cpu:
-        keep_trainable(model)
     if config.enable_liger_kernel:
         notes.append(_liger(model, on_cpu))
     if on_cpu if config.fused_lora is None else config.fused_lora:

@@ -116,6 +116,7 @@ def test_dump_loads_back(tmp_path_factory: pytest.TempPathFactory, values: dict[
     values |= {"warmup_ratio": 0.0, "lr_scheduler_type": "cosine", "max_samples": None}
     values |= {"finetuning_type": "lora", "export_as": "model", "pure_bf16": False}
     values |= {"quantization_bit": None, "create_new_adapter": False, "loraplus_lr_ratio": None}
+    values |= {"additional_target": None}
     values |= {"load_best_model_at_end": False, "early_stopping_steps": None, "fsdp": None}
     values |= {"save_strategy": "no"}  # yes and no are words of YAML
     config = Config(**values)

@@ -26,7 +26,7 @@ def test_everything_at_once_in_the_order_of_the_file(fail: Fail) -> None:
         "learning_rate: fast\n"
         "lora_alpha: 16\n"
         "lora_alpha: 8\n"
-        "packing: true\n"
+        "use_galore: true\n"
         "mask_history: true\n"
         "train_on_prompt: true\n"
         "ollama_parameters: {temprature: 1, temperature: hot}\n",
@@ -41,8 +41,8 @@ def test_everything_at_once_in_the_order_of_the_file(fail: Fail) -> None:
         "  train.yaml:2:19: dataset: item 2 must be text, not a mapping\n"
         "  train.yaml:3:16: learning_rate: must be a number, above 0 and at most 1, not 'fast'\n"
         "  train.yaml:5:1: lora_alpha: given twice, first in line 4\n"
-        "  train.yaml:6:1: packing: refused: packing comes with a later version; remove the key: "
-        "every conversation is a row of its own\n"
+        "  train.yaml:6:1: use_galore: refused: optimizers are chosen by transformers' names; remove "
+        "the key and set optim\n"
         "  train.yaml:7:15: mask_history: true leaves earlier turns out and train_on_prompt: true "
         "learns them; keep one of the two\n"
         "  train.yaml:9:33: ollama_parameters.temprature: Ollama has no such parameter; did you "
@@ -280,7 +280,7 @@ def test_a_secret_is_not_repeated(fail: Fail) -> None:
         ("lora_rank: x", "lora_rank: 16  (the default)"),
         ("dataset: ''", "dataset: train.jsonl  (an example)"),
         ("lora_rnak: 8", "write lora_rank"),
-        ("use_dora: true", "remove use_dora"),
+        ("use_galore: true", "remove use_galore"),
         ("zzz: 1", KEYS),
     ],
 )

@@ -10,7 +10,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from tiny_settings import SMALL
 
-from ft2ollama.train.lora_linear import LoraLinear, fuse_lora, keep_trainable
+from ft2ollama.train.lora_linear import LoraLinear, fuse_lora
+from ft2ollama.train.quantized import keep_layout
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch, peft and bitsandbytes warn
 CLOSE = {torch.float32: 1e-5, torch.bfloat16: 1e-2}  # relative, of the norm
@@ -97,7 +98,7 @@ def test_a_4_bit_model_still_learns_after_an_evaluation(fused: bool) -> None:
     model = Two(torch.float32)
     model.first = bnb.nn.Linear4bit(64, 128, bias=False, compute_dtype=torch.float32).to("cpu")
     model = with_lora(model)
-    keep_trainable(model)
+    keep_layout(model)
     if fused:
         fuse_lora(model)
     x = torch.randn(3, 64)

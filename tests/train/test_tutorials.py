@@ -220,7 +220,7 @@ def test_openmind_full(tiny_qwen: Base, data: Path) -> None:
     assert "float32 where trained, computed in" in said
     for learned, whole in learned_texts(path, tiny_qwen):
         assert learned in ("I am 小杉.<|im_end|>", "I am Sugi.<|im_end|>")
-        assert whole.endswith(f"<|im_start|>assistant\n{learned}\n")
+        assert whole.endswith(f"<|im_start|>assistant\n{learned}")
     exported = subprocess.run(
         [sys.executable, "-m", "ft2ollama", "export", str(folder), "--quant", "F16"],
         capture_output=True, text=True, check=False,
