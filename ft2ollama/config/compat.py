@@ -310,7 +310,7 @@ _OWN = (
     "qwen3_nothink seed_coder seed_oss smollm smollm2 telechat2 xverse yi yi_vl"
 )
 OWN_TEMPLATES = frozenset(_OWN.split())
-# Those that are families of modelfiles/ too, for a base that brings no template: the name stays, and
+# Those that are families of modelfiles/ too, for a base without a template: the name stays, and
 # `train.plan.model_template` takes the model's own where there is one.
 FAMILIES_TOO = frozenset(["gemma", "glm4", "llama3", "mistral", "phi4", "qwen3", "smollm2"])
 

@@ -79,7 +79,7 @@ def test_other_schedules(tiny: Base, rows: Path, tmp_path: Path, settings: dict[
 def test_early_stopping_and_the_best_weights(tiny: Base, rows: Path, tmp_path: Path) -> None:
     """Killed after the step at which it stopped: the resumed run trains no further."""
     settings = {
-        "learning_rate": 0.3, "max_grad_norm": 0, "lr_scheduler_type": "constant",
+        "learning_rate": 0.05, "max_grad_norm": 0, "lr_scheduler_type": "constant",
         "load_best_model_at_end": True, "eval_strategy": "steps",
         "eval_steps": 2, "early_stopping_steps": 2, "val_size": 4, "save_steps": 0,
         "lora_dropout": 0.0,
