@@ -20,6 +20,7 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
 from converters.errors import ConvertError
 from converters.metadata import KV
 from converters.quants.layout import decode
+from converters.quants.types import FILE_TYPES
 from converters.safetensors_file import read_into
 from converters.transforms import F32, n_rows, row_shape
 from converters.writer import ALIGNMENT, MAGIC, SCALARS
@@ -90,6 +91,12 @@ class GgufFile:
     def values(self) -> dict[str, object]:
         """Key -> value."""
         return {pair.key: pair.value for pair in self.pairs}
+
+    @property
+    def file_type(self) -> str:
+        """Name of general.file_type, such as Q4_K_M; "" when it is unset or none of ours."""
+        number = self.values.get("general.file_type")
+        return next((one.name for one in FILE_TYPES.values() if one.id == number), "")
 
     @cached_property
     def _data(self) -> Bytes:

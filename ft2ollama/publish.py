@@ -259,7 +259,17 @@ def prove(
         return proof
     references = read_jsonl(run.proof / "replies.jsonl")
     replies = check_replies(server, model, references, template["stop"], watch.replies)
-    return Proof(tuple(prompts), tuple(replies), AGREEMENT[exported.quant], weights)
+    return Proof(tuple(prompts), tuple(replies), _bar(exported, base), weights)
+
+
+def _bar(exported: Exported, base: Base) -> float:
+    """How far replies must agree; beside an adapter the base's own type decides."""
+    if exported.kind == "model":
+        return AGREEMENT[exported.quant]
+    from converters import read_gguf
+
+    own = AGREEMENT.get(read_gguf(_base_gguf(base)).file_type, 0.3)
+    return min(AGREEMENT[exported.quant], own)
 
 
 def _base_gguf(base: Base) -> Path:

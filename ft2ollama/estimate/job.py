@@ -14,6 +14,8 @@ from ft2ollama.estimate.memory import Way, adapter_weights
 from ft2ollama.estimate.rows import Rows
 from ft2ollama.estimate.shape import Shape
 
+CHUNK_BYTES = 64 << 20  # of float32 logits that train/loss.py holds at once
+
 if TYPE_CHECKING:
     from ft2ollama.config import Config
 
@@ -79,9 +81,20 @@ class Job:
             state_bytes=state,
             saves="plain" if self.method == "lora" else "autocast",
             recompute=self.recompute,
+            logits="chunked"
+            if self.method == "lora"
+            else "learned",  # a frozen head, see train/loss
+            chunk=self._chunk,
             learned=self.rows.learned,
             reached=self._top if self.method == "freeze" else 1.0,
         )
+
+    @property
+    def _chunk(self) -> float:
+        """Share of a micro-batch's tokens whose logits are there at once."""
+        learned = self.micro_batch * self.rows.learned
+        at_once = max(1.0, CHUNK_BYTES / (4 * self.shape.vocab))
+        return min(learned, at_once) / max(1, self.micro_batch)
 
     @property
     def micro_batch(self) -> int:

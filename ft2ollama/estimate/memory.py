@@ -154,7 +154,7 @@ def total_bytes(shape: Shape, way: Way, trained: float, tokens: float) -> float:
 # more than the saved tensors glibc's malloc takes after some steps, by bytes of the base's type;
 # the logits of a learned token (large blocks, which malloc gives back).
 CPU_LIBRARIES = 610_000_000
-CPU_FRAGMENTS = {2: 1.46, 4: 2.0}
+CPU_FRAGMENTS = {2: 0.91, 4: 1.82}
 CPU_LOGITS = 12  # bytes per word of the vocabulary
 _REPLYING = 100_000_000  # the cache and the logits of a reply
 
@@ -164,7 +164,7 @@ def cpu_token_bytes(shape: Shape, way: Way, rank: int = 0) -> tuple[float, float
     held, _ = token_bytes(shape, way, rank)
     if way.logits == "learned":
         return held, CPU_LOGITS * shape.vocab * way.learned
-    return held, logit_bytes(shape, way)
+    return held, 4 * shape.hidden + CPU_LOGITS * shape.vocab * way.chunk
 
 
 def cpu_loading(shape: Shape, way: Way, stored: float) -> float:

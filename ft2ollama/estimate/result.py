@@ -264,7 +264,8 @@ def _phases(job: Job, place: Place, training: float) -> tuple[Term, ...]:
     training_term = Term("training", "a step with the longest conversations", training)
     writing = "base and adapter once more, in float32"
     if place.card is not None:
-        gb = (4.0 * job.shape.weights + memory.CONTEXT) / 1e9
+        writing = "base and adapter once more, in 16 bits"
+        gb = (2.0 * job.shape.weights + memory.CONTEXT) / 1e9
         return (training_term, *((Term("reference replies", writing, gb),) if job.replies else ()))
     loading = memory.cpu_loading(job.shape, job.way, stored) / 1e9
     held, _ = memory.cpu_token_bytes(job.shape, job.way, job.rank)

@@ -12,13 +12,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ft2ollama.data.render import IGNORED
+from ft2ollama.estimate.job import CHUNK_BYTES
 
 if TYPE_CHECKING:
     import torch
 
 # Architectures that change the logits after the head; for these the model's own forward is used.
 _LOGIT_CHANGES = ("final_logit_softcapping", "logits_scaling", "logit_scale")
-_CHUNK_BYTES = 64 << 20  # of float32 logits at once
 
 
 def changes_logits(config: Any) -> bool:
@@ -75,7 +75,7 @@ def head_loss(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor)
 
         @staticmethod
         def forward(ctx: Any, hidden: torch.Tensor) -> torch.Tensor:
-            rows = max(1, _CHUNK_BYTES // (4 * weight.shape[0]))
+            rows = max(1, CHUNK_BYTES // (4 * weight.shape[0]))
             grads, total = [], hidden.new_zeros((), dtype=torch.float32)
             for part, target in zip(hidden.split(rows), targets.split(rows), strict=True):
                 log_p = torch.log_softmax((part @ weight.t()).float(), -1)

@@ -2,7 +2,7 @@
 
     proof/template.json   the chat template that trained: family, Jinja, Go template, stop, system
     proof/prompts.jsonl   conversations with the prompt's exact text and token ids
-    proof/replies.jsonl   greedy replies of base + adapter in float32: text, ids, stopped
+    proof/replies.jsonl   greedy replies of base + adapter: text, ids, stopped
 
 `publish` reads these files; it needs neither torch nor the base model.
 """
@@ -65,11 +65,17 @@ def _prompt(plan: Plan, messages: Any) -> str:
 def replies(
     plan: Plan, run: Run, questions: list[dict[str, Any]], *, device: str, report: Report
 ) -> list[dict[str, Any]]:
-    """Greedy replies of the trained model in float32, at most REPLY_TOKENS tokens each."""
+    """Greedy replies of the trained model, at most REPLY_TOKENS tokens each.
+
+    In float32 on a CPU; on a GPU in bfloat16, because float32 weights would need more room than
+    the training itself had.
+    """
     if not questions:
         return []
     report({"event": "phase", "phase": "writing reference replies"})
-    model = load_run(run, plan.base.folder, torch.float32).to(device)
+    model = load_run(
+        run, plan.base.folder, torch.float32 if device == "cpu" else torch.bfloat16
+    ).to(device)
     stop = {plan.tokenizer.id(word) for word in plan.template.stop}
     found = []
     for number, question in enumerate(questions, 1):

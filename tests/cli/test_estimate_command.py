@@ -72,8 +72,8 @@ def test_config_json_alone_is_enough(command: Command, tmp_path: Path) -> None:
 
 def test_a_size_and_a_card_are_enough(command: Command) -> None:
     done = command("estimate", "--params", "7B", "--gpu", "RTX 4090", "quantization_bit=4")
-    assert done.returncode in (2, 4)  # 2 where this version has no 4 bits yet
-    done = command("estimate", "--params", "7B", "--gpu", "RTX 4090")
+    assert done.returncode == 0, done.stderr
+    done = command("estimate", "--params", "7B", "--gpu", "16GB")
     assert done.returncode == 4, done.stderr
     assert "it does not fit" in done.stderr
     assert "cutoff_len=" in done.stderr

@@ -32,5 +32,5 @@ def test_statistics_from_a_file(command: Command, trained: Path, rows: Path) -> 
 def test_a_file_that_is_no_data(command: Command, trained: Path, tmp_path: Path) -> None:
     missing = command("export", "--quant", "Q4_0", "--calibrate", str(tmp_path / "none.json"))
     assert missing.returncode == 2
-    assert "no such data" in missing.stderr
+    assert "does not exist" in missing.stderr
     assert not (trained / "gguf").exists()
