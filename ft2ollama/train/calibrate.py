@@ -139,15 +139,17 @@ def batches(samples: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
 def linears(causal: Any) -> dict[str, Any]:
     """Name -> module of every linear layer of the decoder, as the checkpoint names them.
 
-    PEFT puts its own module in a linear's place and keeps the original inside as base_layer; the
-    input is the same, and so is the name without that ending. Adapter matrices are no layers.
+    PEFT puts its own module in a linear's place and keeps the original inside as base_layer. The
+    outer one is watched: fused LoRA layers never call the inner one. Adapter matrices are no
+    layers.
     """
     import torch
 
     found = {}
     for name, module in causal.named_modules():
         if isinstance(module, torch.nn.Linear) and "lora_" not in name:
-            found[name.removesuffix(".base_layer")] = module
+            outer = name.removesuffix(".base_layer")
+            found[outer] = causal.get_submodule(outer)
     head = causal.get_output_embeddings()
     return {name: module for name, module in found.items() if module is not head}
 

@@ -188,13 +188,13 @@ def test_chat_answers_from_the_public_name_and_from_the_run(chain: Chain) -> Non
 
 
 def test_the_modelfile_makes_the_same_model(chain: Chain, ollama_binary: Path) -> None:
-    """The Modelfile of the last publication, tilda-f16."""
+    """The Modelfile of the last publication, tilda."""
     server = Ollama(chain.host)
     subprocess.run(
         [str(ollama_binary), "create", "by-hand", "-f", str(chain.run.folder / "Modelfile")],
         env={**os.environ, "OLLAMA_HOST": chain.host}, check=True, capture_output=True,
     )  # fmt: skip
-    ours, by_hand = server.show("tilda-f16"), server.show("by-hand")
+    ours, by_hand = server.show("tilda"), server.show("by-hand")
     assert (by_hand.template, by_hand.system) == (ours.template, ours.system)
     assert by_hand.parameters == ours.parameters
     assert by_hand.blob == ours.blob

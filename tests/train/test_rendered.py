@@ -58,7 +58,7 @@ def test_a_template_of_no_family_is_trained_with_and_not_published(
 ) -> None:
     made = plan(other, tmp_path)
     assert (made.template.family, made.template.next_header[0]) == ("", "<file_sep>")
-    assert any("publish only chatml" in note for note in made.notes)
+    assert any("publish only alpaca, chatml" in note for note in made.notes)
     run = create_run("other", "", folder=tmp_path / "run")
     train(made, run, dtype="float32", device="cpu", report=lambda event: None)
     template = json.loads((run.proof / "template.json").read_text("utf-8"))

@@ -145,7 +145,7 @@ def test_tokens_of_the_largest_batch() -> None:
 @pytest.mark.oracle
 @pytest.mark.parametrize("bytes_at_once", [64 << 20, 4 * 50 * 3])
 def test_the_head_loss_is_torch_s(bytes_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loss_module, "_CHUNK_BYTES", bytes_at_once)
+    monkeypatch.setattr(loss_module, "CHUNK_BYTES", bytes_at_once)
     torch.manual_seed(0)
     weight, targets = torch.randn(50, 8), torch.randint(0, 50, (11,))
     results = []
