@@ -62,8 +62,9 @@ def read_template(path: Path) -> ChatTemplate:
         values = json.loads(path.read_text("utf-8"))
         known = {field.name for field in fields(ChatTemplate)}
         given = {name: _tuples(value) for name, value in values.items() if name in known}
+        given["parameters"] = {name: tuple(two) for name, two in given["parameters"].items()}
         template = ChatTemplate(**given)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise UsageError(
             "the run does not say how its chat template was trained",
             f"{path}: {error}",
