@@ -28,7 +28,7 @@ from ft2ollama.paths import cache_dir
 from ft2ollama.template import ChatTemplate
 
 _QUESTION: Sequence[Message] = ({"role": "user", "content": "x"},)
-_UNEQUAL = "no Ollama template that writes them is equal to the chat template"
+_UNEQUAL = "no Ollama template that writes them is equal to it"
 _FOR_USERS = ("the date ", "tool calls are not JSON")  # of `explain`; the rest is for the curious
 
 
@@ -93,7 +93,8 @@ def limits(template: ChatTemplate) -> tuple[str, ...]:
     lacks = {"tools": can.tools and can.tool_calls, "thinking": can.thoughts}
     return (
         *(
-            f"Ollama will serve it without {name}: {_why_without(name, template.explain)}"
+            f"Ollama will serve this model without {name}, because of its chat template: "
+            + _why_without(name, template.explain)
             for name, able in lacks.items()
             if able and name not in template.capabilities
         ),

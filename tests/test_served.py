@@ -145,8 +145,8 @@ def test_what_ollama_will_not_serve_is_told(chat_models: Path) -> None:
     assert of("Qwen-Qwen2.5-7B-Instruct") == ()
     (line,) = of("mistralai-Mistral-Nemo-Instruct-2407")
     assert line == (
-        "Ollama will serve it without tools: it prints the id of a tool call, which Ollama 0.9.3 "
-        "does not keep"
+        "Ollama will serve this model without tools, because of its chat template: it prints the "
+        "id of a tool call, which Ollama 0.9.3 does not keep"
     )
     (line,) = of("meta-llama-Llama-3.2-3B-Instruct")
     assert line.startswith("the date '26 Jul 2024' stays in the prompt")

@@ -90,14 +90,15 @@ def publish_notes(template: ChatTemplate, rows: Sequence[Conversation]) -> tuple
     notes = []
     if template.refusal:
         notes.append(
-            "no Ollama template is equal to the model's own chat template, so that it can be "
-            f"trained and exported, but not published: {template.refusal.splitlines()[0]}"
+            "this model can be trained and exported, but not published: no Ollama template is "
+            f"equal to its chat template\n{template.refusal}\n"
+            "`template: chatml` in the config trains a format that can be published"
         )
     notes += limits(template)
     if dropped := dropped_keys(_tools(rows)):
         notes.append(
-            "tools are trained as Ollama hands them to the model, keys in alphabetical order and "
-            f"without {', '.join(sorted(dropped))}"
+            "tools are trained as Ollama hands them to a model: keys sorted, without "
+            + ", ".join(sorted(dropped))
         )
     return tuple(notes)
 

@@ -238,7 +238,8 @@ def test_a_template_that_ollama_cannot_have_is_told_in_the_plan_and_refused_with
     done = train(command, base, [{"messages": talk}], tmp_path)
     assert done.code == 0, done.said
     assert "the model's own cannot be published" in done.said
-    assert "no Ollama template is equal to the model's own chat template" in done.said
+    assert "trained and exported, but not published: no Ollama template is equal" in done.said
+    assert "first difference at character 17: chat template: " in done.said
     before = ollama.models()
     done = command("publish", "tiny-odd", "--quant", "F16", "--host", ollama.host)
     assert done.code == 2
