@@ -34,6 +34,7 @@ from ft2ollama.proof import (
 )
 from ft2ollama.proof_weights import WeightsCheck, prove_weights, recompute_weights
 from ft2ollama.runs import Run
+from ft2ollama.served import check_bos, read_template
 from ft2ollama.versions import record_move
 
 
@@ -90,6 +91,11 @@ def publish(  # noqa: PLR0913 - one option per thing a caller may decide
     Raises GateError (nothing published) that names the report.
     """
     public, wanted = public_names(name, run)
+    if exported.kind == "adapter":
+        from converters import read_gguf
+
+        template = read_template(run.proof / "template.json")
+        check_bos(template, read_gguf(_base_gguf(base)).values, base.name)
     write_text(run.folder / "Modelfile", _text(run, exported, base, modelfile))
     made: list[tuple[Ollama, str]] = []
     with run.lock(), run.stage("publish", {"gguf": exported.sha256, "name": public}) as stage:

@@ -111,7 +111,7 @@ def publish_run(
     force: str = "",
 ) -> list[Published]:
     """Export if needed, register, prove and move the name, with progress."""
-    import json
+    from dataclasses import asdict
 
     from ft2ollama.cli.export import base_of, export_run
     from ft2ollama.config import load_config
@@ -119,12 +119,15 @@ def publish_run(
     from ft2ollama.modelfile import make_modelfile
     from ft2ollama.publish import publish as register
     from ft2ollama.quant_choice import wanted_quant
+    from ft2ollama.served import limits, publishable, read_template
 
     check_trained(run)
     config = load_config(run.config_file).config
-    template = json.loads((run.proof / "template.json").read_text("utf-8"))
+    template = read_template(run.proof / "template.json")
+    with output.waiting("finding Ollama's template"):
+        template = publishable(template, thinking=config.enable_thinking)
     modelfile = make_modelfile(
-        template,
+        asdict(template),
         num_ctx=config.resolved_num_ctx,
         system=config.ollama_system,
         extra=config.ollama_parameters,
@@ -140,6 +143,8 @@ def publish_run(
         )  # fmt: skip
     for one, server in zip(published, servers, strict=True):
         _say(output, one, server)
+    for line in limits(template):
+        output.warn(line)
     return published
 
 

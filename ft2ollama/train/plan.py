@@ -16,7 +16,7 @@ from typing import Any
 
 from ft2ollama.base import Base
 from ft2ollama.config import Config
-from ft2ollama.config.compat import FAMILIES_TOO
+from ft2ollama.config.compat import OWN_TEMPLATES
 from ft2ollama.config.running import RunningKeys
 from ft2ollama.data.conversation import Conversation
 from ft2ollama.data.from_config import read_parts
@@ -26,7 +26,8 @@ from ft2ollama.data.tokenizer import Tokenizer
 from ft2ollama.errors import DataError, UsageError
 from ft2ollama.files import sha256_file, sha256_folder, sha256_text
 from ft2ollama.quant_choice import choose_quant, wanted_quant
-from ft2ollama.template import ChatTemplate, choose_template
+from ft2ollama.served import check_bos, served
+from ft2ollama.template import ChatTemplate, choose_template, families
 from ft2ollama.train.adapters import adapter_folders, sha256_adapters
 from ft2ollama.train.distributed import team
 from ft2ollama.train.packing import rows_per_epoch
@@ -56,7 +57,7 @@ _NOT_TRAINING = {
 class Plan:
     """What will be trained. inputs: name -> sha256 of everything the adapter depends on.
 
-    remarks: what the user should look at in the data.
+    remarks: what the user should look at, in the data and for publishing.
     dropped: rows that were left out (`bad_rows: drop`).
     validation_sets: `validation` by data set, with eval_on_each_dataset.
     quant: the GGUF type the export will have, "" if this base cannot be exported.
@@ -98,6 +99,7 @@ def make_plan(config: Config, base: Base) -> Plan:
     tokenizer = Tokenizer(base.tokenizer_folder)
     template = model_template(config.template, base.folder, tokenizer)
     check_stop_tokens(template, tokenizer)
+    template = served(template, thinking=config.enable_thinking)
     loaded, parts = read_parts(config)
     train_rows = parts.train
     if not train_rows:
@@ -131,8 +133,13 @@ def make_plan(config: Config, base: Base) -> Plan:
         dropped=(*loaded.dropped, *(one for rows in every for one in rows.dropped)),
         steps=count_steps(config, rows_per_epoch(config, base.folder, train.samples)),
         inputs=_inputs(config, base, loaded.sha256),
-        notes=(*loaded.notes, *publish_notes(template, config, train.conversations), *doubts),
-        remarks=(*loaded.remarks, *(text for rows in every for text in rows.remarks)),
+        notes=(*loaded.notes, *doubts),
+        remarks=(
+            *loaded.remarks,
+            *(text for rows in every for text in rows.remarks),
+            *publish_notes(template, train.conversations),
+            *_adapter_doubts(config, base, template),
+        ),
         quant=quant,
     )
 
@@ -148,10 +155,26 @@ def export_type(config: Config, base: Base) -> tuple[str, tuple[str, ...]]:
         return "", (f"this base cannot become a GGUF file: {error.what}",)
 
 
+def _adapter_doubts(config: Config, base: Base, template: ChatTemplate) -> tuple[str, ...]:
+    """Whether an adapter could not be published on this base."""
+    if config.export_as != "adapter" or base.gguf is None:
+        return ()
+    from converters import read_gguf
+
+    try:
+        check_bos(template, read_gguf(base.gguf).values, base.name)
+    except UsageError as error:
+        return (f"{error.what}: {error.why}",)
+    return ()
+
+
 def model_template(
     wanted: str | None, folder: Path, tokenizer: Tokenizer | None = None
 ) -> ChatTemplate:
-    """The chat template of an HF folder, or the family the config names."""
+    """The chat template of an HF folder, or the family the config names.
+
+    LLaMA-Factory's names for the chat templates of models mean the model's own, where it has one.
+    """
     from converters.chat_template import read_chat_templates
 
     settings = _json(folder / "tokenizer_config.json")
@@ -163,8 +186,10 @@ def model_template(
     }
     tokenizer = tokenizer or Tokenizer(folder)
     own = named.pop("default", None) or None
+    if wanted and (name := wanted.lower()) in OWN_TEMPLATES:
+        wanted = name if not own and name in families() else None
     return choose_template(
-        None if own and wanted in FAMILIES_TOO else wanted,  # LLaMA-Factory's name for the own one
+        wanted,
         own,
         special,
         named=named,
