@@ -23,7 +23,9 @@ from ft2ollama.errors import GateError, UsageError, UserError
 from ft2ollama.export import Exported
 from ft2ollama.files import Progress, read_jsonl, write_text
 from ft2ollama.modelfile import Modelfile, as_text
+from ft2ollama.modelfile_values import license_texts
 from ft2ollama.ollama_api import Ollama, check_name
+from ft2ollama.preflight import Upload, preflight
 from ft2ollama.proof import (
     AGREEMENT,
     Proof,
@@ -54,12 +56,16 @@ class Published:
 
 @dataclass(frozen=True)
 class Watch:
-    """Callbacks for a user interface: bytes uploaded, prompts and replies checked, a status."""
+    """Callbacks for a user interface: bytes uploaded, prompts and replies checked, a status.
+
+    warn: what the user should not miss, e.g. that a file is sent again.
+    """
 
     upload: Progress | None = None
     prompts: Tick | None = None
     replies: Tick | None = None
     status: Callable[[str], None] | None = None
+    warn: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,9 +93,13 @@ def publish(  # noqa: PLR0913 - one option per thing a caller may decide
     """Create and prove on every server, then move the public name on each.
 
     force: a reason to publish although a proof fails; it is written into the report and the log.
-    Raises GateError (nothing published) that names the report.
+    Raises what `preflight` finds before anything is sent, and GateError (nothing published) that
+    names the report.
     """
     public, wanted = public_names(name, run)
+    for note in preflight(servers, (public, wanted), modelfile.parameters, _upload(exported, base)):
+        if watch.warn:
+            watch.warn(note)
     write_text(run.folder / "Modelfile", _text(run, exported, base, modelfile))
     made: list[tuple[Ollama, str]] = []
     with run.lock(), run.stage("publish", {"gguf": exported.sha256, "name": public}) as stage:
@@ -218,12 +228,14 @@ def create_candidate(
     common: dict[str, Any] = {
         "template": modelfile.template,
         "system": modelfile.system or None,
+        "license": list(modelfile.license) or None,
         "parameters": {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in modelfile.parameters.items()
         },
         "progress": watch.upload,
         "status": watch.status,
+        "trouble": watch.warn,
     }
     if exported.kind == "model":
         server.create(tag, gguf=exported.path, gguf_sha256=exported.sha256, **common)
@@ -270,6 +282,19 @@ def _bar(exported: Exported, base: Base) -> float:
 
     own = AGREEMENT.get(read_gguf(_base_gguf(base)).file_type, 0.3)
     return min(AGREEMENT[exported.quant], own)
+
+
+def licenses(run: Run, exported: Exported, base: Base) -> tuple[str, ...]:
+    """LICENSE texts of the model: the base's own, and where the model is from."""
+    about = {"run_id": run.id, "base": base.name, "base_sha256": base.sha256}
+    return license_texts(base.folder, exported.path.with_suffix(".json"), about)
+
+
+def _upload(exported: Exported, base: Base) -> Upload:
+    """What goes to the server: a model, or the base's own file and the adapter."""
+    if exported.kind == "model":
+        return Upload(exported.path, exported.sha256)
+    return Upload(_base_gguf(base), base.sha256, exported.path, exported.sha256)
 
 
 def _base_gguf(base: Base) -> Path:

@@ -10,6 +10,9 @@ import click
 from ft2ollama.cli.output import Output
 
 if TYPE_CHECKING:
+    from ft2ollama.base import Base
+    from ft2ollama.config.schema import Config
+    from ft2ollama.modelfile import Modelfile
     from ft2ollama.ollama_api import Ollama
     from ft2ollama.proof import Proof
     from ft2ollama.publish import Published
@@ -111,28 +114,25 @@ def publish_run(
     force: str = "",
 ) -> list[Published]:
     """Export if needed, register, prove and move the name, with progress."""
-    import json
+    from dataclasses import replace
 
     from ft2ollama.cli.export import base_of, export_run
     from ft2ollama.config import load_config
     from ft2ollama.export import check_trained
-    from ft2ollama.modelfile import make_modelfile
+    from ft2ollama.preflight import check_servers
+    from ft2ollama.publish import licenses
     from ft2ollama.publish import publish as register
     from ft2ollama.quant_choice import wanted_quant
 
     check_trained(run)
     config = load_config(run.config_file).config
-    template = json.loads((run.proof / "template.json").read_text("utf-8"))
-    modelfile = make_modelfile(
-        template,
-        num_ctx=config.resolved_num_ctx,
-        system=config.ollama_system,
-        extra=config.ollama_parameters,
-    )
+    base = base_of(output, run)
+    modelfile = _modelfile(run, config, base)
     kind = kind or config.export_as
+    check_servers(servers, base.folder, adapter=kind == "adapter")
     quant = wanted_quant(config, kind, quant)
     exported = export_run(output, run, kind=kind, quant=quant, mode=config.export_mode)
-    base = base_of(output, run)
+    modelfile = replace(modelfile, license=licenses(run, exported, base))
     with _Screen(output) as screen:
         published = register(
             run, exported, base, modelfile, name,
@@ -141,6 +141,24 @@ def publish_run(
     for one, server in zip(published, servers, strict=True):
         _say(output, one, server)
     return published
+
+
+def _modelfile(run: Run, config: Config, base: Base) -> Modelfile:
+    """Template, parameters and system prompt: of the run, its base and its config."""
+    import json
+
+    from ft2ollama.modelfile import make_modelfile
+    from ft2ollama.modelfile_values import context_length, generation_parameters
+
+    num_ctx, reason = context_length(config.num_ctx, config.cutoff_len, base.folder)
+    return make_modelfile(
+        json.loads((run.proof / "template.json").read_text("utf-8")),
+        num_ctx=num_ctx,
+        num_ctx_reason=reason,
+        system=config.ollama_system,
+        base_parameters=generation_parameters(base.folder),
+        extra=config.ollama_parameters,
+    )
 
 
 def short(name: str) -> str:
@@ -213,6 +231,7 @@ class _Screen:
             prompts=lambda done, total: self._move("prompt proof", "prompts", done, total),
             replies=lambda done, total: self._move("reply check", "replies", done, total),
             status=lambda text: self._output.event("ollama", status=text),
+            warn=self._output.warn,
         )
 
     def _move(self, title: str, unit: str, done: int, total: int) -> None:
