@@ -72,7 +72,7 @@ def preflight(
     names: the tags that are made or moved. Raises UsageError, or MachineError when only the servers
     or their disks are in the way.
     """
-    opened = [_open(path) for path, _ in upload.files]
+    opened = [read_header(path) for path, _ in upload.files]
     troubles = [*file_troubles(opened), *parameter_troubles(parameters)]
     model, kinds = opened[0], _kinds(opened)
     notes = []
@@ -206,7 +206,7 @@ def disk_troubles(server: Ollama, upload: Upload) -> Iterator[Trouble]:
         )
 
 
-def _open(path: Path) -> GgufFile | Trouble:
+def read_header(path: Path) -> GgufFile | Trouble:
     """The file's header, or what is wrong with it."""
     from converters import ConvertError, read_gguf
 
