@@ -43,7 +43,7 @@ from ft2ollama.versions import record_move
 class Published:
     """name: what users run; tag: the immutable version; previous: what `name` pointed at before.
 
-    host: the server.  way: how the name moved, `rename` or `copy`.
+    host: the server.  way: how the name moved, `rename` or `copy`.  parameters: the Modelfile's.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Published:
     proof: Proof
     host: str
     way: str
+    parameters: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class _Candidate:
     proof: Proof
     expected: str | None
     previous: str | None
+    parameters: Mapping[str, Any]
 
 
 def publish(  # noqa: PLR0913 - one option per thing a caller may decide
@@ -116,7 +118,9 @@ def publish(  # noqa: PLR0913 - one option per thing a caller may decide
                 reports = write_report(proof, run.proof, model=tag, server=server, forced=force)
                 if proof.failures and not force:
                     raise _refusal(tag, server, proof, str(reports[1]))
-                candidates.append(_Candidate(server, tag, proof, expected, previous))
+                candidates.append(
+                    _Candidate(server, tag, proof, expected, previous, modelfile.parameters)
+                )
         except BaseException:
             for server, tag in made:
                 with contextlib.suppress(UserError):  # the first error is the one to tell
@@ -166,7 +170,9 @@ def _move(one: _Candidate, public: str, run: Run, force: str) -> Published:
     move = move_alias(one.server, public, tag, expected=one.expected)
     verdict = "equal" if not one.proof.failures else "forced"
     record_move(one.server, move, action="publish", run=run.id, proof=verdict, forced=force)
-    return Published(public, tag, one.previous, one.proof, one.server.host, move.way)
+    return Published(
+        public, tag, one.previous, one.proof, one.server.host, move.way, one.parameters
+    )
 
 
 def _move_back(one: _Candidate, done: Published) -> str:

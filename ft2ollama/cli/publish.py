@@ -56,6 +56,7 @@ def publish(  # noqa: PLR0913 - one parameter per option
     from ft2ollama.train.threads import choose_threads, set_threads
 
     set_threads(choose_threads(None))
+    from ft2ollama.cli.publish_hints import show_usage, usage
     from ft2ollama.config import load_config
     from ft2ollama.errors import UsageError
     from ft2ollama.ollama_api import Ollama
@@ -83,8 +84,14 @@ def publish(  # noqa: PLR0913 - one parameter per option
     if keep is not None:
         _delete_old(output, servers, name, keep)
     first = published[0]
-    output.say(f"  ollama run {short(first.name)}")
-    output.result(first.name, name=first.name, tag=first.tag)
+    for one in published:
+        show_usage(output, short(one.name), one.host, one.parameters)
+    output.result(
+        first.name,
+        name=first.name,
+        tag=first.tag,
+        servers=[usage(short(one.name), one.host, one.parameters) for one in published],
+    )
 
 
 def _reason(force: str | None) -> str:

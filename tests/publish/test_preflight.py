@@ -37,9 +37,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 
 
 def upload(model: Path, adapter: Path | None = None) -> Upload:
-    return Upload(
-        model, sha256_file(model), adapter, sha256_file(adapter) if adapter else ""
-    )
+    return Upload(model, sha256_file(model), adapter, sha256_file(adapter) if adapter else "")
 
 
 def told(files: Upload) -> list[str]:
@@ -174,14 +172,17 @@ def fake(version: str, names: tuple[str, ...] = ()) -> Callable[..., None]:
 
 
 def test_every_trouble_of_every_server_at_once(files: Files, serve: Serve) -> None:
-    with serve(fake("0.3.0", ("Shop:latest",))) as old, serve(fake("0.34.2")) as new:
-        with pytest.raises(UsageError) as caught:
-            preflight(
-                [Ollama(old), Ollama(new)],
-                ("shop:latest", "shop:run-1"),
-                {"stop": ("x",), "temperature": "hot", "nope": 1, "num_ctx": 4096},
-                upload(files["llama"], files["qwen2-lora"]),
-            )
+    with (
+        serve(fake("0.3.0", ("Shop:latest",))) as old,
+        serve(fake("0.34.2")) as new,
+        pytest.raises(UsageError) as caught,
+    ):
+        preflight(
+            [Ollama(old), Ollama(new)],
+            ("shop:latest", "shop:run-1"),
+            {"stop": ("x",), "temperature": "hot", "nope": 1, "num_ctx": 4096},
+            upload(files["llama"], files["qwen2-lora"]),
+        )
     why = caught.value.why
     assert "for 6 reasons" in caught.value.what
     for words in (
