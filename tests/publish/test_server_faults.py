@@ -64,12 +64,17 @@ def test_a_server_killed_half_way_is_told_and_the_next_try_completes(
             os.killpg(server.pid, signal.SIGKILL)
 
         watch = {"progress": kill_at_half} if moment == "upload" else {"status": kill_at_once}
-        with pytest.raises(UserError) as caught:
+        told: UserError | None = None
+        try:
             create(server, smollm2_gguf, **watch)  # type: ignore[arg-type]
-        assert server.host in str(caught.value)
-        assert caught.value.fix
+        except UserError as error:
+            told = error
+            assert server.host in str(error)
+            assert error.fix
+        assert told or moment == "create"  # a busy client may read its first line after the last
     with start_server(ollama_binary, models=models, log=log, threads=1) as server:
-        assert list(Ollama(server.host).models()) == ["old:latest"]
+        there = ["old:latest", *([] if told else ["smol:latest"])]
+        assert sorted(Ollama(server.host).models()) == there
         assert works(server, "old")
         create(server, smollm2_gguf)
         assert works(server)
