@@ -19,8 +19,15 @@ from tiny_settings import SMALL
 
 import converters
 
+_ASCII = " \t\n\r\f\v"
 # Llama 3.1 and later write a date into the prompt: transformers the template's, llama.cpp today's.
 DATE = {"date_string": "26 Jul 2024"}
+
+
+def comparable(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Does the engine trim these texts as Python does?  It leaves U+3000 and U+00A0 alone."""
+    texts = [str(message.get("content")) for message in messages]
+    return all(text.strip() == text.strip(_ASCII) for text in texts)
 
 
 class JinjaPrompts(LlamaCpp):
@@ -70,7 +77,7 @@ def _as_openai(message: Mapping[str, Any]) -> dict[str, Any]:
     return {**message, "tool_calls": calls} if calls else dict(message)
 
 
-def export(tokenizer: Path, jinja: str, folder: Path) -> Path:
+def export(tokenizer: Path, jinja: str, folder: Path, *, add_bos: bool = False) -> Path:
     """A Llama of one narrow layer with this vocabulary, written as `ft2ollama export` writes it."""
     import transformers
 
@@ -90,7 +97,7 @@ def export(tokenizer: Path, jinja: str, folder: Path) -> Path:
         outtype="F16",
         name=tokenizer.name,
         chat_template=jinja,
-        add_bos=False,
+        add_bos=add_bos,
     )
     return path
 
@@ -102,6 +109,7 @@ def transformers_text(
     tools: Sequence[Mapping[str, Any]] = (),
     thinking: bool | None = None,
     special: Mapping[str, str],
+    add_generation_prompt: bool = True,
 ) -> str | None:
     """The prompt as transformers renders it; None when the template refuses the conversation."""
     from jinja2 import TemplateError
@@ -113,7 +121,7 @@ def transformers_text(
             [list(messages)],
             tools=list(tools) or None,
             chat_template=jinja,
-            add_generation_prompt=True,
+            add_generation_prompt=add_generation_prompt,
             **special,
             **switches,
             **DATE,
