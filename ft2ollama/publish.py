@@ -23,7 +23,9 @@ from ft2ollama.errors import GateError, UsageError, UserError
 from ft2ollama.export import Exported
 from ft2ollama.files import Progress, read_jsonl, write_text
 from ft2ollama.modelfile import Modelfile, as_text
+from ft2ollama.modelfile_values import license_texts
 from ft2ollama.ollama_api import Ollama, check_name
+from ft2ollama.preflight import Upload, preflight
 from ft2ollama.proof import (
     AGREEMENT,
     Proof,
@@ -42,7 +44,7 @@ from ft2ollama.versions import record_move
 class Published:
     """name: what users run; tag: the immutable version; previous: what `name` pointed at before.
 
-    host: the server.  way: how the name moved, `rename` or `copy`.
+    host: the server.  way: how the name moved, `rename` or `copy`.  parameters: the Modelfile's.
     """
 
     name: str
@@ -51,16 +53,21 @@ class Published:
     proof: Proof
     host: str
     way: str
+    parameters: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Watch:
-    """Callbacks for a user interface: bytes uploaded, prompts and replies checked, a status."""
+    """Callbacks for a user interface: bytes uploaded, prompts and replies checked, a status.
+
+    warn: what the user should not miss, e.g. that a file is sent again.
+    """
 
     upload: Progress | None = None
     prompts: Tick | None = None
     replies: Tick | None = None
     status: Callable[[str], None] | None = None
+    warn: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,7 @@ class _Candidate:
     proof: Proof
     expected: str | None
     previous: str | None
+    parameters: Mapping[str, Any]
 
 
 def publish(  # noqa: PLR0913 - one option per thing a caller may decide
@@ -88,7 +96,8 @@ def publish(  # noqa: PLR0913 - one option per thing a caller may decide
     """Create and prove on every server, then move the public name on each.
 
     force: a reason to publish although a proof fails; it is written into the report and the log.
-    Raises GateError (nothing published) that names the report.
+    Raises what `preflight` finds before anything is sent, and GateError (nothing published) that
+    names the report.
     """
     public, wanted = public_names(name, run)
     if exported.kind == "adapter":
@@ -96,6 +105,9 @@ def publish(  # noqa: PLR0913 - one option per thing a caller may decide
 
         template = read_template(run.proof / "template.json")
         check_bos(template, read_gguf(_base_gguf(base)).values, base.name)
+    for note in preflight(servers, (public, wanted), modelfile.parameters, _upload(exported, base)):
+        if watch.warn:
+            watch.warn(note)
     write_text(run.folder / "Modelfile", _text(run, exported, base, modelfile))
     made: list[tuple[Ollama, str]] = []
     with run.lock(), run.stage("publish", {"gguf": exported.sha256, "name": public}) as stage:
@@ -112,7 +124,9 @@ def publish(  # noqa: PLR0913 - one option per thing a caller may decide
                 reports = write_report(proof, run.proof, model=tag, server=server, forced=force)
                 if proof.failures and not force:
                     raise _refusal(tag, server, proof, str(reports[1]))
-                candidates.append(_Candidate(server, tag, proof, expected, previous))
+                candidates.append(
+                    _Candidate(server, tag, proof, expected, previous, modelfile.parameters)
+                )
         except BaseException:
             for server, tag in made:
                 with contextlib.suppress(UserError):  # the first error is the one to tell
@@ -162,7 +176,9 @@ def _move(one: _Candidate, public: str, run: Run, force: str) -> Published:
     move = move_alias(one.server, public, tag, expected=one.expected)
     verdict = "equal" if not one.proof.failures else "forced"
     record_move(one.server, move, action="publish", run=run.id, proof=verdict, forced=force)
-    return Published(public, tag, one.previous, one.proof, one.server.host, move.way)
+    return Published(
+        public, tag, one.previous, one.proof, one.server.host, move.way, one.parameters
+    )
 
 
 def _move_back(one: _Candidate, done: Published) -> str:
@@ -224,12 +240,14 @@ def create_candidate(
     common: dict[str, Any] = {
         "template": modelfile.template,
         "system": modelfile.system or None,
+        "license": list(modelfile.license) or None,
         "parameters": {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in modelfile.parameters.items()
         },
         "progress": watch.upload,
         "status": watch.status,
+        "trouble": watch.warn,
     }
     if exported.kind == "model":
         server.create(tag, gguf=exported.path, gguf_sha256=exported.sha256, **common)
@@ -276,6 +294,19 @@ def _bar(exported: Exported, base: Base) -> float:
 
     own = AGREEMENT.get(read_gguf(_base_gguf(base)).file_type, 0.3)
     return min(AGREEMENT[exported.quant], own)
+
+
+def licenses(run: Run, exported: Exported, base: Base) -> tuple[str, ...]:
+    """LICENSE texts of the model: the base's own, and where the model is from."""
+    about = {"run_id": run.id, "base": base.name, "base_sha256": base.sha256}
+    return license_texts(base.folder, exported.path.with_suffix(".json"), about)
+
+
+def _upload(exported: Exported, base: Base) -> Upload:
+    """What goes to the server: a model, or the base's own file and the adapter."""
+    if exported.kind == "model":
+        return Upload(exported.path, exported.sha256)
+    return Upload(_base_gguf(base), base.sha256, exported.path, exported.sha256)
 
 
 def _base_gguf(base: Base) -> Path:

@@ -10,10 +10,14 @@ import click
 from ft2ollama.cli.output import Output
 
 if TYPE_CHECKING:
+    from ft2ollama.base import Base
+    from ft2ollama.config.schema import Config
+    from ft2ollama.modelfile import Modelfile
     from ft2ollama.ollama_api import Ollama
     from ft2ollama.proof import Proof
     from ft2ollama.publish import Published
     from ft2ollama.runs import Run
+    from ft2ollama.template import ChatTemplate
 
 
 @click.command()
@@ -53,6 +57,7 @@ def publish(  # noqa: PLR0913 - one parameter per option
     from ft2ollama.train.threads import choose_threads, set_threads
 
     set_threads(choose_threads(None))
+    from ft2ollama.cli.publish_hints import show_usage, usage
     from ft2ollama.config import load_config
     from ft2ollama.errors import UsageError
     from ft2ollama.ollama_api import Ollama
@@ -80,8 +85,14 @@ def publish(  # noqa: PLR0913 - one parameter per option
     if keep is not None:
         _delete_old(output, servers, name, keep)
     first = published[0]
-    output.say(f"  ollama run {short(first.name)}")
-    output.result(first.name, name=first.name, tag=first.tag)
+    for one in published:
+        show_usage(output, short(one.name), one.host, one.parameters)
+    output.result(
+        first.name,
+        name=first.name,
+        tag=first.tag,
+        servers=[usage(short(one.name), one.host, one.parameters) for one in published],
+    )
 
 
 def _reason(force: str | None) -> str:
@@ -111,31 +122,27 @@ def publish_run(
     force: str = "",
 ) -> list[Published]:
     """Export if needed, register, prove and move the name, with progress."""
-    from dataclasses import asdict
+    from dataclasses import replace
 
     from ft2ollama.cli.export import base_of, export_run
     from ft2ollama.config import load_config
     from ft2ollama.export import check_trained
-    from ft2ollama.modelfile import make_modelfile
+    from ft2ollama.preflight import check_servers
+    from ft2ollama.publish import licenses
     from ft2ollama.publish import publish as register
     from ft2ollama.quant_choice import wanted_quant
-    from ft2ollama.served import limits, publishable, read_template
+    from ft2ollama.served import limits
 
     check_trained(run)
     config = load_config(run.config_file).config
-    template = read_template(run.proof / "template.json")
-    with output.waiting("finding Ollama's template"):
-        template = publishable(template, thinking=config.enable_thinking)
-    modelfile = make_modelfile(
-        asdict(template),
-        num_ctx=config.resolved_num_ctx,
-        system=config.ollama_system,
-        extra=config.ollama_parameters,
-    )
+    base = base_of(output, run)
+    template = _template(output, run, config)
+    modelfile = _modelfile(template, config, base)
     kind = kind or config.export_as
+    check_servers(servers, base.folder, adapter=kind == "adapter")
     quant = wanted_quant(config, kind, quant)
     exported = export_run(output, run, kind=kind, quant=quant, mode=config.export_mode)
-    base = base_of(output, run)
+    modelfile = replace(modelfile, license=licenses(run, exported, base))
     with _Screen(output) as screen:
         published = register(
             run, exported, base, modelfile, name,
@@ -146,6 +153,33 @@ def publish_run(
     for line in limits(template):
         output.warn(line)
     return published
+
+
+def _template(output: Output, run: Run, config: Config) -> ChatTemplate:
+    """The run's template with what Ollama needs of it."""
+    from ft2ollama.served import publishable, read_template
+
+    template = read_template(run.proof / "template.json")
+    with output.waiting("finding Ollama's template"):
+        return publishable(template, thinking=config.enable_thinking)
+
+
+def _modelfile(template: ChatTemplate, config: Config, base: Base) -> Modelfile:
+    """Template, parameters and system prompt: of the run, its base and its config."""
+    from dataclasses import asdict
+
+    from ft2ollama.modelfile import make_modelfile
+    from ft2ollama.modelfile_values import context_length, generation_parameters
+
+    num_ctx, reason = context_length(config.num_ctx, config.cutoff_len, base.folder)
+    return make_modelfile(
+        asdict(template),
+        num_ctx=num_ctx,
+        num_ctx_reason=reason,
+        system=config.ollama_system,
+        base_parameters=generation_parameters(base.folder),
+        extra=config.ollama_parameters,
+    )
 
 
 def short(name: str) -> str:
@@ -218,6 +252,7 @@ class _Screen:
             prompts=lambda done, total: self._move("prompt proof", "prompts", done, total),
             replies=lambda done, total: self._move("reply check", "replies", done, total),
             status=lambda text: self._output.event("ollama", status=text),
+            warn=self._output.warn,
         )
 
     def _move(self, title: str, unit: str, done: int, total: int) -> None:
