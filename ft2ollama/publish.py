@@ -29,6 +29,8 @@ from ft2ollama.proof_weights import recompute_weights
 from ft2ollama.runs import Run
 from ft2ollama.versions import record_move
 
+_SHOWN = 3  # failures on the terminal; the report has them all
+
 
 @dataclass(frozen=True)
 class Published:
@@ -128,9 +130,10 @@ def publish(  # noqa: PLR0913 - one option per thing a caller may decide
 
 
 def _refusal(tag: str, server: Ollama, proof: Proof, report: str) -> GateError:
+    shown, more = proof.failures[:_SHOWN], len(proof.failures) - _SHOWN
     return GateError(
         f"{tag} at {server.host} is not what was trained; nothing was published",
-        "\n".join(proof.failures[:8]),
+        "\n".join([*shown, *([f"and {more} more"] if more > 0 else [])]),
         f"read {report}, mend the cause, publish again",
     )
 

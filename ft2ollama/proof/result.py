@@ -90,16 +90,19 @@ class Proof:
         """A line for every proof, in the order in which they were made."""
         weights = [_weights(check) for check in self.weights]
         stopped = bool(self.failures) and not self.replies and self.effect is None
-        return [*weights, self._prompts(), self._replies(stopped), self._effect(stopped)]
+        return [*weights, self._prompts(stopped), self._replies(stopped), self._effect(stopped)]
 
-    def _prompts(self) -> Line:
+    def _prompts(self, stopped: bool) -> Line:
+        if not self.prompts:
+            why = "stopped at the proof before" if stopped else "the run has no prompts"
+            return Line("prompt", "conversations", why, "not run")
         equal = sum(check.equal for check in self.prompts)
         found = f"{equal} of {len(self.prompts)} equal"
         methods = Counter(check.method for check in self.prompts)
         by = ", ".join(f"{count} by {_METHODS.get(name, name)}" for name, count in methods.items())
         return Line(
             "prompt",
-            f"{len(self.prompts)} conversations: {by}" if self.prompts else "no conversation",
+            f"{len(self.prompts)} conversations: {by}",
             found,
             "equal" if equal == len(self.prompts) else "differs",
         )

@@ -48,7 +48,7 @@ def test_a_full_fine_tune_is_published(
     assert "nothing to train" in command("train", "full.yaml").stderr
     said = command("publish", "full-tune", "--quant", "F16").stderr
     assert "weights proof" in said
-    report = json.loads((run / "proof/report.json").read_text())
+    report = json.loads((run / "proof/proof.json").read_text())
     assert report["verdict"] == "equal"
     assert report["agreement"] > 0.9
     assert all(check["equal"] for check in report["prompts"])
