@@ -159,27 +159,26 @@ def _say(output: Output, published: Published, server: Ollama) -> None:
 
 
 _SIGNS = {
-    "equal": "[bold green]✓ proved[/]",
-    "differs": "[bold red]✗ differs[/]",
-    "warning": "[yellow]! look[/]",
-    "not run": "[dim]not run[/]",
+    "equal": "[bold green]✓[/]",
+    "differs": "[bold red]✗[/]",
+    "warning": "[bold yellow]![/]",
+    "not run": "[dim]–[/]",
 }
 
 
 def _show_proof(output: Output, proof: Proof, tag: str, server: Ollama) -> None:
-    """The table of proofs, then what is wrong."""
+    """The table of proofs, and what is no failure but has to be known."""
     from rich.markup import escape
 
     output.say("")
     output.table(
-        f"{tag} in Ollama {server.version()}: is it what was trained?",
-        ["proof", "compared", "found", "verdict"],
+        f"is it what was trained?  {tag}, Ollama {server.version()}",
+        ["", "proof", "compared", "found"],
         [
-            [one.proof, escape(one.compared), escape(one.found), _SIGNS[one.verdict]]
+            [_SIGNS[one.verdict], one.proof, escape(one.compared), escape(one.found)]
             for one in proof.lines()
         ],
         proof="bold",
-        verdict="bold",
     )
     for text in proof.warnings:
         output.warn(text)

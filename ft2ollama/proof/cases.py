@@ -49,8 +49,8 @@ _TOOLS = {
 class Prompt:
     """A conversation, and the prompt that the trainer's template and tokenizer make of it.
 
-    thinking: what the request says of it, None nothing.  bos: the token that `text` begins with and
-    that the server adds by itself, "" for none.
+    thinking: what the request says of it, None nothing.  bos: the BOS token when `text` begins with
+    it; whether the server adds one by itself is the server's to say.
     """
 
     name: str

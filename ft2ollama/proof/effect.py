@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ft2ollama.errors import UserError
 from ft2ollama.ollama_api import Ollama
-from ft2ollama.proof.prompts import Tick
+from ft2ollama.proof.prompts import Tick, adds_bos
 
 ENOUGH = 2 / 3  # of the places; 0 to a quarter without the adapter, all of them with it
 
@@ -29,7 +29,7 @@ ENOUGH = 2 / 3  # of the places; 0 to a quarter without the adapter, all of them
 class Choice:
     """A place in a training answer and the words written there.
 
-    text: everything before it, without BOS.  taught: the trained model's word, the data's too.
+    text: everything before it.  taught: the trained model's word, the data's too.
     base: the base's, both in the trainer.  served: Ollama's.  control: the base's in Ollama.
     """
 
@@ -116,8 +116,9 @@ def prove_effect(
     """
     places: Sequence[Mapping[str, Any]] = effect["places"]
     total = len(places) * (2 if base else 1)
-    served = _words(server, model, places, tick, 0, total)
-    control = _words(server, base, places, tick, len(places), total) if base else []
+    bos = str(effect.get("bos") or "")
+    served = _words(server, model, places, bos, _counted(tick, 0, total))
+    control = _words(server, base, places, bos, _counted(tick, len(places), total)) if base else []
     choices = tuple(
         Choice(
             str(place["place"]),
@@ -144,16 +145,24 @@ def _words(
     server: Ollama,
     model: str,
     places: Sequence[Mapping[str, Any]],
-    tick: Tick | None,
-    done: int,
-    total: int,
+    bos: str,
+    tick: Callable[[int], None],
 ) -> list[str]:
     words = []
-    for number, place in enumerate(places, done + 1):
-        words.append(server.complete(model, str(place["text"]), tokens=1).text.strip())
-        if tick:
-            tick(number, total)
+    front = bos if places and adds_bos(server, model) else ""
+    for number, place in enumerate(places, 1):
+        text = str(place["text"]).removeprefix(front)
+        words.append(server.complete(model, text, tokens=1).text.strip())
+        tick(number)
     return words
+
+
+def _counted(tick: Tick | None, done: int, total: int) -> Callable[[int], None]:
+    def move(number: int) -> None:
+        if tick:
+            tick(done + number, total)
+
+    return move
 
 
 @contextlib.contextmanager

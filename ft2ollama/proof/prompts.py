@@ -56,21 +56,36 @@ def prove_prompts(
     decode: token ids -> text with control tokens, for readable differences.
     """
     checks = []
+    adds = adds_bos(server, model)
     for number, prompt in enumerate(prompts, 1):
-        checks.append(_check(server, model, prompt, decode))
+        checks.append(_check(server, model, prompt, decode, adds=adds))
         if tick:
             tick(number, len(prompts))
     return checks
 
 
-def _check(server: Ollama, model: str, prompt: Prompt, decode: Decode | None) -> PromptCheck:
+def adds_bos(server: Ollama, model: str) -> bool:
+    """Whether the server puts BOS in front of every prompt, raw ones too, by the GGUF's keys."""
+    info = server.show(model).model_info
+    given = info.get("tokenizer.ggml.add_bos_token")
+    if isinstance(given, bool):
+        return given
+    # llama.cpp src/llama-vocab.cpp: without the key by the kind of vocabulary
+    return info.get("tokenizer.ggml.model") == "llama" or (
+        info.get("tokenizer.ggml.pre") in ("llama3", "llama-v3", "llama-bpe", "falcon3", "tekken")
+    )
+
+
+def _check(
+    server: Ollama, model: str, prompt: Prompt, decode: Decode | None, *, adds: bool
+) -> PromptCheck:
     if not prompt.tools and prompt.thinking is None:
         got = server.prompt_ids(model, api_messages(prompt.messages))
         if got is not None:
             difference = ids_difference(prompt.ids, got, decode)
             return _result(prompt, "ids", len(got), difference)
     try:
-        return _by_text(server, model, prompt) or _by_reply(server, model, prompt)
+        return _by_text(server, model, prompt) or _by_reply(server, model, prompt, adds=adds)
     except UserError as error:  # "does not support tools": the served template has lost them
         return _result(prompt, "refused", 0, f"{error.what}: {error.why}")
 
@@ -91,7 +106,8 @@ def _by_text(server: Ollama, model: str, prompt: Prompt) -> PromptCheck | None:
     return _result(prompt, "text and count", count, _count_difference(prompt, count))
 
 
-def _by_reply(server: Ollama, model: str, prompt: Prompt) -> PromptCheck:
+def _by_reply(server: Ollama, model: str, prompt: Prompt, *, adds: bool) -> PromptCheck:
+    text = prompt.bare if adds else prompt.text
     options = {**quiet_options(server.is_local), "num_predict": _REPLY_TOKENS}
     chat = server.chat(
         model,
@@ -101,15 +117,15 @@ def _by_reply(server: Ollama, model: str, prompt: Prompt) -> PromptCheck:
         think=prompt.thinking,
     )
     if chat.prompt_tokens != len(prompt.ids):
-        why = _by_own_engine(server, model, prompt)
+        why = _by_own_engine(server, model, prompt, text)
         difference = _count_difference(prompt, chat.prompt_tokens) + (f"; {why}" if why else "")
         return _result(prompt, "count", chat.prompt_tokens, difference)
-    raw = _TAGS.sub("", server.complete(model, prompt.bare, tokens=_REPLY_TOKENS).text)
+    raw = _TAGS.sub("", server.complete(model, text, tokens=_REPLY_TOKENS).text)
     said = _TAGS.sub("", chat.thinking + chat.text)
     # 0.9.3 gives the first piece twice where a model that may think begins with something else
     if said == raw or (prompt.thinking and said.endswith(raw)):
         return _result(prompt, "count and reply", chat.prompt_tokens, "")
-    parted = _by_own_engine(server, model, prompt)
+    parted = _by_own_engine(server, model, prompt, text)
     if prompt.tools and raw.startswith(said):
         return _result(prompt, "count", chat.prompt_tokens, parted)
     went = f"{marked(said)!r}, and after the trained prompt with {marked(raw)!r}"
@@ -123,11 +139,11 @@ def _count_difference(prompt: Prompt, count: int) -> str:
     return f"{len(prompt.ids)} tokens trained, {count} served"
 
 
-def _by_own_engine(server: Ollama, model: str, prompt: Prompt) -> str:
+def _by_own_engine(server: Ollama, model: str, prompt: Prompt, wanted: str) -> str:
     """Where the prompts part, by our own execution of the template that the server shows."""
     shown = server.show(model)
     try:
-        text = go_prompt(
+        got = go_prompt(
             shown.template,
             prompt.messages,
             system=shown.system,
@@ -136,4 +152,4 @@ def _by_own_engine(server: Ollama, model: str, prompt: Prompt) -> str:
         )
     except UserError:  # a template of a later Ollama
         return ""
-    return text_difference(prompt.bare, text)
+    return text_difference(wanted, got)

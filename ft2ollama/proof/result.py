@@ -13,7 +13,7 @@ from ft2ollama.proof_weights import WeightsCheck
 
 @dataclass(frozen=True)
 class Line:
-    """A proof in the table. verdict: equal, differs, skipped, not run, or a warning."""
+    """A proof in the table. verdict: equal, differs, warning or not run."""
 
     proof: str
     compared: str
@@ -94,52 +94,48 @@ class Proof:
 
     def _prompts(self, stopped: bool) -> Line:
         if not self.prompts:
-            why = "stopped at the proof before" if stopped else "the run has no prompts"
+            why = _STOPPED if stopped else "the run has no prompts"
             return Line("prompt", "conversations", why, "not run")
-        equal = sum(check.equal for check in self.prompts)
-        found = f"{equal} of {len(self.prompts)} equal"
-        methods = Counter(check.method for check in self.prompts)
-        by = ", ".join(f"{count} by {_METHODS.get(name, name)}" for name, count in methods.items())
-        return Line(
-            "prompt",
-            f"{len(self.prompts)} conversations: {by}",
-            found,
-            "equal" if equal == len(self.prompts) else "differs",
-        )
+        equal, count = sum(check.equal for check in self.prompts), len(self.prompts)
+        methods = Counter(_METHODS.get(check.method, check.method) for check in self.prompts)
+        by = ", ".join(f"{number} by {name}" for name, number in methods.items())
+        by = f"equal by {next(iter(methods))}" if len(methods) == 1 else f"equal: {by}"
+        verdict = "equal" if equal == count else "differs"
+        return Line("prompt", f"{count} conversations", f"{equal} of {count} {by}", verdict)
 
     def _replies(self, stopped: bool) -> Line:
         whose = "held-out" if self.held_out else "training"
         if stopped or not self.replies:
-            why = "stopped at the proof before" if stopped else "the run has no reference replies"
-            return Line("replies", f"greedy replies to {whose} questions", why, "not run")
-        bad = [check for check in self.replies if check.problem]
-        problems = f", {len(bad)} with a fault" if bad else ", all end and are clean"
+            why = _STOPPED if stopped else "the run has no reference replies"
+            return Line("replies", f"{whose} questions", why, "not run")
+        bad = sum(bool(check.problem) for check in self.replies)
         return Line(
             "replies",
-            f"{len(self.replies)} greedy replies to {whose} questions, against float32",
-            f"{self.identical} identical, agreement {self.agreement:.0%} (bar {self.bar:.0%})"
-            f"{problems}",
+            f"{len(self.replies)} {whose} questions",
+            f"{self.identical} identical to the trainer's, agreement {self.agreement:.0%}, bar "
+            f"{self.bar:.0%}{f'; {bad} at fault' if bad else ''}",
             "differs" if bad or self.agreement < self.bar else "equal",
         )
 
     def _effect(self, stopped: bool) -> Line:
         effect = self.effect
-        compared = "words that only the training taught"
+        compared = "words only the training taught"
         if effect is None:
-            why = "stopped at the proof before" if stopped else "the run has nothing to compare"
+            why = _STOPPED if stopped else "the run has nothing to compare"
             return Line("effect", compared, why, "not run")
         if not effect.choices:
             return Line("effect", compared, f"none in {effect.answers} training answers", "warning")
         control = effect.control
-        base = f"the base at {control}" if control is not None else f"base not asked: {effect.why}"
+        base = f"base not asked: {effect.why}" if control is None else f"by the base {control}"
         return Line(
             "effect",
             f"{len(effect.choices)} {compared}",
-            f"written at {effect.taught} of {len(effect.choices)} places, {base}",
+            f"{effect.taught} written, {base}",
             "differs" if effect.failure else "equal",
         )
 
 
+_STOPPED = "not run after a failure above"
 _METHODS = {
     "ids": "token ids",
     "count": "number of tokens",
@@ -169,12 +165,11 @@ def _short(text: str, most: int = 60) -> str:
 def _weights(check: WeightsCheck) -> Line:
     verdict = {True: "equal", False: "differs", None: "warning"}[check.equal]
     if check.method == "recomputed":
-        dose = f", {check.dose:.0%} of the training in it" if check.dose is not None else ""
-        found = f"{check.tensors} tensors within their rounding{dose}"
-        compared = f"{check.file} against base + training"
+        dose = f", {check.dose:.0%} of it" if check.dose is not None else ""
+        found = f"base + training{dose}, within rounding"
+        name, compared = "weights", f"{check.tensors} tensors of {check.file}"
+        compared = compared if check.tensors else check.file
     else:
-        by = (
-            "same sha256" if check.method == "digest" else f"{check.tensors} tensors, byte for byte"
-        )
-        found, compared = by, f"what Ollama stores against {check.file}"
-    return Line("weights", compared, found if check.equal else check.difference, verdict)
+        found = "is that file" if check.method == "digest" else "has its tensors, byte for byte"
+        name, compared = "stored", f"what Ollama keeps of {check.file}"
+    return Line(name, compared, found if check.equal else check.difference, verdict)

@@ -17,7 +17,7 @@ import torch
 from ft2ollama.data.samples import IGNORED, Sample
 from ft2ollama.data.tokenizer import Tokenizer
 
-_ANSWERS, _PLACES, _PER_ANSWER = 8, 12, 3
+_ANSWERS, _PLACES, _PER_ANSWER = 8, 8, 2
 _LONGEST = 512  # tokens of a sample
 
 
@@ -66,12 +66,12 @@ def effect(
     *,
     bos: str,
 ) -> dict[str, Any]:
-    """What effect.json holds. bos: the token in front that the server adds by itself."""
+    """What effect.json holds. bos: the token that a server may add by itself."""
     places: list[dict[str, Any]] = []
     for number, (sample, before, after) in enumerate(zip(samples, base, trained, strict=True), 1):
-        own = sorted(_places(sample, before, after, tokenizer, bos), key=lambda p: -p["lead"])
+        own = sorted(_places(sample, before, after, tokenizer), key=lambda p: -p["lead"])
         places += [{"place": f"training answer {number}", **one} for one in own[:_PER_ANSWER]]
-    places.sort(key=lambda place: -place["lead"])
+    places.sort(key=lambda place: -place["lead"])  # by text later: a server keeps beginnings
     changed = sum(int((b.best != a.best).sum()) for b, a in zip(base, trained, strict=True))
     return {
         "answers": len(samples),
@@ -79,12 +79,13 @@ def effect(
         "changed": changed,
         "loss_before": _loss(base),
         "loss_after": _loss(trained),
-        "places": places[:_PLACES],
+        "bos": bos,
+        "places": sorted(places[:_PLACES], key=lambda place: str(place["text"])),
     }
 
 
 def _places(
-    sample: Sample, before: Scored, after: Scored, tokenizer: Tokenizer, bos: str
+    sample: Sample, before: Scored, after: Scored, tokenizer: Tokenizer
 ) -> Iterator[dict[str, Any]]:
     ids = list(sample.ids)
     for row, at in enumerate(_learned(sample)):
@@ -100,7 +101,7 @@ def _places(
             float(before.first[row] - before.right[row]),
         )
         yield {
-            "text": text.removeprefix(bos),
+            "text": text,
             "taught": words[0],
             "base": words[1],
             "lead": round(lead, 4),

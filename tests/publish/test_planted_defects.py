@@ -236,16 +236,16 @@ def test_the_same_is_seen_in_what_the_model_writes(
     finally:
         ollama.delete("planted:raw")
     assert proof.effect is not None
-    assert len(proof.effect.choices) == 12
+    assert len(proof.effect.choices) == 8
     if defect == "none":
         assert proof.failures == []
         assert proof.agreement > 0.95  # a random model may hesitate between two words
-        assert (proof.effect.taught, proof.effect.control) == (12, 0)
+        assert (proof.effect.taught, proof.effect.control) == (8, 0)
         return
     assert any(text.startswith("replies agree to") for text in proof.failures)
     if defect == "adapter not applied":
         assert (proof.effect.taught, proof.effect.control) == (0, 0)
-        assert "at 0 of 12 places Ollama writes what was taught, at 12 what" in proof.failures[-1]
+        assert "at 0 of 8 places Ollama writes what was taught, at 8 what" in proof.failures[-1]
 
 
 def test_a_training_that_changed_nothing_is_told_and_not_refused(
