@@ -172,7 +172,7 @@ def _show_proof(output: Output, proof: Proof, tag: str, server: Ollama) -> None:
 
     output.say("")
     output.table(
-        f"is it what was trained?  {tag}, Ollama {server.version()}",
+        f"Is it what was trained?  {tag}, Ollama {server.version()}",
         ["", "proof", "compared", "found"],
         [
             [_SIGNS[one.verdict], one.proof, escape(one.compared), escape(one.found)]

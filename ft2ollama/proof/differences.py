@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 Decode = Callable[[Sequence[int]], str]
 
-_BEFORE, _AFTER = 24, 48  # characters shown
+_BEFORE, _AFTER = 20, 36  # characters shown: with the ids a line of 100
 _IDS = 4
 _SEEN = {" ": "·", "\n": "⏎", "\t": "⇥"}
 _PART = "▸"

@@ -107,13 +107,13 @@ class Proof:
         whose = "held-out" if self.held_out else "training"
         if stopped or not self.replies:
             why = _STOPPED if stopped else "the run has no reference replies"
-            return Line("replies", f"{whose} questions", why, "not run")
+            return Line("replies", "questions", why, "not run")
         bad = sum(bool(check.problem) for check in self.replies)
         return Line(
             "replies",
             f"{len(self.replies)} {whose} questions",
-            f"{self.identical} identical to the trainer's, agreement {self.agreement:.0%}, bar "
-            f"{self.bar:.0%}{f'; {bad} at fault' if bad else ''}",
+            f"{self.identical} identical, agreement {self.agreement:.0%} (bar {self.bar:.0%})"
+            f"{f'; {bad} at fault' if bad else ''}",
             "differs" if bad or self.agreement < self.bar else "equal",
         )
 
@@ -126,11 +126,11 @@ class Proof:
         if not effect.choices:
             return Line("effect", compared, f"none in {effect.answers} training answers", "warning")
         control = effect.control
-        base = f"base not asked: {effect.why}" if control is None else f"by the base {control}"
+        base = f"base not asked: {effect.why}" if control is None else f"the base: {control}"
         return Line(
             "effect",
             f"{len(effect.choices)} {compared}",
-            f"{effect.taught} written, {base}",
+            f"{effect.taught} of {len(effect.choices)} written ({base})",
             "differs" if effect.failure else "equal",
         )
 
@@ -165,8 +165,8 @@ def _short(text: str, most: int = 60) -> str:
 def _weights(check: WeightsCheck) -> Line:
     verdict = {True: "equal", False: "differs", None: "warning"}[check.equal]
     if check.method == "recomputed":
-        dose = f", {check.dose:.0%} of it" if check.dose is not None else ""
-        found = f"base + training{dose}, within rounding"
+        dose = f" ({check.dose:.0%})" if check.dose is not None else ""
+        found = f"base + training{dose}, rounded"
         name, compared = "weights", f"{check.tensors} tensors of {check.file}"
         compared = compared if check.tensors else check.file
     else:
