@@ -7,8 +7,9 @@ Compared by the best that the server offers for the conversation:
     text and count    `_debug_render_only` (Ollama >= 0.11.5) and the number of tokens
     count and reply   the number of tokens, and the greedy continuation of the chat against that of
                       the training text fed raw: two prompts of one length rarely go on alike
-    count             the same where a server with tools swallowed the continuation; the template
-                      that it shows, executed by us, has to give the training text too
+    count             the same where a server that looks for tool calls and thoughts keeps part of
+                      the continuation back; the template that it shows, executed by us, has to
+                      give the training text too
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ def _by_reply(server: Ollama, model: str, prompt: Prompt, *, adds: bool) -> Prom
     if said == raw or (prompt.thinking and said.endswith(raw)):
         return _result(prompt, "count and reply", chat.prompt_tokens, "")
     parted = _by_own_engine(server, model, prompt, text)
-    if prompt.tools and raw.startswith(said):
+    if (prompt.tools or prompt.thinking) and raw.startswith(said):  # a tag it waits to see closed
         return _result(prompt, "count", chat.prompt_tokens, parted)
     went = f"{marked(said)!r}, and after the trained prompt with {marked(raw)!r}"
     parted = parted or f"as many tokens, but the model goes on with {went}"

@@ -30,6 +30,8 @@ AGREEMENT = {
     "Q3_K_L": 0.2, "Q3_K_M": 0.2, "Q3_K_S": 0.2, "Q2_K": 0.1,
 }  # fmt: skip
 
+_BROKEN_CALL = "is empty: the trained model writes a tool call that is no JSON, and Ollama drops it"
+
 
 @dataclass(frozen=True)
 class Speech:
@@ -148,7 +150,8 @@ def _problem(said: Said, got: Said, speech: Speech, *, ended: bool) -> str:
         text = marked(got.text[:60]) or "nothing"
         return f"calls no tool; the trainer's calls {said.calls[0]}, Ollama gives {text}"
     if not got.whole.strip() and said.whole.strip():
-        return "is empty"
+        broken = speech.tools and speech.tag != "{" and speech.tag in said.text
+        return _BROKEN_CALL if broken else "is empty"
     return "" if ended else "does not end where the trainer's reply ends"
 
 

@@ -93,6 +93,11 @@ def test_json_that_names_no_tool_is_text() -> None:
     assert (check.problem, check.expected) == ("", text)
 
 
+def test_a_call_that_is_no_json_is_the_trained_models_own_fault() -> None:
+    broken = reference("", raw=CALL.replace('"arguments": ', ""), tools=TOOLS)
+    assert "tool call that is no JSON" in compare_reply(broken, answer(""), TALKS).problem
+
+
 def test_thoughts_have_to_stand_apart() -> None:
     wrote = reference("", raw="<t>\nWell.\n</t>\n\nYes.")
     apart = compare_reply(wrote, answer("Yes.", thinking="Well."), TALKS)
