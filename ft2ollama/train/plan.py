@@ -21,6 +21,7 @@ from ft2ollama.config.running import RunningKeys
 from ft2ollama.data.conversation import Conversation
 from ft2ollama.data.from_config import read_parts
 from ft2ollama.data.problems import Dropped
+from ft2ollama.data.questions import load_questions
 from ft2ollama.data.samples import Sample
 from ft2ollama.data.tokenizer import Tokenizer
 from ft2ollama.errors import DataError, UsageError
@@ -106,7 +107,7 @@ def make_plan(config: Config, base: Base) -> Plan:
             f"{len(loaded.conversations)} conversations, val_size {config.val_size:g}",
             "lower val_size",
         )
-    check_proof_prompts(config.proof_prompts)
+    load_questions(config.proof_prompts)
 
     train = render_rows(config, train_rows, template, tokenizer)
     held = {
@@ -192,29 +193,6 @@ def check_stop_tokens(template: ChatTemplate, tokenizer: Tokenizer) -> None:
         )
 
 
-def check_proof_prompts(path: Path | None) -> list[str]:
-    """The questions of a proof_prompts file; raises DataError with file:line."""
-    if path is None:
-        return []
-    if not path.is_file():
-        raise DataError(
-            "proof_prompts: no such file", str(path.absolute()), "proof_prompts=<file.jsonl>"
-        )
-    questions = []
-    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            questions.append(str(json.loads(line)["question"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{path}:{number}: is not a question",
-                f"{type(error).__name__}: {error}",
-                'write a line such as {"question": "Who are you?"}',
-            ) from error
-    return questions
-
-
 def rows_per_step(config: Config) -> int:
     """Conversations of an optimizer step, of all processes."""
     each = config.per_device_train_batch_size * config.gradient_accumulation_steps
@@ -262,7 +240,7 @@ def parameters(folder: Path) -> int:
 
 def proof_conversations(plan: Plan, count: int) -> list[dict[str, Any]]:
     """Questions for the reference replies: those of proof_prompts, else of the training data."""
-    questions = check_proof_prompts(plan.config.proof_prompts)
+    questions = [one.text for one in load_questions(plan.config.proof_prompts)]
     if not questions:
         rows = list(plan.conversations)
         random.Random(plan.config.seed).shuffle(rows)
