@@ -83,12 +83,14 @@ def _lead(output: Output, partner: Partner, dialogue: Dialogue) -> None:
                 return
         except UserError as error:
             output.warn(str(error))
-        except KeyboardInterrupt:  # ends the answer, not the dialogue
-            output.say("\n  broken off; Ctrl-D or /bye ends")
+        except KeyboardInterrupt:
+            output.say("\n  Ctrl-D or /bye ends")
 
 
 def _obey(output: Output, partner: Partner, dialogue: Dialogue, line: str) -> bool:
     """Carry out a command or answer a question; False at the end."""
+    from ft2ollama.errors import UserError
+
     if line.startswith("/"):
         said = dialogue.command(line)
         if said is not None:
@@ -98,7 +100,10 @@ def _obey(output: Output, partner: Partner, dialogue: Dialogue, line: str) -> bo
         dialogue.ask(line)
         try:
             _answer(output, partner, dialogue)
-        except BaseException:  # a question without an answer would be asked again with the next
+        except KeyboardInterrupt:  # ends the answer, not the dialogue
+            dialogue.command("/undo")
+            output.say("\n  broken off; the question is taken back")
+        except UserError:  # without an answer it would be asked again with the next question
             dialogue.command("/undo")
             raise
     return True

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from ft2ollama.data.render import Renderer
     from ft2ollama.evaluate.columns import Column
     from ft2ollama.evaluate.gather import Gathered
+    from ft2ollama.evaluate.material import Item
     from ft2ollama.evaluate.speakers import Job
     from ft2ollama.runs import Run
 
+_SHOWN = 60  # characters of a reply in the table
 _COLUMNS = ("base", "tuned", "published")
 
 
@@ -36,14 +38,14 @@ _COLUMNS = ("base", "tuned", "published")
 @click.option(
     "--rows",
     type=click.IntRange(1),
-    default=16,
+    default=8,
     show_default=True,
     help="The most rows, and the most questions.",
 )
 @click.option(
     "--tokens",
     type=click.IntRange(1),
-    default=128,
+    default=64,
     show_default=True,
     help="The most tokens of a reply.",
 )
@@ -139,9 +141,9 @@ def _announce(output: Output, run: Run, gathered: Gathered) -> None:
     limit = sum(item.limit for item in material.items)
     parts = []
     if gathered.rows_of:
-        parts.append(f"{rows} of {material.held} held-out rows ({gathered.rows_of})")
+        parts.append(f"{rows} of {material.held} held-out rows ({Path(gathered.rows_of).name})")
     if questions:
-        parts.append(f"{questions} questions ({gathered.questions_of})")
+        parts.append(f"{questions} questions ({Path(gathered.questions_of).name})")
     output.say(f"{run.id}: {', '.join(parts)}; at most {limit:,} tokens a column")
     for note in material.notes:
         output.warn(note)
@@ -222,12 +224,37 @@ def _show(output: Output, columns: list[Column]) -> None:
     from ft2ollama.evaluate.columns import summary
 
     names = [column.name for column in columns]
-    rows = [["", *(f"[dim]{escape(column.where)}[/]" for column in columns)]]
+    rows = [["", *(f"[dim]{escape(column.where.split(',')[0])}[/]" for column in columns)]]
     rows += [[label, *values] for label, values in summary(columns)]
     output.table("", ["", *names], rows, right=names)
+    _show_replies(output, columns)
     for column in columns:
         if column.missing:
             output.warn(f"{column.name}: not measured: {column.missing}")
+
+
+def _show_replies(output: Output, columns: list[Column]) -> None:
+    """The replies that are farthest from what was wanted: figures alone show no reason."""
+    from rich.markup import escape
+
+    from ft2ollama.evaluate.columns import farthest
+
+    def cell(text: str) -> str:
+        plain = " ".join(text.split())
+        return escape(plain if len(plain) <= _SHOWN else f"{plain[:_SHOWN]}...")
+
+    names = [column.name for column in columns if column.replies]
+    rows = [
+        [cell(text) for text in (item.messages[-1]["content"], _wanted(item), *replies)]
+        for item, replies in farthest(columns, 3)
+    ]
+    if rows:
+        title = "farthest from what was wanted (all replies are in eval.json)"
+        output.table(title, ["asked", "wanted", *names], rows)
+
+
+def _wanted(item: Item) -> str:
+    return " + ".join(item.facts) if item.reference is None else item.reference
 
 
 class _Screen:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ft2ollama.ollama_api import Ollama
     from ft2ollama.runs import Run
 
-_RUN_TOKENS = 1024  # of an answer in transformers, where nothing else ends one that goes on
+_RUN_TOKENS = 512  # of an answer in transformers, where nothing else ends one that goes on
 
 
 @dataclass(frozen=True)

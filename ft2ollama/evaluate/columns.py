@@ -184,16 +184,36 @@ def summary(columns: Sequence[Column]) -> list[tuple[str, list[str]]]:
     """(name of a score, its value in each column) for people; what nobody has is left out."""
     every = [column.scores for column in columns]
     lines = [
-        ("loss, nats per token", [_number(one.loss, 3) for one in every]),
-        ("chrF, 0 to 100", [_number(one.chrf, 1) for one in every]),
+        ("loss (nats/token)", [_number(one.loss, 3) for one in every]),
+        ("chrF (0 to 100)", [_number(one.chrf, 1) for one in every]),
         ("exact answers", [_text(one.exact) for one in every]),
-        ("numbers equal", [_text(one.numbers) for one in every]),
-        ("facts in the answer", [_text(one.facts) for one in every]),
+        ("same numbers", [_text(one.numbers) for one in every]),
+        ("facts right", [_text(one.facts) for one in every]),
         ("ends by itself", [_text(one.stopped) for one in every]),
-        ("goes round in circles", [_text(one.loops) for one in every]),
+        ("loops", [_text(one.loops) for one in every]),
         ("tokens/s", [_number(one.tokens_per_s, 1) for one in every]),
     ]
     return [(name, values) for name, values in lines if set(values) != {NOTHING}]
+
+
+def farthest(columns: Sequence[Column], count: int) -> list[tuple[Item, list[str]]]:
+    """Items with each column's reply: those whose reply is farthest from what was wanted.
+
+    Judged by the run itself where it was measured, else by the last column that was.
+    """
+    asked = [column for column in columns if column.replies]
+    if not asked:
+        return []
+    judge = next((column for column in asked if column.name == "tuned"), asked[-1])
+    order = sorted(range(len(judge.replies)), key=lambda place: _worth(judge.replies[place]))
+    return [
+        (judge.replies[place].item, [column.replies[place].said.text for column in asked])
+        for place in order[:count]
+    ]
+
+
+def _worth(reply: Reply) -> float:
+    return 100.0 * bool(reply.right) if reply.chrf is None else reply.chrf
 
 
 def _number(value: float | None, digits: int) -> str:

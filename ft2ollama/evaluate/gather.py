@@ -30,8 +30,8 @@ class Wanted:
 
     data: str | None = None
     questions: Path | None = None
-    rows: int = 16
-    tokens: int = 128
+    rows: int = 8
+    tokens: int = 64
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from ft2ollama.errors import UsageError
 from ft2ollama.ollama_chat import Thought
 from ft2ollama.template import ChatTemplate
 from ft2ollama.thoughts import Unfolding
-from ft2ollama.train.model import choose_dtype, load_base
+from ft2ollama.train.model import choose_dtype, load_base, quiet_libraries
 from ft2ollama.train.quantized import quantization
 
 if TYPE_CHECKING:
@@ -179,10 +179,7 @@ def load_for_speaking(folder: Path, device: str, config: Config | None = None) -
 
     config: of the training, for a base that was quantized; a trained whole model has none.
     """
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    quiet_libraries()
     wanted = quantization(config) if config is not None else None
     if config is None or wanted is None:
         dtype = "float32" if device == "cpu" else "bfloat16"
