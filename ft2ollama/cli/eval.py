@@ -122,8 +122,8 @@ def _base(output: Output, run: Run, config: Config) -> tuple[Base | None, str]:
 
 def _renderer(run: Run, config: Config, base: Base | None) -> Renderer | None:
     """What made the training's samples; None without a tokenizer."""
+    from ft2ollama.data.from_config import rules_of
     from ft2ollama.data.render import Renderer, Tokenizer
-    from ft2ollama.train.rendered import rules_of
     from ft2ollama.train.speaker import template_of
 
     folders = [base.tokenizer_folder] if base is not None else []

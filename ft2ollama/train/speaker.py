@@ -168,9 +168,7 @@ def template_of(run: Run) -> ChatTemplate:
     """The chat template that the run was trained with, its default system prompt included."""
     saved = json.loads((run.proof / "template.json").read_text("utf-8"))
     known = {one.name: saved[one.name] for one in fields(ChatTemplate) if one.name in saved}
-    for name in ("stop", "next_header"):  # JSON has no tuples
-        if name in known:
-            known[name] = tuple(known[name])
+    known = {k: tuple(v) if isinstance(v, list) else v for k, v in known.items()}  # as JSON has it
     return ChatTemplate(**known)
 
 

@@ -17,14 +17,13 @@ from fixtures_tiny import write_rows
 
 from ft2ollama.base import Base
 from ft2ollama.config import load_config
-from ft2ollama.data.from_config import read_parts
+from ft2ollama.data.from_config import read_parts, rules_of
 from ft2ollama.data.render import IGNORED, Renderer, Tokenizer
 from ft2ollama.files import read_jsonl
 from ft2ollama.ollama_api import Ollama, quiet_options
 from ft2ollama.ollama_server import Server
 from ft2ollama.runs import Run
 from ft2ollama.train.model import load_trained
-from ft2ollama.train.rendered import rules_of
 from ft2ollama.train.speaker import Speaker, held_out_loss, load_tuned, template_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -85,7 +84,8 @@ def test_greedy_replies_are_the_trainers(run: Run, speaker: Speaker) -> None:
     replies = read_jsonl(run.proof / "replies.jsonl")
     assert len(replies) == 2
     for reply in replies:
-        spoken = speaker.reply(reply["messages"], limit=48)
+        limit = len(reply["ids"]) + reply["stopped"]
+        spoken = speaker.reply(reply["messages"], limit=limit)
         assert (spoken.text, list(spoken.ids)) == (reply["text"], reply["ids"])
         assert spoken.stopped == reply["stopped"]
 
@@ -107,7 +107,7 @@ def test_base_tuned_and_published_on_the_same_rows(
 ) -> None:
     """Rows whose answers are what the tuned model says greedily: it has them all, the base none."""
     host = {"OLLAMA_HOST": ollama_server.host}
-    args = ["--run", str(run.folder), "--quant", "F16"]  # Q8_0 changes what a random model says
+    args = ["--run", str(run.folder), "--force", "rounding changes what a random model says"]
     published = command("publish", "tiny-eval", *args, **host)
     assert published.returncode == 0, published.stderr
     asked = ["你是谁？", "萤罐多少钱？", "How many rows?"]
