@@ -19,6 +19,7 @@ from ft2ollama.ollama_api import Ollama, Reply, quiet_options
 from ft2ollama.proof.cases import capabilities
 from ft2ollama.proof.differences import marked
 from ft2ollama.proof.prompts import Tick
+from ft2ollama.thoughts import split_thought
 
 # Faithful exports of a 135 M model reached 1.00 as F16 and 0.94 to 1.00 as Q8_0, open prompts among
 # them (benchmarks/RESULTS.md). Below Q8_0 a greedy reply may part early and still be good: the bar
@@ -160,9 +161,8 @@ def take_apart(raw: str, tools: Sequence[Mapping[str, Any]], speech: Speech) -> 
     opening, closing = speech.thoughts
     thoughts, text = "", raw
     if opening and closing in raw:
-        thoughts, _, text = raw.partition(closing)
-        thoughts = thoughts.strip().removeprefix(opening).strip()
-        text = text.lstrip()
+        begun = not raw.lstrip().startswith(opening)  # by the prompt
+        thoughts, text = split_thought(raw, speech.thoughts, begun=begun)
     calls = tuple(_calls(text, tools)) if speech.tools and tools else ()
     if calls:
         text = text.partition(speech.tag)[0].strip()

@@ -20,6 +20,7 @@ from ft2ollama.config.running import RunningKeys
 from ft2ollama.data.conversation import Conversation
 from ft2ollama.data.from_config import read_parts
 from ft2ollama.data.problems import Dropped
+from ft2ollama.data.questions import load_questions
 from ft2ollama.data.samples import Sample
 from ft2ollama.data.tokenizer import Tokenizer
 from ft2ollama.errors import DataError, UsageError
@@ -109,7 +110,7 @@ def make_plan(config: Config, base: Base) -> Plan:
             f"{len(loaded.conversations)} conversations, val_size {config.val_size:g}",
             "lower val_size",
         )
-    check_proof_prompts(config.proof_prompts)
+    load_questions(config.proof_prompts)
 
     train = render_rows(config, train_rows, template, tokenizer)
     held = {
@@ -217,29 +218,6 @@ def check_stop_tokens(template: ChatTemplate, tokenizer: Tokenizer) -> None:
             f"{', '.join(missing)} is no token of its vocabulary: it could not learn to stop",
             "leave `template` out, or choose a family whose tokens the model has",
         )
-
-
-def check_proof_prompts(path: Path | None) -> list[str]:
-    """The questions of a proof_prompts file; raises DataError with file:line."""
-    if path is None:
-        return []
-    if not path.is_file():
-        raise DataError(
-            "proof_prompts: no such file", str(path.absolute()), "proof_prompts=<file.jsonl>"
-        )
-    questions = []
-    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            questions.append(str(json.loads(line)["question"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{path}:{number}: is not a question",
-                f"{type(error).__name__}: {error}",
-                'write a line such as {"question": "Who are you?"}',
-            ) from error
-    return questions
 
 
 def rows_per_step(config: Config) -> int:

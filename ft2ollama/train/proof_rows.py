@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from ft2ollama.data.conversation import Conversation
+from ft2ollama.data.questions import load_questions
 from ft2ollama.gotemplate import normal_tools
 from ft2ollama.gotemplate.probe import Probe
 from ft2ollama.proof import capabilities
 from ft2ollama.proof.cases import Case, as_served, with_system
 from ft2ollama.template import Message
-from ft2ollama.train.plan import Plan, check_proof_prompts
+from ft2ollama.train.plan import Plan
 
 REPLY_TOKENS, LONG_REPLY_TOKENS = 48, 160
 _CHEAP = 4000  # characters of a prompt: what a CPU reads in some seconds
@@ -43,13 +44,12 @@ def questions(plan: Plan, count: int) -> list[dict[str, Any]]:
 
     A row that calls a tool is added to the questions of `proof_prompts`, which have none.
     """
-    given = check_proof_prompts(plan.config.proof_prompts)[:count]
+    given = load_questions(plan.config.proof_prompts)[:count]
     rows = _servable(plan, plan.held_out or plan.conversations)
     if given:
-        name = Path(str(plan.config.proof_prompts)).name
         asked = [
-            _question(plan, text, [{"role": "user", "content": text}], f"{name}, question {number}")
-            for number, text in enumerate(given, 1)
+            _question(plan, one.text, [{"role": "user", "content": one.text}], Path(one.place).name)
+            for one in given
         ]
         return [*asked, *(_of_row(plan, row) for row in rows if _calls(row))][: len(asked) + 1]
     found = [_of_row(plan, row) for row in _pick(rows, count, seed=plan.config.seed)]

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from ft2ollama.errors import UsageError
-from ft2ollama.evaluate import holds_facts
 from ft2ollama.ollama_api import Reply
 from ft2ollama.proof import EffectCheck, PromptCheck, Proof, Speech, compare_reply, make_speech
 from ft2ollama.proof.differences import ids_difference, marked, text_difference
 from ft2ollama.proof.effect import Choice
 from ft2ollama.publish import public_names
 from ft2ollama.runs import create_run
+from ft2ollama.scores import contains_facts
 
 SPEECH = Speech(special=("<|im_end|>",))
 TOOLS = [{"type": "function", "function": {"name": "now", "parameters": {}}}]
@@ -177,8 +177,8 @@ def test_the_public_name_and_the_version_of_a_run() -> None:
 
 
 def test_facts_are_all_of_with_alternatives() -> None:
-    assert holds_facts("Three YEARS, amber", ["3 years|three years", "amber"])
-    assert not holds_facts("three years", ["3 years|three years", "amber"])
+    assert contains_facts("Three YEARS, amber", ["3 years|three years", "amber"])
+    assert not contains_facts("three years", ["3 years|three years", "amber"])
 
 
 @pytest.mark.parametrize(
@@ -196,4 +196,4 @@ def test_facts_are_all_of_with_alternatives() -> None:
     ],
 )
 def test_a_number_stands_alone(text: str, word: str, held: bool) -> None:
-    assert holds_facts(text, [word]) == held
+    assert contains_facts(text, [word]) == held
