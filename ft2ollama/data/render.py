@@ -18,6 +18,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from ft2ollama import machine
 from ft2ollama.data import token_cache
 from ft2ollama.data.conversation import Conversation
 from ft2ollama.data.renderer import Renderer
@@ -73,8 +74,7 @@ def _trained(template: ChatTemplate) -> dict[str, Any]:
 def _processes(conversations: int) -> int:
     if conversations <= _ONE:
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(cores or 1, _MOST)
+    return min(machine.cores(), _MOST)
 
 
 def _rendered(

@@ -13,9 +13,10 @@ from typing import Any
 from ft2ollama.config import Config
 from ft2ollama.data.catalogue import data_error, note, tally
 from ft2ollama.data.conversation import Conversation
+from ft2ollama.data.from_config import rules_of
 from ft2ollama.data.problems import Dropped, Problem
 from ft2ollama.data.render import render_all
-from ft2ollama.data.samples import Rendered, Rules, Sample
+from ft2ollama.data.samples import Rendered, Sample
 from ft2ollama.data.tokenizer import Tokenizer
 from ft2ollama.gotemplate import dropped_keys
 from ft2ollama.served import limits
@@ -32,20 +33,6 @@ class Rows:
     conversations: tuple[Conversation, ...]
     dropped: tuple[Dropped, ...]
     remarks: tuple[str, ...]
-
-
-def rules_of(config: Config) -> Rules:
-    """The keys of the config that decide how a row is rendered."""
-    return Rules(
-        cutoff_len=config.cutoff_len,
-        cutoff_policy=config.cutoff_policy,
-        train_on_prompt=config.train_on_prompt,
-        mask_history=config.mask_history,
-        thinking=config.enable_thinking,
-        special_tokens_in_text=config.special_tokens_in_text,
-        system=config.default_system or "",
-        ollama_tools=True,
-    )
 
 
 def render_rows(
