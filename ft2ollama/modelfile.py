@@ -15,7 +15,6 @@ from typing import Any
 from ft2ollama.errors import UsageError
 from ft2ollama.modelfile_grammar import dropped_characters, spell_value
 from ft2ollama.modelfile_values import PINNED
-from ft2ollama.template import why_unproved
 
 
 @dataclass(frozen=True)
@@ -47,15 +46,15 @@ def make_modelfile(
     base_parameters: name -> (value, reason), see modelfile_values; they go before the family's.
     extra: the config's `ollama_parameters`, which go before all others; the config has checked
     them, because the server takes anything at create and fails when the model is used.
-    Raises UsageError for a chat template that no family of modelfiles/ has: it can be trained with,
-    not yet published.
+    Raises UsageError for a chat template that no Go template is equal to, with the first
+    difference.
     """
     if not template["gotmpl"]:
         raise UsageError(
-            "this version cannot publish the model's own chat template",
-            "no family of modelfiles/ builds the same prompt, so nothing could be proved:\n"
-            + why_unproved(template["jinja"], template["special_tokens"]),
-            "train with `template: chatml`, or export the GGUF: ft2ollama export",
+            "the model's own chat template cannot be published: no Ollama template is equal to it",
+            template["refusal"],
+            "train with `template: chatml`, or serve the GGUF with a program that executes chat "
+            "templates: ft2ollama export",
         )
     parameters: dict[str, Any] = {"stop": tuple(template["stop"]), "num_ctx": num_ctx}
     reasons = {"stop": "ends of a turn", "num_ctx": num_ctx_reason}

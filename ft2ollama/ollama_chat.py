@@ -20,7 +20,9 @@ _FEW_CPUS = 4
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer. seconds: as the server measured, loading included."""
+    """One answer. seconds: as the server measured, loading included; reply_seconds: of the writing
+    of `reply_tokens` alone.
+    """
 
     text: str
     done_reason: str
@@ -29,6 +31,7 @@ class Reply:
     seconds: float
     thinking: str = ""
     tool_calls: tuple[dict[str, Any], ...] = ()
+    reply_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ def parse_reply(
         seconds=int(data.get("total_duration") or 0) / 1e9,
         thinking=str(message.get("thinking") or "") if thinking is None else thinking,
         tool_calls=tuple(message.get("tool_calls") or ()),
+        reply_seconds=int(data.get("eval_duration") or 0) / 1e9,
     )
 
 

@@ -145,7 +145,6 @@ def _understand_ours(given: Given, value: Any, reading: _Reading) -> None:
     why = compat.same_template(value) if given.key == "template" else ""
     if why:
         reading.notes.append(_note(given, why))
-        value = None
     if given.item:
         value = {given.item: value}
     reading.uses.append(_Use(given, given.key, value))

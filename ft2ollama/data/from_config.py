@@ -50,6 +50,7 @@ def rules_of(config: Config) -> Rules:
         thinking=config.enable_thinking,
         special_tokens_in_text=config.special_tokens_in_text,
         system=config.default_system or "",
+        ollama_tools=True,
     )
 
 

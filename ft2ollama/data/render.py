@@ -16,6 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from ft2ollama import machine
 from ft2ollama.data import token_cache
@@ -48,7 +49,7 @@ def render_all(
     """
     if len(conversations) < _KEPT:
         return _rendered(conversations, template, tokenizer, rules, workers or 1)
-    settings = [asdict(template), asdict(rules), sha256_file(tokenizer.file)]
+    settings = [_trained(template), asdict(rules), sha256_file(tokenizer.file)]
     key = token_cache.cache_key(conversations, settings)
     found = token_cache.read(key)
     if found is None:
@@ -56,6 +57,18 @@ def render_all(
         found = _rendered(conversations, template, tokenizer, rules, count)
         token_cache.write(key, found)
     return found
+
+
+def _trained(template: ChatTemplate) -> dict[str, Any]:
+    """What of a template decides the samples, not what it is served by."""
+    return {
+        "jinja": template.jinja,
+        "named": dict(template.named),
+        "special_tokens": dict(template.special_tokens),
+        "stop": template.stop,
+        "next_header": template.next_header,
+        "date": template.date,
+    }
 
 
 def _processes(conversations: int) -> int:

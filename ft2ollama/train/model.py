@@ -7,6 +7,7 @@ else float32; the adapter is always float32, so small updates are not rounded aw
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,15 @@ _ATTENTION = {
     "disabled": "eager",
     "fa2": "flash_attention_2",
 }
+
+
+def quiet_libraries() -> None:
+    """Silence what the libraries tell developers; our own notes say what users need."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", module=r"(torch|transformers|peft|accelerate)(\..*)?")
 
 
 def choose_dtype(wanted: str, device: str, *, pure_bf16: bool = False) -> tuple[str, str]:
