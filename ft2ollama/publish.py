@@ -19,6 +19,7 @@ from typing import Any
 from ft2ollama.aliases import digest_of, move_alias
 from ft2ollama.base import Base
 from ft2ollama.errors import GateError, UsageError, UserError
+from ft2ollama.examples import add_examples
 from ft2ollama.export import Exported
 from ft2ollama.files import Progress, write_text
 from ft2ollama.modelfile import Modelfile, as_text
@@ -128,6 +129,8 @@ def publish(  # noqa: PLR0913 - one option per thing a caller may decide
                     watch.proved(proof, tag, server)
                 if proof.failures and not force:
                     raise _refusal(tag, server, proof, str(reports[-1]))
+                if modelfile.messages:
+                    add_examples(server, tag, modelfile.messages)
                 candidates.append(
                     _Candidate(server, tag, proof, expected, previous, modelfile.parameters)
                 )

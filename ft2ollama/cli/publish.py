@@ -126,6 +126,7 @@ def publish_run(
 
     from ft2ollama.cli.export import base_of, export_run
     from ft2ollama.config import load_config
+    from ft2ollama.examples import read_examples
     from ft2ollama.export import check_trained
     from ft2ollama.preflight import check_servers
     from ft2ollama.publish import licenses
@@ -138,11 +139,12 @@ def publish_run(
     base = base_of(output, run)
     template = _template(output, run, config)
     modelfile = _modelfile(template, config, base)
+    examples = read_examples(config.ollama_messages)
     kind = kind or config.export_as
     check_servers(servers, base.folder, adapter=kind == "adapter")
     quant = wanted_quant(config, kind, quant)
     exported = export_run(output, run, kind=kind, quant=quant, mode=config.export_mode)
-    modelfile = replace(modelfile, license=licenses(run, exported, base))
+    modelfile = replace(modelfile, license=licenses(run, exported, base), messages=examples)
     with _Screen(output) as screen:
         published = register(
             run, exported, base, modelfile, name,
