@@ -159,15 +159,16 @@ def test_what_cannot_be_had_is_a_column_with_the_reason(
     host = {"OLLAMA_HOST": ollama_server.host}
     gone = tiny.folder.rename(tiny.folder.with_name("moved"))
     try:
-        done = command(*few, "--json", **host)
+        done = command(*few, "--base", smol, "--json", **host)
         table = command(*few, **host)
         nothing = command(*few)
     finally:
         gone.rename(tiny.folder)
     assert done.returncode == 0, done.stderr
     found = columns(done.stdout)
-    assert "tiny-llama" in found["base"]["missing"] == found["tuned"]["missing"]
-    assert found["published"]["missing"] == ""
+    assert "tiny-llama" in found["tuned"]["missing"]
+    assert found["published"]["missing"] == found["base"]["missing"] == ""
+    assert found["base"]["scores"]["chrf"] == found["published"]["scores"]["chrf"]
     assert found["published"]["replies"] == 2
     assert found["published"]["scores"]["chrf"] is not None
     assert table.stdout == f"{run.folder}/eval/eval.json\n"
