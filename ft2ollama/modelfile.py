@@ -18,12 +18,16 @@ from ft2ollama.template import why_unproved
 
 @dataclass(frozen=True)
 class Modelfile:
-    """parameters: name -> value (a tuple for `stop`).  reasons: name -> why it is set."""
+    """parameters: name -> value (a tuple for `stop`).  reasons: name -> why it is set.
+
+    parser: of replies; named where Ollama >= 0.30 would else pass the template over.
+    """
 
     template: str
     system: str
     parameters: Mapping[str, Any]
     reasons: Mapping[str, str] = field(default_factory=dict)
+    parser: str = ""
 
 
 def make_modelfile(
@@ -66,6 +70,12 @@ def as_text(modelfile: Modelfile, *, source: str, adapter: str | None = None) ->
             lines.insert(
                 1, f"# `ollama create` drops {', '.join(dropped)} from SYSTEM; publish does not."
             )
+    if modelfile.parser:
+        lines += [
+            "# Without it Ollama 0.30 and newer run the chat template in the GGUF instead; older",
+            "# than 0.12 it is not known and must be deleted here.",
+            f"PARSER {modelfile.parser}",
+        ]
     for name, value in modelfile.parameters.items():
         lines.append(f"# {name}: {modelfile.reasons.get(name, '')}")
         for item in value if isinstance(value, (list, tuple)) else (value,):

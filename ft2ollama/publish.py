@@ -12,7 +12,7 @@ import contextlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,9 @@ def publish(  # noqa: PLR0913 - one option per thing a caller may decide
                 tag = _free_tag(server, wanted)
                 made.append((server, tag))
                 create_candidate(server, tag, exported, base, modelfile, watch)
+                if parser := server.show(tag).parser:  # this server would not run our template
+                    named = replace(modelfile, parser=parser)
+                    write_text(run.folder / "Modelfile", _text(run, exported, base, named))
                 proof = prove(run, server, tag, exported, base, written, watch)
                 reports = write_report(proof, run.proof, model=tag, server=server, forced=force)
                 if proof.failures and not force:
