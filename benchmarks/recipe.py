@@ -24,9 +24,10 @@ import torch
 
 from ft2ollama.base import resolve_base
 from ft2ollama.config import load_config
+from ft2ollama.data.questions import load_questions
 from ft2ollama.demo import samples
-from ft2ollama.evaluate import holds_facts, read_questions
 from ft2ollama.runs import create_run
+from ft2ollama.scores import contains_facts
 from ft2ollama.train.model import choose_dtype, load_trained
 from ft2ollama.train.plan import Plan, make_plan
 from ft2ollama.train.reference import greedy
@@ -37,14 +38,14 @@ def score(plan: Plan, adapter: Path, file: Path) -> tuple[str, list[str]]:
     """("19/20", the questions that were answered wrongly), by greedy replies in float32."""
     model = load_trained(plan.base.folder, adapter, torch.float32)
     stop = {plan.tokenizer.id(word) for word in plan.template.stop}
-    wrong, questions = [], read_questions(file)
+    wrong, questions = [], load_questions(file, facts=True)
     for question in questions:
         messages = [{"role": "user", "content": question.text}]
         prompt, _ = plan.tokenizer.encode(
             plan.template.render(messages, add_generation_prompt=True)
         )
         text = plan.tokenizer.decode(greedy(model, prompt, stop, 32)[0])
-        if not holds_facts(text, question.expect):
+        if not contains_facts(text, question.expect):
             wrong.append(f"{question.text} -> {text}")
     return f"{len(questions) - len(wrong)}/{len(questions)}", wrong
 

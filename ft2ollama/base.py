@@ -281,7 +281,7 @@ def _download(ref: str, hub: str, revision: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    patterns = ["*.json", "*.safetensors", "tokenizer.model", "*.jinja"]
+    patterns = ["*.json", "*.safetensors", "tokenizer.model", "*.jinja", "LICENSE*"]
     try:
         return Path(snapshot_download(ref, revision=revision, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
@@ -303,7 +303,7 @@ def _download_modelscope(ref: str, revision: str) -> Path:
             "pip install 'ft2ollama[modelscope]'",
         ) from error
     try:
-        patterns = ["*.json", "*.safetensors", "tokenizer.model"]
+        patterns = ["*.json", "*.safetensors", "tokenizer.model", "LICENSE*"]
         branch = "master" if revision == "main" else revision  # ModelScope's name of main
         return Path(snapshot_download(ref, revision=branch, allow_patterns=patterns))
     except Exception as error:

@@ -23,8 +23,11 @@ from ft2ollama.files import (
     sha256_folder,
     write_json,
 )
+from ft2ollama.paths import cache_dir
 from ft2ollama.quant_choice import choose_quant
 from ft2ollama.runs import Run
+from ft2ollama.served import read_template
+from ft2ollama.template import ChatTemplate
 
 if TYPE_CHECKING:
     import converters
@@ -75,12 +78,15 @@ def export(  # noqa: PLR0913 - one option per thing a caller may decide
     quant, _ = choose_quant(kind, quant, base)
     path = _path(run, kind, quant)
     stage_name = f"export {kind} {quant}"
+    template = read_template(run.proof / "template.json")
     inputs = {
         "adapter": sha256_folder(run.model if run.is_whole else run.adapter),
         "base": base.sha256,
         "template": sha256_file(run.proof / "template.json"),
         "ft2ollama": __version__,
     }
+    if kind == "model" and template.adds_bos:
+        inputs["add_bos"] = "true"
     if kind == "model" and mode != "exact" and run.calibration.is_file():
         inputs |= {"calibration": sha256_file(run.calibration), "mode": mode}
     if not force and run.is_current(stage_name, inputs):
@@ -93,7 +99,7 @@ def export(  # noqa: PLR0913 - one option per thing a caller may decide
         if kind == "model":
             calibration = run.calibration if "calibration" in inputs else None
             options |= {"say": say, "calibration": calibration, "mode": mode}
-        written = _write(run, base, kind, path, inputs["adapter"], options)
+        written = _write(run, base, kind, path, (template, inputs["adapter"]), options)
         remember_sha256(path, written.sha256)
         manifest = {
             "file": path.name,
@@ -123,13 +129,19 @@ def export(  # noqa: PLR0913 - one option per thing a caller may decide
 
 
 def _write(
-    run: Run, base: Base, kind: str, path: Path, adapter_sha256: str, options: dict[str, Any]
+    run: Run,
+    base: Base,
+    kind: str,
+    path: Path,
+    trained: tuple[ChatTemplate, str],
+    options: dict[str, Any],
 ) -> converters.Written:
-    """Call the writer of this kind."""
+    """Call the writer of this kind.  trained: the chat template, and the adapter's sha256."""
     import converters
 
+    template, adapter_sha256 = trained
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    template = json.loads((run.proof / "template.json").read_text("utf-8"))
     options["name"] = base.name
     options["lineage"] = {
         "version": __version__,
@@ -137,7 +149,7 @@ def _write(
         "base.sha256": base.sha256,
         "adapter.sha256": adapter_sha256,
         "data.sha256": run.stage_record("train")["inputs"].get("data", ""),
-        "template": template["family"],
+        "template": template.family or "the model's own",
     }
     if kind == "adapter":
         return converters.write_adapter(run.adapter, base.folder, path, **options)
@@ -145,10 +157,21 @@ def _write(
         base.folder,
         path,
         adapter=None if run.is_whole else run.adapter,
-        chat_template=template["jinja"],
-        add_bos=False,  # the template wrote every token that was trained on, a BOS too if any
+        chat_template=template.jinja,
+        add_bos=template.adds_bos,  # what the training text begins with; its tokenizer adds none
         **options,
     )
+
+
+def base_gguf(base: Base, progress: Progress | None = None) -> Path:
+    """The untuned base as Q8_0, written once: in the form the tuned model will be published."""
+    import converters
+
+    path = cache_dir() / "bases" / f"{base.sha256[:16]}-Q8_0.gguf"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        converters.write_model(base.folder, path, outtype="Q8_0", name=base.name, progress=progress)
+    return path
 
 
 def whole_model(run: Run, kind: str, base: Base) -> Base:

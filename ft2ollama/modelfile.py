@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from ft2ollama.errors import UsageError
 from ft2ollama.modelfile_grammar import dropped_characters, spell_value
-from ft2ollama.template import why_unproved
+from ft2ollama.modelfile_values import PINNED
 
 
 @dataclass(frozen=True)
 class Modelfile:
     """parameters: name -> value (a tuple for `stop`).  reasons: name -> why it is set.
 
+    license: texts, one LICENSE each.  messages: (role, content) that begin every conversation.
     parser: of replies; named where Ollama >= 0.30 would else pass the template over.
     """
 
@@ -27,31 +29,41 @@ class Modelfile:
     system: str
     parameters: Mapping[str, Any]
     reasons: Mapping[str, str] = field(default_factory=dict)
+    license: tuple[str, ...] = ()
+    messages: tuple[tuple[str, str], ...] = ()
     parser: str = ""
 
 
 def make_modelfile(
-    template: Mapping[str, Any], *, num_ctx: int, system: str | None, extra: Mapping[str, Any]
+    template: Mapping[str, Any],
+    *,
+    num_ctx: int,
+    system: str | None,
+    extra: Mapping[str, Any],
+    base_parameters: Mapping[str, tuple[Any, str]] = MappingProxyType({}),
+    num_ctx_reason: str = "context length in tokens",
 ) -> Modelfile:
-    """Build the Modelfile from proof/template.json and the config's publish keys.
+    """Build the Modelfile from proof/template.json, the base's parameters and the config's keys.
 
-    extra: the config's `ollama_parameters`, whose names and types the config has checked, because
-    the server takes anything at create and fails when the model is used. Raises UsageError for a
-    chat template that no family of modelfiles/ has: it can be trained with, not yet published.
+    base_parameters: name -> (value, reason), see modelfile_values; they go before the family's.
+    extra: the config's `ollama_parameters`, which go before all others; the config has checked
+    them, because the server takes anything at create and fails when the model is used.
+    Raises UsageError for a chat template that no Go template is equal to, with the first
+    difference.
     """
     if not template["gotmpl"]:
         raise UsageError(
-            "this version cannot publish the model's own chat template",
-            "no family of modelfiles/ builds the same prompt, so nothing could be proved:\n"
-            + why_unproved(template["jinja"], template["special_tokens"]),
-            "train with `template: chatml`, or export the GGUF: ft2ollama export",
+            "the model's own chat template cannot be published: no Ollama template is equal to it",
+            template["refusal"],
+            "train with `template: chatml`, or serve the GGUF with a program that executes chat "
+            "templates: ft2ollama export",
         )
     parameters: dict[str, Any] = {"stop": tuple(template["stop"]), "num_ctx": num_ctx}
-    reasons = {"stop": "ends of a turn", "num_ctx": "context length in tokens"}
-    for name, (value, reason) in template["parameters"].items():
+    reasons = {"stop": "ends of a turn", "num_ctx": num_ctx_reason}
+    for name, (value, reason) in {**PINNED, **template["parameters"], **base_parameters}.items():
         parameters[name], reasons[name] = value, reason
     for name, value in extra.items():
-        parameters[name], reasons[name] = value, "ollama_parameters"
+        parameters[name], reasons[name] = value, "ollama_parameters of the config"
     chosen = template["system"] if system is None else system
     return Modelfile(template["gotmpl"], chosen or "", parameters, reasons)
 
@@ -66,10 +78,7 @@ def as_text(modelfile: Modelfile, *, source: str, adapter: str | None = None) ->
     ]
     if modelfile.system:
         lines.append(f"SYSTEM {spell_value('SYSTEM', modelfile.system)}")
-        if dropped := dropped_characters(modelfile.system):
-            lines.insert(
-                1, f"# `ollama create` drops {', '.join(dropped)} from SYSTEM; publish does not."
-            )
+        lines[1:1] = _dropped("SYSTEM", modelfile.system)
     if modelfile.parser:
         lines += [
             "# Without it Ollama 0.30 and newer run the chat template in the GGUF instead; older",
@@ -80,7 +89,26 @@ def as_text(modelfile: Modelfile, *, source: str, adapter: str | None = None) ->
         lines.append(f"# {name}: {modelfile.reasons.get(name, '')}")
         for item in value if isinstance(value, (list, tuple)) else (value,):
             lines.append(f"PARAMETER {name} {_parameter(item)}")
+    for role, content in modelfile.messages:
+        lines.append(f"MESSAGE {role} {spell_value('MESSAGE', content)}")
+        lines[1:1] = _dropped("MESSAGE", content)
+    for text in modelfile.license:
+        lines += _license(text)
     return "\n".join(lines) + "\n"
+
+
+def _dropped(command: str, text: str) -> list[str]:
+    """A comment on the characters that only the JSON API carries."""
+    dropped = ", ".join(dropped_characters(text))
+    return [f"# `ollama create` drops {dropped} from {command}; publish does not."] * bool(dropped)
+
+
+def _license(text: str) -> list[str]:
+    """A license is for reading: where the language cannot carry it, that is said in its place."""
+    try:
+        return [f"LICENSE {spell_value('LICENSE', text)}"]
+    except UsageError:
+        return ["# A LICENSE text cannot stand here: it has a line that ends with three quotes."]
 
 
 def _parameter(value: Any) -> str:

@@ -21,6 +21,7 @@ from typing import Any
 
 from ft2ollama.errors import JobError, UsageError, UserError
 from ft2ollama.files import Progress, sha256_file
+from ft2ollama.ollama_blobs import PAUSES_S, has_blob, send_blob
 from ft2ollama.ollama_chat import (
     Message,
     Reply,
@@ -63,13 +64,17 @@ class Listed:
 
 
 class Ollama:
-    """A server. host: its URL.  is_local: it listens on this machine's loopback interface."""
+    """A server. host: its URL.  is_local: it listens on this machine's loopback interface.
+
+    upload_pauses_s: seconds to wait before an upload is tried again, one per further try.
+    """
 
     def __init__(self, host: str | None = None, *, timeout_s: float = 600) -> None:
         import ollama
 
         self.host = server_url(host)
         self.is_local = is_loopback(self.host)
+        self.upload_pauses_s: Sequence[float] = PAUSES_S
         self._http = Transport(self.host, timeout_s)
         self._client = ollama.Client(
             self.host, timeout=self._http.timeout(None), **client_options(self.host)
@@ -124,17 +129,24 @@ class Ollama:
 
     def has_blob(self, digest: str) -> bool:
         """True when the server holds the blob `sha256:HEX` (or HEX)."""
-        digest = f"sha256:{digest.removeprefix('sha256:')}"
-        return self._http.head(f"/api/blobs/{digest}", "look for a blob") == 200
+        return has_blob(self._http, f"sha256:{digest.removeprefix('sha256:')}")
 
-    def upload(self, path: Path, sha256: str, progress: Progress | None = None) -> str:
-        """Send a file unless the server has it; return its digest. The server checks the hash."""
+    def upload(
+        self,
+        path: Path,
+        sha256: str,
+        progress: Progress | None = None,
+        trouble: Callable[[str], None] | None = None,
+    ) -> str:
+        """Send a file unless the server has it; return its digest. The server checks the hash.
+
+        trouble: told when the connection broke and the file is sent again (`ollama_blobs`).
+        """
         digest = f"sha256:{sha256.removeprefix('sha256:')}"
         _check_file(path)
-        if not self.has_blob(digest):
-            self._http.post_file(f"/api/blobs/{digest}", path, f"store {path.name}", progress)
-        elif progress:
-            progress(path.stat().st_size, path.stat().st_size)
+        send_blob(
+            self._http, path, digest, progress, trouble=trouble, pauses_s=self.upload_pauses_s
+        )
         return digest
 
     def create(  # noqa: PLR0913 - the fields of /api/create
@@ -153,11 +165,13 @@ class Ollama:
         license: str | Sequence[str] | None = None,
         progress: Progress | None = None,
         status: Callable[[str], None] | None = None,
+        trouble: Callable[[str], None] | None = None,
     ) -> None:
         """Make (or remake) a model from a GGUF file or from another model.
 
-        progress: bytes sent, per file.  status: each new line of what the server does. None means
-        "not given"; an inherited template or system prompt cannot be taken away, only replaced.
+        progress: bytes sent, per file.  status: each new line of what the server does.  trouble:
+        why a file is sent again. None means "not given"; an inherited template or system prompt
+        cannot be taken away, only replaced.
         A template that is given is the one that runs: Ollama >= 0.30 would pass it over for the
         GGUF's chat template where that can do more (server/images.go shouldPreferChatTemplate).
         """
@@ -176,7 +190,7 @@ class Ollama:
         ]
         for last in (False, True):
             for key, path, sha256 in sent:
-                body[key] = {f"{key}.gguf": self.upload(path, sha256, progress)}
+                body[key] = {f"{key}.gguf": self.upload(path, sha256, progress, trouble)}
             try:
                 self._create(name, body, status)
                 break
@@ -350,6 +364,11 @@ class Ollama:
             return int(data.get("prompt_eval_count") or 0)
         options = quiet_options(self.is_local) | {"num_predict": 1}
         return self.chat(model, messages, options=options, tools=tools, think=think).prompt_tokens
+
+    def complete(self, model: str, text: str, *, tokens: int) -> Reply:
+        """How the model goes on greedily after `text`, fed as it is, at most `tokens` tokens."""
+        data = self._generate(model, {"prompt": text, "raw": True}, num_predict=tokens)
+        return parse_reply(data, str(data.get("response") or ""))
 
     # ---------------------------------------------------------------- names
 

@@ -35,6 +35,14 @@ class ServerError(JobError):
         self.words = words
 
 
+class NoAnswer(MachineError):
+    """Nothing listens at the server's address."""
+
+
+class BrokenConnection(JobError):
+    """The connection ended in the middle of a request."""
+
+
 class Transport:
     """One connection pool to one server. `doing` completes "Ollama refused to ..." in errors."""
 
@@ -153,7 +161,7 @@ class Transport:
         except ConnectionError as error:  # ollama.Client raises the builtin one
             raise self._unreachable(str(error.__cause__ or error.__context__ or error)) from error
         except (httpx.HTTPError, OSError) as error:
-            raise JobError(
+            raise BrokenConnection(
                 f"the connection to Ollama at {self.host} broke off",
                 f"while it was to {doing}: {error or type(error).__name__}",
                 f"see whether it still runs (curl {self.host}/api/version); its log says why",
@@ -164,11 +172,11 @@ class Transport:
         fix = f"export OLLAMA_HOST=127.0.0.1:{DEFAULT_PORT}"
         return MachineError(f"what answers at {self.host} is not Ollama", why, fix)
 
-    def _unreachable(self, why: str) -> MachineError:
+    def _unreachable(self, why: str) -> NoAnswer:
         fix = "ollama serve  # or name the server: export OLLAMA_HOST=host:port"
         if not is_loopback(self.host):
             fix = "check OLLAMA_HOST; over there, Ollama must run with OLLAMA_HOST=0.0.0.0"
-        return MachineError(f"no Ollama answers at {self.host}", why, fix)
+        return NoAnswer(f"no Ollama answers at {self.host}", why, fix)
 
 
 def client_options(host: str) -> dict[str, Any]:

@@ -9,7 +9,6 @@ new version is removed and NAME:latest is untouched, unless the user forces it w
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,27 +20,26 @@ from ft2ollama.aliases import digest_of, move_alias
 from ft2ollama.base import Base
 from ft2ollama.errors import GateError, UsageError, UserError
 from ft2ollama.export import Exported
-from ft2ollama.files import Progress, read_jsonl, write_text
+from ft2ollama.files import Progress, write_text
 from ft2ollama.modelfile import Modelfile, as_text
+from ft2ollama.modelfile_values import license_texts
 from ft2ollama.ollama_api import Ollama, check_name
-from ft2ollama.proof import (
-    AGREEMENT,
-    Proof,
-    Tick,
-    check_replies,
-    prove_prompts,
-    write_report,
-)
-from ft2ollama.proof_weights import WeightsCheck, prove_weights, recompute_weights
+from ft2ollama.preflight import Upload, preflight
+from ft2ollama.proof import Proof, Tick, write_report
+from ft2ollama.proof.of_run import Ticks, gguf_of, prove_run
+from ft2ollama.proof_weights import recompute_weights
 from ft2ollama.runs import Run
+from ft2ollama.served import check_bos, read_template
 from ft2ollama.versions import record_move
+
+_SHOWN = 3  # failures on the terminal; the report has them all
 
 
 @dataclass(frozen=True)
 class Published:
     """name: what users run; tag: the immutable version; previous: what `name` pointed at before.
 
-    host: the server.  way: how the name moved, `rename` or `copy`.
+    host: the server.  way: how the name moved, `rename` or `copy`.  parameters: the Modelfile's.
     """
 
     name: str
@@ -50,16 +48,23 @@ class Published:
     proof: Proof
     host: str
     way: str
+    parameters: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Watch:
-    """Callbacks for a user interface: bytes uploaded, prompts and replies checked, a status."""
+    """Callbacks for a user interface: bytes uploaded, things checked, a status, a whole proof.
+
+    warn: what the user should not miss, e.g. that a file is sent again.
+    """
 
     upload: Progress | None = None
     prompts: Tick | None = None
     replies: Tick | None = None
+    effect: Tick | None = None
+    proved: Callable[[Proof, str, Ollama], None] | None = None
     status: Callable[[str], None] | None = None
+    warn: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,7 @@ class _Candidate:
     proof: Proof
     expected: str | None
     previous: str | None
+    parameters: Mapping[str, Any]
 
 
 def publish(  # noqa: PLR0913 - one option per thing a caller may decide
@@ -87,11 +93,21 @@ def publish(  # noqa: PLR0913 - one option per thing a caller may decide
     """Create and prove on every server, then move the public name on each.
 
     force: a reason to publish although a proof fails; it is written into the report and the log.
-    Raises GateError (nothing published) that names the report.
+    Raises what `preflight` finds before anything is sent, and GateError (nothing published) that
+    names the report.
     """
     public, wanted = public_names(name, run)
+    if exported.kind == "adapter":
+        from converters import read_gguf
+
+        template = read_template(run.proof / "template.json")
+        check_bos(template, read_gguf(gguf_of(base)).values, base.name)
+    for note in preflight(servers, (public, wanted), modelfile.parameters, _upload(exported, base)):
+        if watch.warn:
+            watch.warn(note)
     write_text(run.folder / "Modelfile", _text(run, exported, base, modelfile))
     made: list[tuple[Ollama, str]] = []
+    reports: list[Path] = []
     with run.lock(), run.stage("publish", {"gguf": exported.sha256, "name": public}) as stage:
         try:
             candidates = []
@@ -105,11 +121,19 @@ def publish(  # noqa: PLR0913 - one option per thing a caller may decide
                 if parser := server.show(tag).parser:  # this server would not run our template
                     named = replace(modelfile, parser=parser)
                     write_text(run.folder / "Modelfile", _text(run, exported, base, named))
-                proof = prove(run, server, tag, exported, base, written, watch)
-                reports = write_report(proof, run.proof, model=tag, server=server, forced=force)
+                ticks = Ticks(watch.prompts, watch.replies, watch.effect)
+                proof = prove_run(run, server, tag, exported, base, written, ticks)
+                number = len(made)
+                reports += write_report(
+                    proof, run.proof, model=tag, server=server, forced=force, number=number
+                )
+                if watch.proved:
+                    watch.proved(proof, tag, server)
                 if proof.failures and not force:
-                    raise _refusal(tag, server, proof, str(reports[1]))
-                candidates.append(_Candidate(server, tag, proof, expected, previous))
+                    raise _refusal(tag, server, proof, str(reports[-1]))
+                candidates.append(
+                    _Candidate(server, tag, proof, expected, previous, modelfile.parameters)
+                )
         except BaseException:
             for server, tag in made:
                 with contextlib.suppress(UserError):  # the first error is the one to tell
@@ -129,9 +153,10 @@ def publish(  # noqa: PLR0913 - one option per thing a caller may decide
 
 
 def _refusal(tag: str, server: Ollama, proof: Proof, report: str) -> GateError:
+    shown, more = proof.failures[:_SHOWN], len(proof.failures) - _SHOWN
     return GateError(
         f"{tag} at {server.host} is not what was trained; nothing was published",
-        "\n".join(proof.failures[:8]),
+        "\n".join([*shown, *([f"and {more} more"] if more > 0 else [])]),
         f"read {report}, mend the cause, publish again",
     )
 
@@ -159,7 +184,9 @@ def _move(one: _Candidate, public: str, run: Run, force: str) -> Published:
     move = move_alias(one.server, public, tag, expected=one.expected)
     verdict = "equal" if not one.proof.failures else "forced"
     record_move(one.server, move, action="publish", run=run.id, proof=verdict, forced=force)
-    return Published(public, tag, one.previous, one.proof, one.server.host, move.way)
+    return Published(
+        public, tag, one.previous, one.proof, one.server.host, move.way, one.parameters
+    )
 
 
 def _move_back(one: _Candidate, done: Published) -> str:
@@ -221,19 +248,21 @@ def create_candidate(
     common: dict[str, Any] = {
         "template": modelfile.template,
         "system": modelfile.system or None,
+        "license": list(modelfile.license) or None,
         "parameters": {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in modelfile.parameters.items()
         },
         "progress": watch.upload,
         "status": watch.status,
+        "trouble": watch.warn,
     }
     if exported.kind == "model":
         server.create(tag, gguf=exported.path, gguf_sha256=exported.sha256, **common)
         return
     server.create(
         tag,
-        gguf=_base_gguf(base),
+        gguf=gguf_of(base),
         gguf_sha256=base.sha256,
         adapter=exported.path,
         adapter_sha256=exported.sha256,
@@ -241,55 +270,24 @@ def create_candidate(
     )
 
 
-def prove(
-    run: Run,
-    server: Ollama,
-    model: str,
-    exported: Exported,
-    base: Base,
-    written: WeightsCheck,
-    watch: Watch,
-) -> Proof:
-    """All proofs of `model` against the run's files; the replies last, if the rest is equal."""
-    files = [(exported.path, exported.sha256)]
-    if exported.kind == "adapter":
-        files.insert(0, (_base_gguf(base), base.sha256))
-    weights = (written, *prove_weights(server, model, files))
-    template = json.loads((run.proof / "template.json").read_text("utf-8"))
-    prompts = prove_prompts(server, model, read_jsonl(run.proof / "prompts.jsonl"), watch.prompts)
-    proof = Proof(tuple(prompts), (), 0.0, weights)
-    if proof.failures:  # replies of other weights or to another prompt would prove nothing
-        return proof
-    references = read_jsonl(run.proof / "replies.jsonl")
-    replies = check_replies(server, model, references, template["stop"], watch.replies)
-    return Proof(tuple(prompts), tuple(replies), _bar(exported, base), weights)
+def licenses(run: Run, exported: Exported, base: Base) -> tuple[str, ...]:
+    """LICENSE texts of the model: the base's own, and where the model is from."""
+    about = {"run_id": run.id, "base": base.name, "base_sha256": base.sha256}
+    return license_texts(base.folder, exported.path.with_suffix(".json"), about)
 
 
-def _bar(exported: Exported, base: Base) -> float:
-    """How far replies must agree; beside an adapter the base's own type decides."""
+def _upload(exported: Exported, base: Base) -> Upload:
+    """What goes to the server: a model, or the base's own file and the adapter."""
     if exported.kind == "model":
-        return AGREEMENT[exported.quant]
-    from converters import read_gguf
-
-    own = AGREEMENT.get(read_gguf(_base_gguf(base)).file_type, 0.3)
-    return min(AGREEMENT[exported.quant], own)
-
-
-def _base_gguf(base: Base) -> Path:
-    if base.gguf is None:
-        raise UsageError(
-            "an adapter needs its base as a GGUF in Ollama",
-            f"{base.ref} is a Hugging Face model",
-            "ft2ollama export --as model     # one merged file, runs everywhere",
-        )
-    return base.gguf
+        return Upload(exported.path, exported.sha256)
+    return Upload(gguf_of(base), base.sha256, exported.path, exported.sha256)
 
 
 def _text(run: Run, exported: Exported, base: Base, modelfile: Modelfile) -> str:
     path = "./" + exported.path.relative_to(run.folder).as_posix()
     if exported.kind == "model":
         return as_text(modelfile, source=path)
-    return as_text(modelfile, source=str(_base_gguf(base)), adapter=path)
+    return as_text(modelfile, source=str(gguf_of(base)), adapter=path)
 
 
 def _version_of(server: Ollama, public: str) -> str | None:

@@ -3,10 +3,10 @@
 One object, `ChatTemplate`, serves both sides: `render` makes the training text with the Jinja
 template; `gotmpl`, `stop` and `system` go into the Modelfile, the Jinja text goes into the GGUF.
 
-Any template can be trained with. One that belongs to a family of `modelfiles/` can be published
-too; for another, `family` and `gotmpl` are empty and its stop words are found by rendering: the
-special token that the template writes after an answer. A template that writes none (GLM) ends an
-answer by the header of the next turn, which is then learned in its place.
+Any template can be trained with. The stop words of the model's own are found by rendering: the
+special token that it writes after an answer. A template that writes none (GLM) ends an answer by
+the header of the next turn, which is then learned in its place. What Ollama is told of it is found
+later, by `served`, because that takes seconds and most commands do not need it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ft2ollama.chat_jinja import (
     render_marked,
 )
 from ft2ollama.errors import UsageError
-from ft2ollama.families import Family, belongs, families
+from ft2ollama.families import Family, families
 
 __all__ = ["ChatTemplate", "Message", "choose_template", "families", "render_jinja"]
 
@@ -40,6 +40,17 @@ _THOUGHT_MARKS = (
     ("<seed:think>", "</seed:think>"),
     ("<think>\n", "\n</think>\n\n"),
 )
+# Of the model's own template; a family has its own in family.toml.
+_PARAMETERS: Mapping[str, tuple[Any, str]] = {
+    "repeat_penalty": (
+        1.0,
+        "Ollama before 0.32.10 defaults to 1.1, which the model was not trained under",
+    ),
+    "temperature": (
+        0.0,
+        "taught facts are to be repeated, not sampled; raise it for creative use",
+    ),
+}
 _CALL_ID = "a1B2c3D4e"  # Mistral's templates ask for nine letters or digits
 _MARKS = {name: f"{name} mark\ue000" for name in ("system", "user", "answer")}
 _TOOL = {
@@ -68,7 +79,10 @@ class Abilities:
 class ChatTemplate:
     """The template of one model: how it was trained and how Ollama must build the prompt.
 
-    family, gotmpl: "" for a template that can be trained with but not yet published.
+    family: "" for the model's own.  gotmpl: Ollama's template; "" until `served` has found it.
+    refusal: why there is none, with the first difference.  explain: what Ollama cannot do of it.
+    adds_bos: the text begins with the BOS token, which Ollama adds by itself and gotmpl leaves out.
+    capabilities: of "tools" and "thinking", what Ollama serves.
     stop: every token that ends an answer, the one that is learned first.
     next_header: what ends an answer, and what ends a tool call, where the template writes no end
     itself; added to the text and learned.
@@ -86,6 +100,10 @@ class ChatTemplate:
     next_header: tuple[str, str] = ("", "")
     named: Mapping[str, str] = field(default_factory=dict)
     date: str = TRAINING_DATE.isoformat()
+    adds_bos: bool = False
+    capabilities: tuple[str, ...] = ()
+    explain: tuple[str, ...] = ()
+    refusal: str = ""
 
     def render(
         self,
@@ -156,7 +174,7 @@ def choose_template(
     added: Sequence[str] = (),
     eos: Sequence[str] = (),
 ) -> ChatTemplate:
-    """The family the config names, or the model's own template, of a known family or not.
+    """The family the config names, or the model's own template.
 
     special_tokens: bos_token and its like, for the template.  named: the model's other templates.
     added: the special tokens of the vocabulary; one of them has to end an answer.
@@ -170,47 +188,33 @@ def choose_template(
                 f"families: {', '.join(known)}",
                 "leave `template` out to train with the model's own chat template",
             )
-        return _of_family(known[wanted], known[wanted].jinja, "", special_tokens)
+        return _of_family(known[wanted], special_tokens)
     if not model_jinja:
         raise UsageError(
             "the model brings no chat template",
             "tokenizer_config.json has no chat_template and there is no chat_template.jinja",
             f"set `template:` to one of {', '.join(known)}",
         )
-    for family in known.values():
-        system, difference = belongs(model_jinja, family, special_tokens)
-        if difference is None:
-            return _of_family(family, model_jinja, system, special_tokens, named)
     own = ChatTemplate(
-        "", model_jinja, "", (), {}, special_tokens=dict(special_tokens), named=dict(named or {})
+        "",
+        model_jinja,
+        "",
+        (),
+        _PARAMETERS,
+        special_tokens=dict(special_tokens),
+        named=dict(named or {}),
     )
     return _with_stop(own, added, eos)
 
 
-def why_unproved(jinja: str, special_tokens: Mapping[str, str]) -> str:
-    """Why no family of modelfiles/ fits a template: the first difference from each."""
-    return "\n".join(
-        f"{family.name}: {belongs(jinja, family, special_tokens)[1]}"
-        for family in families().values()
-    )
-
-
-def _of_family(
-    family: Family,
-    jinja: str,
-    system: str,
-    special: Mapping[str, str],
-    named: Mapping[str, str] | None = None,
-) -> ChatTemplate:
+def _of_family(family: Family, special: Mapping[str, str]) -> ChatTemplate:
     return ChatTemplate(
         family.name,
-        jinja,
+        family.jinja,
         family.gotmpl,
         family.stop,
         family.parameters,
-        system,
-        dict(special),
-        named=dict(named or {}),
+        special_tokens=dict(special),
     )
 
 

@@ -80,7 +80,7 @@ def go_prompts(binary: Path, folder: Path) -> Iterator[GoPrompts]:
         yield GoPrompts(server, byte_model(folder / "bytes.gguf"))
 
 
-def byte_model(path: Path) -> Path:
+def byte_model(path: Path, seed: int = 0) -> Path:
     """A random Llama; a token per byte, and an end token."""
     from gguf import GGUFWriter
     from tokenizers import pre_tokenizers
@@ -101,7 +101,7 @@ def byte_model(path: Path) -> Path:
     writer.add_token_merges(["Ġ Ġ"])
     writer.add_eos_token_id(len(letters))
     writer.add_add_bos_token(False)
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     shapes = {f"blk.0.{name}.weight": shape for name, shape in _LAYER.items()}
     shapes |= {"token_embd.weight": (len(tokens), 32), "output.weight": (len(tokens), 32)}
     for name, shape in shapes.items():

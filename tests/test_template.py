@@ -1,18 +1,19 @@
-"""Families, the default system prompt found by probing, and equality with transformers' Jinja."""
+"""Families, the model's own template and its stop words, and equality with transformers' Jinja."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import shutil
 from datetime import date
+from pathlib import Path
 
 import pytest
 
 from ft2ollama.base import Base
 from ft2ollama.errors import UsageError
-from ft2ollama.modelfile import make_modelfile
-from ft2ollama.template import choose_template, families, render_jinja, why_unproved
+from ft2ollama.template import choose_template, families, render_jinja
 from ft2ollama.train.plan import model_template
 
+ADDED = ("<|im_start|>", "<|im_end|>")
 QWEN25_LIKE = (
     "{%- if messages[0]['role'] == 'system' %}{{- '<|im_start|>system\\n' + messages[0]['content'] "
     "+ '<|im_end|>\\n' }}{%- else %}{{- '<|im_start|>system\\nYou are a helper.<|im_end|>\\n' }}"
@@ -22,29 +23,24 @@ QWEN25_LIKE = (
 )
 
 
-def test_the_real_template_of_smollm2_is_chatml_with_its_default_system_prompt(
-    smollm2: Base,
-) -> None:
-    template = model_template(None, smollm2.folder)
-    assert template.family == "chatml"
-    assert template.system == (
-        "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
-    )
+def test_the_models_own_template_is_taken_unless_a_family_is_named() -> None:
+    own = choose_template(None, QWEN25_LIKE, {}, added=ADDED)
+    assert (own.family, own.jinja, own.stop) == ("", QWEN25_LIKE, ("<|im_end|>",))
+    named = choose_template("chatml", QWEN25_LIKE, {})
+    assert (named.family, named.jinja) == ("chatml", families()["chatml"].jinja)
 
 
-def test_the_default_system_prompt_is_found_by_rendering() -> None:
-    assert choose_template(None, QWEN25_LIKE, {}).system == "You are a helper."
-    assert choose_template("chatml", QWEN25_LIKE, {}).system == ""
+@pytest.mark.parametrize("name", ["qwen", "QWEN2", "smollm2", "llama3"])
+def test_names_of_llama_factory_mean_the_models_own_template(smollm2: Base, name: str) -> None:
+    assert model_template(name, smollm2.folder) == model_template(None, smollm2.folder)
 
 
-def test_a_template_that_trims_can_be_trained_with_but_is_not_taken_for_the_family() -> None:
-    trims = QWEN25_LIKE.replace("message.content", "message.content | trim")
-    template = choose_template(None, trims, {}, added=("<|im_start|>", "<|im_end|>"))
-    assert (template.family, template.gotmpl, template.stop) == ("", "", ("<|im_end|>",))
-    assert "chatml: case 'white space'" in why_unproved(trims, {})
-    with pytest.raises(UsageError, match="cannot publish") as caught:
-        make_modelfile(asdict(template), num_ctx=4096, system=None, extra={})
-    assert "case 'white space'" in caught.value.why
+def test_without_one_they_mean_the_family_of_that_name(smollm2: Base, tmp_path: Path) -> None:
+    for path in smollm2.folder.glob("*token*"):  # chat_template.jinja stays behind
+        shutil.copy(path, tmp_path)
+    assert model_template("SmolLM2", tmp_path).family == "smollm2"
+    with pytest.raises(UsageError, match="the model brings no chat template"):
+        model_template("qwen", tmp_path)
 
 
 def test_a_template_that_cannot_be_trained_with_is_refused_with_the_reason() -> None:
@@ -90,7 +86,7 @@ def test_stop_words_are_what_comes_after_an_answer(
 def test_conversations_with_tools_take_the_template_named_tool_use() -> None:
     tool = {"type": "function", "function": {"name": "f"}}
     named = {"tool_use": "{{ tools|length }} tools", "rag": "x"}
-    template = choose_template(None, QWEN25_LIKE, {}, named=named)
+    template = choose_template(None, QWEN25_LIKE, {}, named=named, added=ADDED)
     talk = [{"role": "user", "content": "x"}]
     assert template.render(talk, tools=[tool]) == "1 tools"
     assert template.render(talk).endswith("<|im_start|>user\nx<|im_end|>\n")

@@ -17,6 +17,7 @@ from ft2ollama.cli import (
     demo,
     doctor,
     estimate,
+    eval,
     export,
     history,
     init,
@@ -38,6 +39,7 @@ COMMANDS = (
     history.history,
     history.rollback,
     chat.chat,
+    eval.eval_,
     runs.runs,
 )
 

@@ -1,4 +1,4 @@
-"""`ft2ollama chat NAME|RUN`: talk to a model in Ollama; one question, or a dialogue."""
+"""`ft2ollama chat NAME|RUN`: talk to a model in Ollama or to a run; one question, or a dialogue."""
 
 from __future__ import annotations
 
@@ -10,56 +10,63 @@ import click
 from ft2ollama.cli.output import Output
 
 if TYPE_CHECKING:
+    from ft2ollama.cli.partner import Partner
     from ft2ollama.dialogue import Dialogue
-    from ft2ollama.ollama_api import Ollama
 
 
 @click.command()
 @click.argument("model", metavar="NAME|RUN")
 @click.argument("question", nargs=-1)
+@click.option("--run", "kind", flag_value="run", help="It is a run: path, id or latest.")
+@click.option("--model", "kind", flag_value="model", help="It is a model in Ollama.")
 @click.option("--system", metavar="TEXT", help="A system prompt instead of the model's own.")
 @click.option("--think/--no-think", default=None, help="For models that can think first.")
+@click.option(
+    "--temperature",
+    type=click.FloatRange(0),
+    help="0: the likeliest words; default: the model's own, for a run 0.",
+)
+@click.option("--tokens", type=click.IntRange(1), help="The most tokens of an answer.")
 @click.option(
     "--host", metavar="URL", help="Ollama server; default OLLAMA_HOST or 127.0.0.1:11434."
 )
 @click.pass_obj
-def chat(
+def chat(  # noqa: PLR0913 - one parameter per option
     output: Output,
     model: str,
     question: tuple[str, ...],
+    kind: str | None,
     system: str | None,
+    temperature: float | None,
+    tokens: int | None,
     host: str | None,
     *,
     think: bool | None,
 ) -> None:
-    """Ask a published model (or the model a run was published as). Answers go to stdout.
+    """Talk to a model in Ollama, or to what a run trained before it is published.
 
-    With no QUESTION it reads questions from the terminal (/help there), or from a pipe, a line
-    each.
+    Answers go to stdout. With no QUESTION it reads questions from the terminal (/help there), or
+    from a pipe, a line each. Ctrl-C ends an answer, Ctrl-D the dialogue.
     """
+    from ft2ollama.cli.partner import Manner, find_partner
     from ft2ollama.dialogue import Dialogue
-    from ft2ollama.ollama_api import Ollama
 
-    server = Ollama(host)
-    server.version()
-    name = _model_name(server, model)
+    partner = find_partner(output, model, kind, host, Manner(think, temperature, tokens))
     dialogue = Dialogue([{"role": "system", "content": system}] if system else [])
     if question:
         dialogue.ask(" ".join(question))
-        _answer(output, server, name, dialogue, think)
+        _answer(output, partner, dialogue)
         return
     if sys.stdin.isatty():
-        _lead(output, server, name, dialogue, think)
+        _lead(output, partner, dialogue)
         return
     for line in sys.stdin:
         if line.strip():
             dialogue.ask(line.strip())
-            _answer(output, server, name, dialogue, think)
+            _answer(output, partner, dialogue)
 
 
-def _lead(
-    output: Output, server: Ollama, name: str, dialogue: Dialogue, think: bool | None
-) -> None:
+def _lead(output: Output, partner: Partner, dialogue: Dialogue) -> None:
     """Questions and commands of a person, until /bye."""
     import contextlib
 
@@ -68,59 +75,53 @@ def _lead(
 
     with contextlib.suppress(ImportError):  # arrow keys and a history, where Python has it
         import readline  # noqa: F401
-    output.say(f"{name} at {server.host}; /help lists the commands, Ctrl-D ends")
-    while (line := read_question(_read_line)) is not None:
+    output.say(f"{partner.about}; /help lists the commands, Ctrl-D ends")
+    while True:
         try:
-            if line.startswith("/"):
-                said = dialogue.command(line)
-                if said is None:
-                    return
-                output.say(said)
-            elif line.strip():
-                dialogue.ask(line)
-                _answer(output, server, name, dialogue, think)
+            line = read_question(_read_line)
+            if line is None or not _obey(output, partner, dialogue, line):
+                return
         except UserError as error:
             output.warn(str(error))
+        except KeyboardInterrupt:
+            output.say("\n  Ctrl-D or /bye ends")
+
+
+def _obey(output: Output, partner: Partner, dialogue: Dialogue, line: str) -> bool:
+    """Carry out a command or answer a question; False at the end."""
+    from ft2ollama.errors import UserError
+
+    if line.startswith("/"):
+        said = dialogue.command(line)
+        if said is not None:
+            output.say(said)
+        return said is not None
+    if line.strip():
+        dialogue.ask(line)
+        try:
+            _answer(output, partner, dialogue)
         except KeyboardInterrupt:  # ends the answer, not the dialogue
-            output.say("\n  broken off; the question is taken back")
             dialogue.command("/undo")
-
-
-def _model_name(server: Ollama, ref: str) -> str:
-    """A model that Ollama has, or the one that a run was published as."""
-    from ft2ollama.errors import UsageError
-    from ft2ollama.runs import find_run
-
-    if server.exists(ref):
-        return ref
-    try:
-        stage = find_run(ref).stage_record("publish")
-    except UsageError:
-        server.show(ref)  # raises with the names that are near
-        raise
-    if stage.get("status") != "done":
-        raise UsageError(
-            f"run {ref} is not published", "", f"ft2ollama publish my-model --run {ref}"
-        )
-    return str(stage["tag"])
+            output.say("\n  broken off; the question is taken back")
+        except UserError:  # without an answer it would be asked again with the next question
+            dialogue.command("/undo")
+            raise
+    return True
 
 
 def _read_line(prompt: str) -> str | None:
     try:
         return input(prompt)
-    except (EOFError, KeyboardInterrupt):
+    except EOFError:
         return None
 
 
-def _answer(
-    output: Output, server: Ollama, name: str, dialogue: Dialogue, think: bool | None
-) -> None:
+def _answer(output: Output, partner: Partner, dialogue: Dialogue) -> None:
     """Stream the answer to the last question, and keep it."""
-    from ft2ollama.ollama_api import Thought, quiet_options
+    from ft2ollama.ollama_api import Thought
 
-    threads = {k: v for k, v in quiet_options(server.is_local).items() if k == "num_thread"}
     text, thoughts = "", ""
-    for piece in server.chat_stream(name, dialogue.messages, options=threads, think=think):
+    for piece in partner.stream(dialogue.messages):
         if isinstance(piece, Thought):
             thoughts += piece.text
             output.dim(piece.text)
@@ -134,7 +135,7 @@ def _answer(
     dialogue.answer(text)
     if output.as_json:
         output.event(
-            "answer", model=name, text=text, **({"thinking": thoughts} if thoughts else {})
+            "answer", model=partner.name, text=text, **({"thinking": thoughts} if thoughts else {})
         )
     else:
         sys.stdout.write("\n")

@@ -19,9 +19,9 @@ from ft2ollama.errors import UsageError, UserError
 if TYPE_CHECKING:
     from ft2ollama.config import Config
     from ft2ollama.data.check import DataSet
-    from ft2ollama.data.leakage import Question
     from ft2ollama.data.measure import Model
     from ft2ollama.data.problems import Problem
+    from ft2ollama.data.questions import Question
 
 _NO_MODEL = "none"
 _TOKENIZER_FILES = ["*.json", "tokenizer.model", "*.jinja"]
@@ -43,7 +43,8 @@ class Inputs:
 def read_inputs(output: Output, words: Sequence[str], model: str | None) -> Inputs:
     """Read the data sets that the words name, and open the model. Raises UserError kinds."""
     from ft2ollama.data.from_config import reading_of
-    from ft2ollama.data.gather import hold_out, read_questions, read_sets
+    from ft2ollama.data.gather import hold_out, read_sets
+    from ft2ollama.data.questions import read_questions
 
     config, name, wanted = _config(words, model)
     with output.waiting("reading the data"):
@@ -108,10 +109,10 @@ def _is_config(path: Path) -> bool:
 
 def _model(output: Output, config: Config, *, required: bool) -> tuple[Model | None, str]:
     """The model's template and tokenizer; without it, when it is not at hand, a warning."""
+    from ft2ollama.data.from_config import rules_of
     from ft2ollama.data.measure import Model
     from ft2ollama.data.tokenizer import Tokenizer
     from ft2ollama.train.plan import model_template
-    from ft2ollama.train.rendered import rules_of
 
     try:
         folder, tokenizer_folder = _folders(output, config)

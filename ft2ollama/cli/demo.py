@@ -6,7 +6,6 @@ and (when there is none) the Ollama come from here.
 
 from __future__ import annotations
 
-import os
 import shlex
 import time
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ft2ollama import machine
 from ft2ollama.cli.output import Output
 
 if TYPE_CHECKING:
@@ -66,15 +66,15 @@ def demo(
 
     threads = choose_threads(None)
     set_threads(threads)
+    from ft2ollama.data.questions import load_questions
     from ft2ollama.demo import samples
-    from ft2ollama.evaluate import read_questions
     from ft2ollama.interview import Interview
     from ft2ollama.ollama_names import check_name
 
     check_name(name)
     began = time.monotonic()
     files = samples(lang)
-    facts, general = read_questions(files.heldout), read_questions(files.general)
+    facts, general = (load_questions(file, facts=True) for file in (files.heldout, files.general))
     questions = [*facts, *general]
     ref = base or _fetch_base(output)
     loaded = _config(files, ref, name, overrides)
@@ -86,7 +86,7 @@ def demo(
         _register_base(output, loaded, server, tag)
         asked = Interview(server, tag, questions)
         stack.callback(asked.stop)
-        if (os.cpu_count() or 1) > threads.count:
+        if machine.cores() > threads.count:
             before = None
             output.say(f"  it answers {len(questions)} questions while another core trains")
         else:
@@ -165,7 +165,8 @@ def _register_base(output: Output, loaded: Loaded, server: Ollama, tag: str) -> 
     from dataclasses import asdict
 
     from ft2ollama.cli.train import resolve
-    from ft2ollama.demo import base_gguf, register_base
+    from ft2ollama.demo import register_base
+    from ft2ollama.export import base_gguf
     from ft2ollama.modelfile import make_modelfile
     from ft2ollama.publish import Watch
     from ft2ollama.train.plan import model_template

@@ -10,10 +10,14 @@ import click
 from ft2ollama.cli.output import Output
 
 if TYPE_CHECKING:
+    from ft2ollama.base import Base
+    from ft2ollama.config.schema import Config
+    from ft2ollama.modelfile import Modelfile
     from ft2ollama.ollama_api import Ollama
     from ft2ollama.proof import Proof
     from ft2ollama.publish import Published
     from ft2ollama.runs import Run
+    from ft2ollama.template import ChatTemplate
 
 
 @click.command()
@@ -53,6 +57,7 @@ def publish(  # noqa: PLR0913 - one parameter per option
     from ft2ollama.train.threads import choose_threads, set_threads
 
     set_threads(choose_threads(None))
+    from ft2ollama.cli.publish_hints import show_usage, usage
     from ft2ollama.config import load_config
     from ft2ollama.errors import UsageError
     from ft2ollama.ollama_api import Ollama
@@ -80,8 +85,14 @@ def publish(  # noqa: PLR0913 - one parameter per option
     if keep is not None:
         _delete_old(output, servers, name, keep)
     first = published[0]
-    output.say(f"  ollama run {short(first.name)}")
-    output.result(first.name, name=first.name, tag=first.tag)
+    for one in published:
+        show_usage(output, short(one.name), one.host, one.parameters)
+    output.result(
+        first.name,
+        name=first.name,
+        tag=first.tag,
+        servers=[usage(short(one.name), one.host, one.parameters) for one in published],
+    )
 
 
 def _reason(force: str | None) -> str:
@@ -111,28 +122,27 @@ def publish_run(
     force: str = "",
 ) -> list[Published]:
     """Export if needed, register, prove and move the name, with progress."""
-    import json
+    from dataclasses import replace
 
     from ft2ollama.cli.export import base_of, export_run
     from ft2ollama.config import load_config
     from ft2ollama.export import check_trained
-    from ft2ollama.modelfile import make_modelfile
+    from ft2ollama.preflight import check_servers
+    from ft2ollama.publish import licenses
     from ft2ollama.publish import publish as register
     from ft2ollama.quant_choice import wanted_quant
+    from ft2ollama.served import limits
 
     check_trained(run)
     config = load_config(run.config_file).config
-    template = json.loads((run.proof / "template.json").read_text("utf-8"))
-    modelfile = make_modelfile(
-        template,
-        num_ctx=config.resolved_num_ctx,
-        system=config.ollama_system,
-        extra=config.ollama_parameters,
-    )
+    base = base_of(output, run)
+    template = _template(output, run, config)
+    modelfile = _modelfile(template, config, base)
     kind = kind or config.export_as
+    check_servers(servers, base.folder, adapter=kind == "adapter")
     quant = wanted_quant(config, kind, quant)
     exported = export_run(output, run, kind=kind, quant=quant, mode=config.export_mode)
-    base = base_of(output, run)
+    modelfile = replace(modelfile, license=licenses(run, exported, base))
     with _Screen(output) as screen:
         published = register(
             run, exported, base, modelfile, name,
@@ -140,7 +150,36 @@ def publish_run(
         )  # fmt: skip
     for one, server in zip(published, servers, strict=True):
         _say(output, one, server)
+    for line in limits(template):
+        output.warn(line)
     return published
+
+
+def _template(output: Output, run: Run, config: Config) -> ChatTemplate:
+    """The run's template with what Ollama needs of it."""
+    from ft2ollama.served import publishable, read_template
+
+    template = read_template(run.proof / "template.json")
+    with output.waiting("finding Ollama's template"):
+        return publishable(template, thinking=config.enable_thinking)
+
+
+def _modelfile(template: ChatTemplate, config: Config, base: Base) -> Modelfile:
+    """Template, parameters and system prompt: of the run, its base and its config."""
+    from dataclasses import asdict
+
+    from ft2ollama.modelfile import make_modelfile
+    from ft2ollama.modelfile_values import context_length, generation_parameters
+
+    num_ctx, reason = context_length(config.num_ctx, config.cutoff_len, base.folder)
+    return make_modelfile(
+        asdict(template),
+        num_ctx=num_ctx,
+        num_ctx_reason=reason,
+        system=config.ollama_system,
+        base_parameters=generation_parameters(base.folder),
+        extra=config.ollama_parameters,
+    )
 
 
 def short(name: str) -> str:
@@ -149,11 +188,8 @@ def short(name: str) -> str:
 
 
 def _say(output: Output, published: Published, server: Ollama) -> None:
-    proof = published.proof
-    if proof.failures:
-        output.warn(f"forced: {len(proof.failures)} proof(s) failed, {proof.failures[0]}")
-    else:
-        _say_proof(output, proof)
+    if failures := published.proof.failures:
+        output.warn(f"forced: {len(failures)} proof(s) failed; the reason is in the report")
     was = f" (was {published.previous})" if published.previous else ""
     output.done(
         f"published {published.name} -> {published.tag}{was}, Ollama {server.version()} "
@@ -161,32 +197,30 @@ def _say(output: Output, published: Published, server: Ollama) -> None:
     )
 
 
-def _say_proof(output: Output, proof: Proof) -> None:
-    _say_weights(output, proof)
-    methods = sorted({check.method for check in proof.prompts})
-    output.done(
-        f"prompt proof: {len(proof.prompts)} of {len(proof.prompts)} conversations equal, "
-        f"by {' and '.join(methods)}"
-    )
-    output.done(
-        f"reply check: {proof.identical} of {len(proof.replies)} replies identical to the "
-        f"trainer's, agreement {proof.agreement:.0%} (bar {proof.bar:.0%})"
-    )
+_SIGNS = {
+    "equal": "[bold green]✓[/]",
+    "differs": "[bold red]✗[/]",
+    "warning": "[bold yellow]![/]",
+    "not run": "[dim]–[/]",
+}
 
 
-def _say_weights(output: Output, proof: Proof) -> None:
-    for check in proof.weights:
-        dose = f", {check.dose:.0%} of the training is in it" if check.dose is not None else ""
-        if check.method == "recomputed":
-            output.done(
-                f"weights proof: {check.tensors} tensors are base + adapter within their "
-                f"rounding{dose}"
-            )
-        elif check.equal is None:
-            output.warn(f"weights proof: {check.file} not compared, {check.difference}")
-        else:
-            by = "sha256" if check.method == "digest" else f"{check.tensors} tensors"
-            output.done(f"weights proof: Ollama stores {check.file} as it was exported, by {by}")
+def _show_proof(output: Output, proof: Proof, tag: str, server: Ollama) -> None:
+    """The table of proofs, and what is no failure but has to be known."""
+    from rich.markup import escape
+
+    output.say("")
+    output.table(
+        f"Is it what was trained?  {tag}, Ollama {server.version()}",
+        ["", "proof", "compared", "found"],
+        [
+            [_SIGNS[one.verdict], one.proof, escape(one.compared), escape(one.found)]
+            for one in proof.lines()
+        ],
+        proof="bold",
+    )
+    for text in proof.warnings:
+        output.warn(text)
 
 
 class _Screen:
@@ -211,9 +245,18 @@ class _Screen:
         return Watch(
             upload=lambda done, total: self._move("uploading to Ollama", "bytes", done, total),
             prompts=lambda done, total: self._move("prompt proof", "prompts", done, total),
-            replies=lambda done, total: self._move("reply check", "replies", done, total),
+            replies=lambda done, total: self._move("reply proof", "replies", done, total),
+            effect=lambda done, total: self._move("effect proof", "words", done, total),
             status=lambda text: self._output.event("ollama", status=text),
+            warn=self._output.warn,
+            proved=self._proved,
         )
+
+    def _proved(self, proof: Proof, tag: str, server: Ollama) -> None:
+        self._stack.close()
+        self._title = ""
+        self._output.event("proof", tag=tag, host=server.host, failures=proof.failures)
+        _show_proof(self._output, proof, tag, server)
 
     def _move(self, title: str, unit: str, done: int, total: int) -> None:
         if title != self._title:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,7 +90,7 @@ def train_run(
     check_trackers(config.trackers)
     plan = team().in_turn("planned", lambda: plan_run(output, config))
     team().agree("inputs", plan.inputs)
-    for remark in plan.remarks:
+    for remark in (*plan.remarks, *_findings(plan, loaded)):
         output.warn(remark)
     same = None if force else team().share("finished", lambda: _path(finished_run(plan, run)))
     if same:
@@ -126,6 +127,16 @@ def train_run(
     team().leave()
     output.result(str(run.folder), run=str(run.folder))
     return run
+
+
+def _findings(plan: Plan, loaded: Loaded) -> list[str]:
+    """What the data doctor finds at a glance, in a line; nothing when it finds nothing."""
+    from ft2ollama.data.summary import summary_line
+    from ft2ollama.language import choose_language
+
+    command = shlex.join(["ft2ollama", "data", "check", *loaded.words])
+    line = summary_line(plan.conversations, command, choose_language())
+    return [line] if line else []
 
 
 def _path(run: Run | None) -> str:
@@ -282,14 +293,15 @@ def show_plan(
     where = f"cpu, {threads[0]} thread(s)" if on_cpu else device
     where += f", {team().size} processes" if team().size > 1 else ""
     size = f"{base.name}, {parameters(base.folder) / 1e6:,.0f} M parameters"
-    own = "the model's own" if config.template is None else _from(loaded, "template")
+    template = plan.template.family or "the model's own"
+    named = config.template is not None and plan.template.family == config.template
     method, weights = describe(config, dtype[0])
     decides = "lora_rank" if config.finetuning_type == "lora" else "finetuning_type"
     steps = f"{plan.steps} of {batch} conversations, learning rate {config.learning_rate:g}"
     output.fields(
         [
             ("model", size, _from(loaded, "model_name_or_path")),
-            ("template", plan.template.family, own),
+            ("template", template, _served(plan) + (named * f", {_from(loaded, 'template')}")),
             ("data", data + held_out, "; ".join(plan.notes)),
             ("method", method, _from(loaded, decides)),
             ("steps", steps, _from(loaded, "learning_rate")),
@@ -343,6 +355,14 @@ def must_fit(output: Output, needs: Estimate, instead: str) -> None:
     new = sum(term.gb for term in needs.disk if term.name != "base model")
     if new > room:
         output.warn(f"disk: about {new:.1f} GB will be written, {room:.1f} GB are free")
+
+
+def _served(plan: Plan) -> str:
+    """What of the template Ollama will serve."""
+    if plan.template.refusal:
+        return "cannot be published"
+    able = ", ".join(plan.template.capabilities)
+    return f"in Ollama with {able}" if able else "in Ollama without tools and thinking"
 
 
 def _from(loaded: Loaded, key: str) -> str:

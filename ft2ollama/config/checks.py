@@ -114,7 +114,7 @@ def _parameters(value: Any) -> Any:
     found = [
         Found(("ollama_parameters", str(name)), sentence)
         for name, item in value.items()
-        if (sentence := _parameter_problem(str(name), item))
+        if (sentence := parameter_problem(str(name), item))
     ]
     if found:
         raise located(*found)
@@ -124,7 +124,7 @@ def _parameters(value: Any) -> Any:
     }
 
 
-def _parameter_problem(name: str, value: Any) -> str:
+def parameter_problem(name: str, value: Any) -> str:
     """What is wrong with one PARAMETER; "" when nothing is."""
     if name == "num_ctx":
         return "has its own key here; write num_ctx outside ollama_parameters"

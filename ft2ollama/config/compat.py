@@ -309,17 +309,17 @@ _OWN = (
     "mistral olmo olmo2 phi phi4 phi4_mini phi_small qwen qwen2 qwen2_vl qwen2_5 qwen3 "
     "qwen3_nothink seed_coder seed_oss smollm smollm2 telechat2 xverse yi yi_vl"
 )
-OWN_TEMPLATES = frozenset(_OWN.split())
-# Those that are families of modelfiles/ too, for a base without a template: the name stays, and
-# `train.plan.model_template` takes the model's own where there is one.
-FAMILIES_TOO = frozenset(["gemma", "glm4", "llama3", "mistral", "phi4", "qwen3", "smollm2"])
+OWN_TEMPLATES = frozenset(_OWN.split())  # `train.plan.model_template` decides by them
 
 
 def same_template(name: Any) -> str:
-    """Why a LLaMA-Factory template name is read as null; "" when it is not one, or a family too."""
-    if not isinstance(name, str) or name.lower() not in OWN_TEMPLATES - FAMILIES_TOO:
+    """What a LLaMA-Factory template name means here; "" when it is not one."""
+    if not isinstance(name, str) or name.lower() not in OWN_TEMPLATES:
         return ""
-    return f"{name} is LLaMA-Factory's name for the model's own chat template; null is used"
+    return (
+        f"{name} is LLaMA-Factory's name for the model's own chat template, which is used if the "
+        "model brings one"
+    )
 
 
 def folder_of_info(value: Any) -> str:

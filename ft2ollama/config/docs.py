@@ -84,7 +84,8 @@ def _foreign() -> Iterator[str]:
     yield from _table(("key", "tool", "here", "why"), renamed)
     yield (
         "A `template` that is LLaMA-Factory's name for the model's own chat template "
-        f"({_code(sorted(compat.OWN_TEMPLATES))}) is read as null.\n"
+        f"({_code(sorted(compat.OWN_TEMPLATES))}) means that one; where the model brings none, the "
+        "family of that name, if there is one.\n"
     )
     yield "### Ignored, with a note\n"
     yield "They change speed, paths or looks, or say what is done anyway.\n"

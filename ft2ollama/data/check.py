@@ -16,9 +16,10 @@ from typing import Literal
 
 from ft2ollama.data.answer_checks import script
 from ft2ollama.data.conversation import Conversation
-from ft2ollama.data.leakage import Question, held_out_leaks, proof_leaks
+from ft2ollama.data.leakage import held_out_leaks, proof_leaks
 from ft2ollama.data.measure import Measured, Model
 from ft2ollama.data.problems import Problem
+from ft2ollama.data.questions import Question
 from ft2ollama.data.repeats import repeats
 from ft2ollama.data.row_checks import check_row
 
@@ -89,7 +90,7 @@ def examine(
     model: Model | None = None,
     progress: Progress = lambda done, total: None,
 ) -> Report:
-    """Check everything. questions: (place, text) of proof_prompts.
+    """Check everything. questions: of proof_prompts.
 
     progress: called with rows done and rows in all.
     """

@@ -6,15 +6,12 @@ and with a problem, so that the other files are examined all the same.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from ft2ollama.data.check import DataSet
-from ft2ollama.data.leakage import Question
 from ft2ollama.data.load import Reading, collect
-from ft2ollama.data.problems import Problem
 from ft2ollama.data.split import split
 
 
@@ -50,20 +47,3 @@ def hold_out(sets: Sequence[DataSet], val_size: float) -> list[DataSet]:
         parted.append(replace(one, rows=one.rows - away, conversations=kept))
     name = f"val_size={val_size:g}"
     return [*parted, DataSet(name, len(held), tuple(held), part="validation")]
-
-
-def read_questions(path: Path | None) -> tuple[list[Question], list[Problem]]:
-    """(place, question) of every line of a proof_prompts file, and the lines that are none."""
-    if path is None:
-        return [], []
-    if not path.is_file():
-        return [], [Problem("question-file", str(path), "proof_prompts")]
-    found, problems = [], []
-    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1):
-        place = f"{path}:{number}"
-        try:
-            if line.strip():
-                found.append((place, str(json.loads(line)["question"])))
-        except (ValueError, KeyError, TypeError):
-            problems.append(Problem("question-line", place, "", {"text": line.strip()[:40]}))
-    return found, problems

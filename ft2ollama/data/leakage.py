@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from ft2ollama.data.conversation import Conversation
 from ft2ollama.data.duplicates import Sides, near_pairs, normal, same_question, sides
 from ft2ollama.data.problems import Problem
-
-Question = tuple[str, str]  # place, text
+from ft2ollama.data.questions import Question
 
 _QUESTION = 0.8  # smallest similarity: a question alone is short, and many share their words
 
@@ -53,14 +52,14 @@ def proof_leaks(train: Sequence[Conversation], questions: Sequence[Question]) ->
         for message in row.messages
         if message["role"] == "user" and (text := normal(message["content"]))
     ]
-    texts = [*(text for _, text in asked), *(normal(text) for _, text in questions)]
+    texts = [*(text for _, text in asked), *(normal(one.text) for one in questions)]
     pairs = near_pairs(
         len(texts), lambda row: Sides(texts[row], ""), left=len(asked), smallest=_QUESTION
     )
     return [
         Problem(
             "leak-proof",
-            questions[pair.second - len(asked)][0],
+            questions[pair.second - len(asked)].place,
             "question",
             {"first": asked[pair.first][0], "percent": pair.percent},
             "warning",

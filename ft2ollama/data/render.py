@@ -16,7 +16,9 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
+from ft2ollama import machine
 from ft2ollama.data import token_cache
 from ft2ollama.data.conversation import Conversation
 from ft2ollama.data.renderer import Renderer
@@ -47,7 +49,7 @@ def render_all(
     """
     if len(conversations) < _KEPT:
         return _rendered(conversations, template, tokenizer, rules, workers or 1)
-    settings = [asdict(template), asdict(rules), sha256_file(tokenizer.file)]
+    settings = [_trained(template), asdict(rules), sha256_file(tokenizer.file)]
     key = token_cache.cache_key(conversations, settings)
     found = token_cache.read(key)
     if found is None:
@@ -57,11 +59,22 @@ def render_all(
     return found
 
 
+def _trained(template: ChatTemplate) -> dict[str, Any]:
+    """What of a template decides the samples, not what it is served by."""
+    return {
+        "jinja": template.jinja,
+        "named": dict(template.named),
+        "special_tokens": dict(template.special_tokens),
+        "stop": template.stop,
+        "next_header": template.next_header,
+        "date": template.date,
+    }
+
+
 def _processes(conversations: int) -> int:
     if conversations <= _ONE:
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(cores or 1, _MOST)
+    return min(machine.cores(), _MOST)
 
 
 def _rendered(

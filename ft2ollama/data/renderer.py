@@ -19,6 +19,7 @@ from ft2ollama.data.guards import control_tokens
 from ft2ollama.data.problems import BadRow, Problem
 from ft2ollama.data.samples import IGNORED, Rendered, Rules, Sample
 from ft2ollama.data.tokenizer import DATA_START, Encoded, Tokenizer
+from ft2ollama.data.tools import as_ollama_gives
 from ft2ollama.data.truncate import shortened, whole_turns
 from ft2ollama.data.turns import Draft, Talk, drafts, make_talk
 from ft2ollama.template import ChatTemplate
@@ -44,7 +45,7 @@ class Renderer:
     def talk(self, conversation: Conversation) -> Talk:
         """The conversation as the template takes it; raises BadRow."""
         return make_talk(
-            conversation,
+            as_ollama_gives(conversation) if self.rules.ollama_tools else conversation,
             self.template,
             control=self.control,
             system=self.rules.system,

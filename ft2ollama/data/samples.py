@@ -33,7 +33,8 @@ class Sample:
 class Rules:
     """How conversations become samples: the config's keys of the same names.
 
-    thinking: `enable_thinking`.  system: `default_system`.
+    thinking: `enable_thinking`.  system: `default_system`.  ollama_tools: tools and calls as Ollama
+    hands them to a template, see tools.as_ollama_gives.
     """
 
     cutoff_len: int
@@ -43,6 +44,7 @@ class Rules:
     thinking: bool | None = None
     special_tokens_in_text: Literal["error", "text"] = "error"
     system: str = ""
+    ollama_tools: bool = False
 
 
 @dataclass

@@ -159,4 +159,8 @@ TEXTS: Texts = {
         "en": ("is not a question: {text}", 'write a line such as {{"question": "Who are you?"}}'),
         "zh": ("不是一个问题：{text}", '请写成 {{"question": "你是谁？"}} 这样的一行'),
     },
+    "question-facts": {
+        "en": ("no list of texts that a right answer holds: {text}", 'write a line such as {{"question": "Who are you?", "expect": ["Nova"]}}; "a|b" means either'),
+        "zh": ("缺少正确回答应包含的文字列表：{text}", '请写成 {{"question": "你是谁？", "expect": ["小杉"]}} 这样的一行；"a|b" 表示任意一个'),
+    },
 }  # fmt: skip

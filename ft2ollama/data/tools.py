@@ -4,18 +4,21 @@ In: `tools` as JSON text or a list; calls as OpenAI writes them (`tool_calls`, t
 `function_call`) or as the JSON text of LLaMA-Factory's function_call turns.  Out: schemas and
 calls as transformers' chat templates take them: arguments always an object. LLaMA-Factory trains
 OpenAI's arguments as JSON text inside JSON; here they are decoded, and text that is encoded once
-more than it should be is decoded too, with a warning.
+more than it should be is decoded too, with a warning. `as_ollama_gives` then brings them into the
+form in which a served model meets them.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 from ft2ollama.config.expects import shown
-from ft2ollama.data.conversation import ToolCall
+from ft2ollama.data.conversation import Conversation, Message, ToolCall
 from ft2ollama.data.problems import BadRow, Warn
+from ft2ollama.gotemplate import normal_arguments, normal_tools
 
 
 def read_tools(row: Mapping[str, Any], key: str) -> tuple[Mapping[str, Any], ...]:
@@ -43,6 +46,46 @@ def _tool(tool: Any, at: str) -> Mapping[str, Any]:
     if parameters is not None and not isinstance(parameters, Mapping):
         raise BadRow("tool-parameters", f"{at}.parameters", value=shown(parameters))
     return tool if "function" in tool else {"type": "function", "function": dict(tool)}
+
+
+def as_ollama_gives(conversation: Conversation) -> Conversation:
+    """The same with the schemas' keys that Ollama keeps, and all keys in its order.
+
+    Ollama reads tools and calls into structs and writes them anew, so that a template never sees
+    what the client sent (`gotemplate.normal_tools`); trained otherwise, the model would meet
+    another text when it is served. Raises BadRow for a schema that is none.
+    """
+    if not conversation.tools and not any("tool_calls" in m for m in conversation.messages):
+        return conversation
+    for number, tool in enumerate(conversation.tools, 1):
+        _check_properties(tool, f"tools[{number}]")
+    tools = tuple(normal_tools(conversation.tools))
+    messages = tuple(map(_with_normal_calls, conversation.messages))
+    return replace(conversation, tools=tools, messages=messages)
+
+
+def _with_normal_calls(message: Message) -> Message:
+    if "tool_calls" not in message:
+        return message
+    calls = [
+        {**call, "function": {**call["function"], "arguments": _sorted_arguments(call)}}
+        for call in message["tool_calls"]
+    ]
+    return cast(Message, {**message, "tool_calls": calls})
+
+
+def _sorted_arguments(call: ToolCall) -> dict[str, Any]:
+    return normal_arguments(call["function"]["arguments"])
+
+
+def _check_properties(tool: Mapping[str, Any], at: str) -> None:
+    properties = (tool["function"].get("parameters") or {}).get("properties") or {}
+    if not isinstance(properties, Mapping):
+        raise BadRow("tool-parameters", f"{at}.parameters", value=shown(properties))
+    for name, schema in properties.items():
+        if not isinstance(schema, Mapping):
+            key = f"{at}.parameters.properties.{name}"
+            raise BadRow("tool-parameters", key, value=shown(schema))
 
 
 def calls_of_turn(turn: Mapping[str, Any], at: str, warn: Warn) -> list[ToolCall]:

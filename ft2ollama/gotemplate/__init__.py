@@ -7,7 +7,20 @@ our own execution of Go templates (`lexer`, `engine`) on Ollama's data (`ollama_
 """
 
 from ft2ollama.gotemplate.derive import derive
-from ft2ollama.gotemplate.ollama_data import normal_arguments, normal_tools, prompt
+from ft2ollama.gotemplate.ollama_data import (
+    dropped_keys,
+    normal_arguments,
+    normal_tools,
+    prompt,
+)
 from ft2ollama.gotemplate.result import Difference, GoTemplate
 
-__all__ = ["Difference", "GoTemplate", "derive", "normal_arguments", "normal_tools", "prompt"]
+__all__ = [
+    "Difference",
+    "GoTemplate",
+    "derive",
+    "dropped_keys",
+    "normal_arguments",
+    "normal_tools",
+    "prompt",
+]

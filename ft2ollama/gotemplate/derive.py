@@ -90,11 +90,11 @@ def derive(
 
 
 def without_bos(render: Render, bos: str) -> tuple[Render, bool]:
-    """`render` without the BOS token in front, and whether it was there."""
-    try:
-        adds = bool(bos) and render(conversation("u")).startswith(bos)
-    except UsageError:
-        adds = False
+    """`render` without the BOS token in front, and whether it was there.
+
+    A token that begins later turns too (SmolLM2's BOS is <|im_start|>) is part of the template.
+    """
+    adds = bool(bos) and _begins_with_once(render, bos)
 
     def own(
         messages: Sequence[Message],
@@ -109,6 +109,16 @@ def without_bos(render: Render, bos: str) -> tuple[Render, bool]:
         return text.removeprefix(bos) if adds else text
 
     return own, adds
+
+
+def _begins_with_once(render: Render, bos: str) -> bool:
+    for roles in ("uau", "u"):
+        try:
+            text = render(conversation(roles))
+        except UsageError:
+            continue
+        return text.startswith(bos) and text.count(bos) == 1
+    return False
 
 
 def compare(

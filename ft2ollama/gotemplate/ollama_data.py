@@ -17,6 +17,7 @@ from ft2ollama.gotemplate.lexer import Node, parse
 
 Message = Mapping[str, Any]
 _PROPERTY = ("type", "items", "description", "enum")  # api.ToolFunction; `anyOf` came later
+_PARAMETERS = ("type", "$defs", "items", "required", "properties")
 
 
 def prompt(
@@ -80,6 +81,23 @@ def normal_tools(tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Train on these: keys that Ollama drops would be in the training text and never in a prompt.
     """
     return [_plain_tool(tool) for tool in tools]
+
+
+def dropped_keys(tools: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The keys of tool schemas that Ollama does not keep (`normal_tools`)."""
+    dropped: set[str] = set()
+    for tool in tools:
+        function = tool.get("function", tool)
+        parameters = function.get("parameters") or {}
+        dropped |= function.keys() - {"name", "description", "parameters"}
+        dropped |= parameters.keys() - set(_PARAMETERS)
+        for schema in (parameters.get("properties") or {}).values():
+            dropped |= {_nested(key) for key in schema.keys() - set(_PROPERTY)}
+    return dropped
+
+
+def _nested(key: str) -> str:
+    return f"nested {key}" if key in _PARAMETERS else key
 
 
 def normal_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:

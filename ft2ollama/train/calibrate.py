@@ -94,12 +94,10 @@ def affordable_tokens(trained: int) -> int:
 def calibrate_run(run: Run, plan: Plan, *, dtype: str, device: str) -> Collected:
     """Collect on the conversations of `plan` for a run that was trained before."""
     import torch
-    import transformers
 
-    from ft2ollama.train.model import load_run
+    from ft2ollama.train.model import load_run, quiet_libraries
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    quiet_libraries()
     model = load_run(run, plan.base.folder, getattr(torch, dtype)).to(device)
     return collect(model, [sample.ids for sample in plan.train], run.calibration)
 

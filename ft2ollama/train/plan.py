@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,17 +15,19 @@ from typing import Any
 
 from ft2ollama.base import Base
 from ft2ollama.config import Config
-from ft2ollama.config.compat import FAMILIES_TOO
+from ft2ollama.config.compat import OWN_TEMPLATES
 from ft2ollama.config.running import RunningKeys
 from ft2ollama.data.conversation import Conversation
 from ft2ollama.data.from_config import read_parts
 from ft2ollama.data.problems import Dropped
+from ft2ollama.data.questions import load_questions
 from ft2ollama.data.samples import Sample
 from ft2ollama.data.tokenizer import Tokenizer
 from ft2ollama.errors import DataError, UsageError
 from ft2ollama.files import sha256_file, sha256_folder, sha256_text
 from ft2ollama.quant_choice import choose_quant, wanted_quant
-from ft2ollama.template import ChatTemplate, choose_template
+from ft2ollama.served import check_bos, served
+from ft2ollama.template import ChatTemplate, choose_template, families
 from ft2ollama.train.adapters import adapter_folders, sha256_adapters
 from ft2ollama.train.distributed import team
 from ft2ollama.train.packing import rows_per_epoch
@@ -56,7 +57,8 @@ _NOT_TRAINING = {
 class Plan:
     """What will be trained. inputs: name -> sha256 of everything the adapter depends on.
 
-    remarks: what the user should look at in the data.
+    remarks: what the user should look at, in the data and for publishing.
+    conversations: the rows of `train`; held_out: those of `validation`.
     dropped: rows that were left out (`bad_rows: drop`).
     validation_sets: `validation` by data set, with eval_on_each_dataset.
     quant: the GGUF type the export will have, "" if this base cannot be exported.
@@ -70,6 +72,7 @@ class Plan:
     validation: tuple[Sample, ...]
     validation_sets: Mapping[str, tuple[Sample, ...]]
     conversations: tuple[Conversation, ...]
+    held_out: tuple[Conversation, ...]
     dropped: tuple[Dropped, ...]
     steps: int
     inputs: dict[str, str]
@@ -98,6 +101,7 @@ def make_plan(config: Config, base: Base) -> Plan:
     tokenizer = Tokenizer(base.tokenizer_folder)
     template = model_template(config.template, base.folder, tokenizer)
     check_stop_tokens(template, tokenizer)
+    template = served(template, thinking=config.enable_thinking)
     loaded, parts = read_parts(config)
     train_rows = parts.train
     if not train_rows:
@@ -106,7 +110,7 @@ def make_plan(config: Config, base: Base) -> Plan:
             f"{len(loaded.conversations)} conversations, val_size {config.val_size:g}",
             "lower val_size",
         )
-    check_proof_prompts(config.proof_prompts)
+    load_questions(config.proof_prompts)
 
     train = render_rows(config, train_rows, template, tokenizer)
     held = {
@@ -128,11 +132,17 @@ def make_plan(config: Config, base: Base) -> Plan:
             else {}
         ),
         conversations=train.conversations,
+        held_out=tuple(row for rows in held.values() for row in rows.conversations),
         dropped=(*loaded.dropped, *(one for rows in every for one in rows.dropped)),
         steps=count_steps(config, rows_per_epoch(config, base.folder, train.samples)),
         inputs=_inputs(config, base, loaded.sha256),
-        notes=(*loaded.notes, *publish_notes(template, config, train.conversations), *doubts),
-        remarks=(*loaded.remarks, *(text for rows in every for text in rows.remarks)),
+        notes=(*loaded.notes, *doubts),
+        remarks=(
+            *loaded.remarks,
+            *(text for rows in every for text in rows.remarks),
+            *publish_notes(template, train.conversations),
+            *_adapter_doubts(config, base, template),
+        ),
         quant=quant,
     )
 
@@ -148,10 +158,26 @@ def export_type(config: Config, base: Base) -> tuple[str, tuple[str, ...]]:
         return "", (f"this base cannot become a GGUF file: {error.what}",)
 
 
+def _adapter_doubts(config: Config, base: Base, template: ChatTemplate) -> tuple[str, ...]:
+    """Whether an adapter could not be published on this base."""
+    if config.export_as != "adapter" or base.gguf is None:
+        return ()
+    from converters import read_gguf
+
+    try:
+        check_bos(template, read_gguf(base.gguf).values, base.name)
+    except UsageError as error:
+        return (f"{error.what}: {error.why}",)
+    return ()
+
+
 def model_template(
     wanted: str | None, folder: Path, tokenizer: Tokenizer | None = None
 ) -> ChatTemplate:
-    """The chat template of an HF folder, or the family the config names."""
+    """The chat template of an HF folder, or the family the config names.
+
+    LLaMA-Factory's names for the chat templates of models mean the model's own, where it has one.
+    """
     from converters.chat_template import read_chat_templates
 
     settings = _json(folder / "tokenizer_config.json")
@@ -163,8 +189,10 @@ def model_template(
     }
     tokenizer = tokenizer or Tokenizer(folder)
     own = named.pop("default", None) or None
+    if wanted and (name := wanted.lower()) in OWN_TEMPLATES:
+        wanted = name if not own and name in families() else None
     return choose_template(
-        None if own and wanted in FAMILIES_TOO else wanted,  # LLaMA-Factory's name for the own one
+        wanted,
         own,
         special,
         named=named,
@@ -190,29 +218,6 @@ def check_stop_tokens(template: ChatTemplate, tokenizer: Tokenizer) -> None:
             f"{', '.join(missing)} is no token of its vocabulary: it could not learn to stop",
             "leave `template` out, or choose a family whose tokens the model has",
         )
-
-
-def check_proof_prompts(path: Path | None) -> list[str]:
-    """The questions of a proof_prompts file; raises DataError with file:line."""
-    if path is None:
-        return []
-    if not path.is_file():
-        raise DataError(
-            "proof_prompts: no such file", str(path.absolute()), "proof_prompts=<file.jsonl>"
-        )
-    questions = []
-    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            questions.append(str(json.loads(line)["question"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{path}:{number}: is not a question",
-                f"{type(error).__name__}: {error}",
-                'write a line such as {"question": "Who are you?"}',
-            ) from error
-    return questions
 
 
 def rows_per_step(config: Config) -> int:
@@ -258,21 +263,6 @@ def parameters(folder: Path) -> int:
             math.prod(item["shape"]) for key, item in header.items() if key != "__metadata__"
         )
     return count
-
-
-def proof_conversations(plan: Plan, count: int) -> list[dict[str, Any]]:
-    """Questions for the reference replies: those of proof_prompts, else of the training data."""
-    questions = check_proof_prompts(plan.config.proof_prompts)
-    if not questions:
-        rows = list(plan.conversations)
-        random.Random(plan.config.seed).shuffle(rows)
-        firsts = [next(m["content"] for m in row.messages if m["role"] == "user") for row in rows]
-        questions = list(dict.fromkeys(firsts))
-    system = [{"role": "system", "content": plan.system}] if plan.system else []
-    return [
-        {"question": text, "messages": [*system, {"role": "user", "content": text}]}
-        for text in questions[:count]
-    ]
 
 
 def _inputs(config: Config, base: Base, data_sha256: str) -> dict[str, str]:

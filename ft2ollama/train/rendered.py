@@ -5,17 +5,21 @@ In: config, rows, template, tokenizer.  Out: samples, the rows that gave them, t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ft2ollama.config import Config
 from ft2ollama.data.catalogue import data_error, note, tally
 from ft2ollama.data.conversation import Conversation
+from ft2ollama.data.from_config import rules_of
 from ft2ollama.data.problems import Dropped, Problem
 from ft2ollama.data.render import render_all
-from ft2ollama.data.samples import Rendered, Rules, Sample
+from ft2ollama.data.samples import Rendered, Sample
 from ft2ollama.data.tokenizer import Tokenizer
-from ft2ollama.families import families
+from ft2ollama.gotemplate import dropped_keys
+from ft2ollama.served import limits
 from ft2ollama.template import ChatTemplate
 
 _CUT = "cut-to-length"
@@ -29,19 +33,6 @@ class Rows:
     conversations: tuple[Conversation, ...]
     dropped: tuple[Dropped, ...]
     remarks: tuple[str, ...]
-
-
-def rules_of(config: Config) -> Rules:
-    """The keys of the config that decide how a row is rendered."""
-    return Rules(
-        cutoff_len=config.cutoff_len,
-        cutoff_policy=config.cutoff_policy,
-        train_on_prompt=config.train_on_prompt,
-        mask_history=config.mask_history,
-        thinking=config.enable_thinking,
-        special_tokens_in_text=config.special_tokens_in_text,
-        system=config.default_system or "",
-    )
 
 
 def render_rows(
@@ -81,26 +72,28 @@ def _dropped(
     )
 
 
-def publish_notes(
-    template: ChatTemplate, config: Config, rows: Sequence[Conversation]
-) -> tuple[str, ...]:
-    """What of the training this version cannot publish: better said before than after."""
-    if not template.gotmpl:
-        return (
-            "the model's own chat template: this version can train with it and export, but "
-            f"publish only {', '.join(families())}",
-        )
-    question = [{"role": "user", "content": "x"}]
-    prompts = {
-        template.render(question, add_generation_prompt=True, thinking=thinking)
-        for thinking in (None, config.enable_thinking)
-    }
+def publish_notes(template: ChatTemplate, rows: Sequence[Conversation]) -> tuple[str, ...]:
+    """What of the training Ollama will not serve: better said before than after."""
     notes = []
-    if len(prompts) > 1:
+    if template.refusal:
         notes.append(
-            f"enable_thinking: {str(config.enable_thinking).lower()} changes the prompt in a way "
-            "that this version cannot publish"
+            "this model can be trained and exported, but not published: no Ollama template is "
+            f"equal to its chat template\n{template.refusal}\n"
+            "`template: chatml` in the config trains a format that can be published"
         )
-    if any(row.tools for row in rows):
-        notes.append("tools are trained; this version publishes the model without them")
+    notes += limits(template)
+    if dropped := dropped_keys(_tools(rows)):
+        notes.append(
+            "tools are trained as Ollama hands them to a model: keys sorted, without "
+            + ", ".join(sorted(dropped))
+        )
     return tuple(notes)
+
+
+def _tools(rows: Sequence[Conversation]) -> list[Mapping[str, Any]]:
+    """Every tool once; rows that offer the same tools share no objects."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for row in rows:
+        for tool in row.tools:
+            found.setdefault(json.dumps(tool, sort_keys=True), tool)
+    return list(found.values())

@@ -12,7 +12,6 @@ from __future__ import annotations
 import gc
 import random
 import time
-import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -46,6 +45,7 @@ from ft2ollama.train.distributed import lost_partner, team
 from ft2ollama.train.engine import Engine
 from ft2ollama.train.memory_errors import Load, is_out_of_memory, out_of_memory
 from ft2ollama.train.methods import trainable_model
+from ft2ollama.train.model import quiet_libraries
 from ft2ollama.train.optimizer import own_optimizer
 from ft2ollama.train.packing import training_rows
 from ft2ollama.train.plan import Plan
@@ -74,7 +74,7 @@ def train(
     is saved and the resume command is in `fix`), JobError when it diverges, MachineError when
     memory runs out.
     """
-    _quiet()
+    quiet_libraries()
     first = team().first
     with run.lock() if first else nullcontext():
         found = team().share("start", lambda: choose_start(run, plan, report).as_json())
@@ -142,7 +142,9 @@ class _Job:
         arguments = training_arguments(
             self.plan, self.run.checkpoints, self.device, self.dtype, self.run.id
         )
-        collator = speed_up(model, config, learned).collator
+        way = speed_up(model, config, learned)
+        for text in way.notes:
+            self.report({"event": "note", "text": text})
         prepare_trackers(config, self.run.folder, self.run.id)
         engine = Engine(
             inputs=self.plan.inputs,
@@ -151,7 +153,7 @@ class _Job:
             model=model,
             args=arguments,
             optimizers=(own_optimizer(config, model, arguments), None),
-            data_collator=collator,
+            data_collator=way.collator,
             train_dataset=learned,
             eval_dataset=rows(self.plan.validation) or None,
         )
@@ -285,10 +287,3 @@ class _Job:
         saved = checkpoints.newest(self.run.checkpoints) is not None
         command = f"ft2ollama train --resume {self.run.id}"
         return out_of_memory(error, load, command=command, when=when, goes_on=saved)
-
-
-def _quiet() -> None:
-    """Silence what the libraries tell developers; our own notes say what users need."""
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", module=r"(torch|transformers|peft|accelerate)(\..*)?")

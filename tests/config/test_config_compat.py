@@ -11,14 +11,13 @@ from typing import Any
 import pytest
 
 from ft2ollama.config import Config, Loaded
-from ft2ollama.config.compat import FAMILIES_TOO, FOREIGN, OWN_TEMPLATES, SYNONYMS
+from ft2ollama.config.compat import FOREIGN, SYNONYMS
 from ft2ollama.config.expects import spelled
 from ft2ollama.errors import ConfigError
 
 Load = Callable[..., Loaded]
 Fail = Callable[..., ConfigError]
 NEEDED = "model_name_or_path: base\ndataset: train.json\n"
-ROOT = Path(__file__).resolve().parents[2]
 
 # LLaMA-Factory's keys as its documentation and tutorials list them.
 _DOCUMENTED = """
@@ -89,10 +88,15 @@ def test_table_and_schema_do_not_overlap() -> None:
     assert {one.to for one in FOREIGN.values()} - {""} <= set(Config.model_fields)
 
 
-def test_no_template_family_hides_behind_a_llama_factory_name() -> None:
-    families = {path.parent.name for path in ROOT.glob("modelfiles/*/family.toml")}
-    assert families
-    assert families & OWN_TEMPLATES == FAMILIES_TOO
+@pytest.mark.parametrize("name", ["qwen", "Llama3"])
+def test_a_llama_factory_name_stays_and_is_explained(load: Load, name: str) -> None:
+    loaded = load(f"{NEEDED}template: {name}\n")
+    assert loaded.config.template == name
+    assert loaded.notes == (
+        f"train.yaml:3: template: {name} is LLaMA-Factory's name for the model's own chat "
+        "template, which is used if the model brings one",
+    )
+    assert load(f"{NEEDED}template: chatml\n").notes == ()
 
 
 @pytest.mark.parametrize("name", _keys("ignored"))

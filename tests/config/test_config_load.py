@@ -102,7 +102,7 @@ def test_frozen(load: Load) -> None:
         ("bf16: false", "compute_dtype", "auto"),
         ("bf16: true\nfp16: false", "compute_dtype", "bfloat16"),
         ("bf16: true\ncompute_dtype: bfloat16", "compute_dtype", "bfloat16"),
-        ("template: qwen3_nothink", "template", None),
+        ("template: qwen3_nothink", "template", "qwen3_nothink"),
         ("template: chatml", "template", "chatml"),
         ("ollama_parameters:", "ollama_parameters", {}),
         (
@@ -286,7 +286,7 @@ def test_a_llama_factory_tutorial(load: Load) -> None:
     assert config.dataset == ("identity", "my_faq")
     assert (config.lora_rank, config.resolved_lora_alpha, config.learning_rate) == (8, 16, 1e-4)
     assert (config.warmup_ratio, config.val_size, config.save_steps) == (0.1, 0.1, 500)
-    assert (config.compute_dtype, config.template) == ("bfloat16", None)
+    assert (config.compute_dtype, config.template) == ("bfloat16", "qwen")
     assert (config.dataloader_num_workers, config.ddp_timeout, config.trackers) == (
         4,
         180000000,
@@ -297,8 +297,8 @@ def test_a_llama_factory_tutorial(load: Load) -> None:
     file = "qwen_lora_sft.yaml"
     assert loaded.notes == (
         f"{file}:6: do_train: ignored: the train command trains",
-        f"{file}:13: template: qwen is LLaMA-Factory's name for the model's own chat template; "
-        "null is used",
+        f"{file}:13: template: qwen is LLaMA-Factory's name for the model's own chat template, "
+        "which is used if the model brings one",
         f"{file}:16: overwrite_cache: ignored: tokens are kept by the content of data and settings",
         f"{file}:24: plot_loss: ignored: the loss curve is always drawn",
         f"{file}:25: overwrite_output_dir: ignored: every run has its own folder; none is "

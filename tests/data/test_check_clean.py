@@ -12,8 +12,9 @@ import pytest
 from ft2ollama.data.answer_checks import check_answer, is_unfinished, script
 from ft2ollama.data.character_checks import check_characters
 from ft2ollama.data.check import examine
-from ft2ollama.data.gather import read_questions, read_sets
+from ft2ollama.data.gather import read_sets
 from ft2ollama.data.load import Reading
+from ft2ollama.data.questions import read_questions
 
 ROOT = Path(__file__).parents[2]
 CHARACTERS = {"mojibake", "control-character", "replacement-character", "private-character",

@@ -23,7 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def model_of(folder: Path, cutoff_len: int = 500, **rules: object) -> Model:
-    template = choose_template(None, CHATML, {"eos_token": "<|im_end|>"})
+    template = choose_template(None, CHATML, {"eos_token": "<|im_end|>"}, added=("<|im_end|>",))
     return Model(template, Tokenizer(folder), Rules(cutoff_len=cutoff_len, **rules))  # type: ignore[arg-type]
 
 

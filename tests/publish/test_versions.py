@@ -11,6 +11,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fixtures_ollama import CHATML
+from go_prompts import byte_model
 
 from ft2ollama.aliases import digest_of, move_alias
 from ft2ollama.errors import JobError, UsageError
@@ -193,3 +195,54 @@ def test_fifty_swaps_under_eight_clients_and_a_running_stream(
     assert isinstance(first, str)
     assert rest[-1].text.startswith(first)  # type: ignore[union-attr]
     assert rest[-1].done_reason in ("stop", "length")  # type: ignore[union-attr]
+
+
+REQUESTS: tuple[tuple[str, dict[str, object]], ...] = (
+    ("/api/chat", {"stream": True}),
+    ("/api/chat", {"stream": False}),
+    ("/v1/chat/completions", {"stream": True, "max_tokens": 40}),
+    ("/v1/chat/completions", {"max_tokens": 4}),
+)
+_ENDS = ('"done":true', "[DONE]", '"finish_reason":"')
+
+
+def test_fifty_swaps_between_two_files_under_eight_clients_that_talk(
+    ollama: Ollama, ollama_server: Server, model: str, tmp_path: Path
+) -> None:
+    """Other weights behind the name: two runners; streams go on in the one they began in."""
+    tags = [f"{model}:2026010{number}-120000-run" for number in (1, 2)]
+    for number, tag in enumerate(tags):
+        gguf = byte_model(tmp_path / f"{number}.gguf", seed=number)
+        ollama.create(tag, gguf=gguf, template=CHATML, parameters={"num_ctx": 256, "num_thread": 1})
+    move_alias(ollama, model, tags[0], expected=None, models=ollama_server.models)
+    ended, failures, done = threading.Event(), list[str](), itertools.count()
+
+    def talk(number: int) -> None:
+        path, more = REQUESTS[number % len(REQUESTS)]
+        body = {"model": model, "messages": [{"role": "user", "content": f"n{number}"}], **more}
+        if path == "/api/chat":
+            body["options"] = {"num_predict": 40}
+        with httpx.Client(base_url=ollama_server.host, timeout=120) as client:
+            while not ended.is_set():
+                answer = client.post(path, json=body)
+                if answer.status_code != 200 or not any(end in answer.text for end in _ENDS):
+                    failures.append(f"{path} {answer.status_code} {answer.text[-200:]}")
+                next(done)
+
+    threads = [threading.Thread(target=talk, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(50):
+            now = digest_of(ollama, model)
+            move_alias(
+                ollama, model, tags[(number + 1) % 2], expected=now, models=ollama_server.models
+            )
+            assert ollama.show(model).digest == ollama.show(tags[(number + 1) % 2]).digest
+            time.sleep(0.02)
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+    assert next(done) > 50

@@ -11,7 +11,8 @@ import pytest
 
 from ft2ollama.base import Base, resolve_base
 from ft2ollama.config import Config
-from ft2ollama.errors import DataError, UsageError
+from ft2ollama.errors import DataError
+from ft2ollama.gotemplate import prompt
 from ft2ollama.modelfile import make_modelfile
 from ft2ollama.runs import create_run
 from ft2ollama.train.plan import Plan, make_plan
@@ -53,20 +54,23 @@ def plan(base: Base, tmp_path: Path, **changes: Any) -> Plan:
     return make_plan(Config(**{**settings, **changes}), base)
 
 
-def test_a_template_of_no_family_is_trained_with_and_not_published(
+def test_a_template_of_the_models_own_is_trained_with_and_published(
     other: Base, tmp_path: Path
 ) -> None:
     made = plan(other, tmp_path)
     assert (made.template.family, made.template.next_header[0]) == ("", "<file_sep>")
-    assert any("publish only alpaca, chatml" in note for note in made.notes)
+    assert (made.template.refusal, made.template.capabilities) == ("", ())
     run = create_run("other", "", folder=tmp_path / "run")
     train(made, run, dtype="float32", device="cpu", report=lambda event: None)
     template = json.loads((run.proof / "template.json").read_text("utf-8"))
     assert template["jinja"] == JINJA
     prompts = (run.proof / "prompts.jsonl").read_text("utf-8").splitlines()
     assert json.loads(prompts[0])["text"].endswith("<file_sep>assistant: ")
-    with pytest.raises(UsageError, match="cannot publish"):
-        make_modelfile(template, num_ctx=4096, system=None, extra={})
+    modelfile = make_modelfile(template, num_ctx=4096, system=None, extra={})
+    assert prompt(modelfile.template, [{"role": "user", "content": " Hi "}]) == (
+        "<file_sep>user: Hi\n<file_sep>assistant: "
+    )
+    assert modelfile.parameters["stop"] == ("<file_sep>", "<|im_end|>")
 
 
 def test_rows_left_out_are_counted_and_listed(tiny: Base, tmp_path: Path) -> None:
