@@ -22,6 +22,7 @@ class Modelfile:
     """parameters: name -> value (a tuple for `stop`).  reasons: name -> why it is set.
 
     license: texts, one LICENSE each.  messages: (role, content) that begin every conversation.
+    parser: of replies; named where Ollama >= 0.30 would else pass the template over.
     """
 
     template: str
@@ -30,6 +31,7 @@ class Modelfile:
     reasons: Mapping[str, str] = field(default_factory=dict)
     license: tuple[str, ...] = ()
     messages: tuple[tuple[str, str], ...] = ()
+    parser: str = ""
 
 
 def make_modelfile(
@@ -77,6 +79,12 @@ def as_text(modelfile: Modelfile, *, source: str, adapter: str | None = None) ->
     if modelfile.system:
         lines.append(f"SYSTEM {spell_value('SYSTEM', modelfile.system)}")
         lines[1:1] = _dropped("SYSTEM", modelfile.system)
+    if modelfile.parser:
+        lines += [
+            "# Without it Ollama 0.30 and newer run the chat template in the GGUF instead; older",
+            "# than 0.12 it is not known and must be deleted here.",
+            f"PARSER {modelfile.parser}",
+        ]
     for name, value in modelfile.parameters.items():
         lines.append(f"# {name}: {modelfile.reasons.get(name, '')}")
         for item in value if isinstance(value, (list, tuple)) else (value,):

@@ -48,7 +48,9 @@ __all__ = [
 
 # A blob can vanish between HEAD and create: deleting or re-creating a model prunes its blobs.
 _BLOB_GONE = re.compile(r"blobs.sha256.*(no such file|cannot find)", re.S)
-_DEBUG_RENDER_SINCE = (0, 11, 5)
+# No server has a parser of this name, so replies are taken apart by the template, as ever; but one
+# that is named keeps Ollama >= 0.30 from running the GGUF's chat template instead of ours.
+_OUR_TEMPLATE = "go-template"
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Ollama:
         self._client = ollama.Client(
             self.host, timeout=self._http.timeout(None), **client_options(self.host)
         )
+        self._renders = True  # until it has shown that it does not
 
     # ---------------------------------------------------------------- models
 
@@ -169,6 +172,8 @@ class Ollama:
         progress: bytes sent, per file.  status: each new line of what the server does.  trouble:
         why a file is sent again. None means "not given"; an inherited template or system prompt
         cannot be taken away, only replaced.
+        A template that is given is the one that runs: Ollama >= 0.30 would pass it over for the
+        GGUF's chat template where that can do more (server/images.go shouldPreferChatTemplate).
         """
         check_name(name)
         if (gguf is None) == (from_ is None):
@@ -188,10 +193,13 @@ class Ollama:
                 body[key] = {f"{key}.gguf": self.upload(path, sha256, progress, trouble)}
             try:
                 self._create(name, body, status)
-                return
+                break
             except ServerError as error:
                 if last or not sent or not _BLOB_GONE.search(error.words):
                     raise
+        if template is not None and self.show(name).template != template:
+            with contextlib.suppress(ServerError):  # the prompt proof tells what runs then
+                self._create(name, {**body, "parser": _OUR_TEMPLATE}, status)
 
     def _create(
         self, name: str, body: dict[str, Any], status: Callable[[str], None] | None
@@ -326,9 +334,11 @@ class Ollama:
         tools: Sequence[Mapping[str, Any]] | None = None,
         think: bool | None = None,
     ) -> str | None:
-        """Prompt text for a chat, from servers that render on request (>= 0.11.5); else None."""
-        number = tuple(map(int, re.findall(r"\d+", self.version())[:3]))
-        if any(number) and number < _DEBUG_RENDER_SINCE:  # 0.0.0 is a build without a number
+        """Prompt text for a chat, from servers that render on request (>= 0.11.5); else None.
+
+        Older ones pass the wish over and answer: then they are not asked again.
+        """
+        if not self._renders:
             return None
         options = quiet_options(self.is_local) | {"num_predict": 1}
         body = chat_body(model, messages, options, tools, think)
@@ -336,6 +346,7 @@ class Ollama:
         with self._known(model):
             data = self._http.post("/api/chat", body, f"render a prompt with {model}")
         text = (data.get("_debug_info") or {}).get("rendered_template")
+        self._renders = text is not None
         return None if text is None else str(text)
 
     def prompt_tokens(

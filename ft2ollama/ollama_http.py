@@ -136,7 +136,7 @@ class Transport:
         if not isinstance(data, dict):
             raise self.not_ollama(f"it sent {text[:80]!r}")
         if error := data.get("error"):
-            raise ServerError(doing, status, str(error))
+            raise ServerError(doing, status, _inner(str(error)))
         return data
 
     @contextmanager
@@ -195,9 +195,17 @@ def client_options(host: str) -> dict[str, Any]:
 def _words(reply: httpx.Response) -> str:
     """Return the error text of a reply: JSON {"error": ...} or whatever came."""
     try:
-        return str(json.loads(reply.text)["error"])
+        return _inner(str(json.loads(reply.text)["error"]))
     except (ValueError, KeyError, TypeError):
         return reply.text.strip()[:300] or f"HTTP {reply.status_code}"
+
+
+def _inner(words: str) -> str:
+    """Ollama >= 0.30 hands on llama-server's errors as they came: JSON within the text."""
+    try:
+        return str(json.loads(words)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return words
 
 
 # What Ollama says where it cannot run a model; which of the reasons it was, only its log tells.
@@ -215,6 +223,8 @@ def _fix(words: str) -> str:
         "requires more system memory": "use a smaller quantization, or stop other models",
         "llama runner process has terminated": _CANNOT_RUN,
         "unable to load model": _CANNOT_RUN,
+        "llama-server process has terminated": _CANNOT_RUN,
+        "failed to validate GGUF": _CANNOT_RUN,
         "model runner has unexpectedly stopped": _CANNOT_RUN,
         "does not support": "see what the model can do: ollama show NAME",
     }

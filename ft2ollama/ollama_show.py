@@ -21,6 +21,8 @@ class Shown:
 
     parameters: `stop` is always a list.  details: family, quantization_level, parameter_size, ...
     digest: sha256 (hex) of the model's GGUF.  adapters: paths on the server, readable or not.
+    template: the one that runs; on Ollama >= 0.30 it can be the GGUF's chat template (Jinja).
+    parser: what takes replies apart, "" when the template does (Ollama >= 0.12).
     """
 
     modelfile: str
@@ -35,6 +37,7 @@ class Shown:
     blob: Path | None = None
     digest: str | None = None
     adapters: tuple[Path, ...] = ()
+    parser: str = ""
 
     @property
     def family(self) -> str:
@@ -65,6 +68,7 @@ def parse_shown(data: dict[str, Any], *, is_local: bool) -> Shown:
         blob=Path(source) if source and is_local and os.access(source, os.R_OK) else None,
         digest=digest.group(1) if digest else None,
         adapters=tuple(Path(path) for path in adapters),
+        parser=str(data.get("parser") or _parser_of(modelfile)),
     )
 
 
@@ -80,6 +84,12 @@ def _files_of(modelfile: str) -> tuple[str, list[str]]:
         elif source and line.strip():
             break
     return source, adapters
+
+
+def _parser_of(modelfile: str) -> str:
+    """PARSER of a shown Modelfile, which stands behind TEMPLATE and SYSTEM."""
+    found = re.findall(r"^PARSER (\S+)$", modelfile, re.M)
+    return found[-1] if found else ""
 
 
 def _parameters(text: str) -> dict[str, Any]:

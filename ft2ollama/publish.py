@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -119,6 +119,9 @@ def publish(  # noqa: PLR0913 - one option per thing a caller may decide
                 tag = _free_tag(server, wanted)
                 made.append((server, tag))
                 create_candidate(server, tag, exported, base, modelfile, watch)
+                if parser := server.show(tag).parser:  # this server would not run our template
+                    named = replace(modelfile, parser=parser)
+                    write_text(run.folder / "Modelfile", _text(run, exported, base, named))
                 ticks = Ticks(watch.prompts, watch.replies, watch.effect)
                 proof = prove_run(run, server, tag, exported, base, written, ticks)
                 number = len(made)
