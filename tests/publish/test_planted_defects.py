@@ -21,6 +21,7 @@ from defects import another_base, in_four_bits, move_rows, with_alpha
 
 import converters
 from ft2ollama.base import Base, resolve_base
+from ft2ollama.candidate import Goods, Watch, create_candidate
 from ft2ollama.config import Config, load_config
 from ft2ollama.errors import GateError
 from ft2ollama.export import Exported
@@ -31,7 +32,7 @@ from ft2ollama.ollama_api import Ollama
 from ft2ollama.proof import prove_effect
 from ft2ollama.proof.of_run import prove_run
 from ft2ollama.proof_weights import WeightsCheck
-from ft2ollama.publish import Watch, create_candidate, publish
+from ft2ollama.publish import publish
 from ft2ollama.runs import Run, create_run
 from ft2ollama.template import ChatTemplate, families
 from ft2ollama.train.plan import make_plan
@@ -64,7 +65,7 @@ class Trained:
         path = gguf or self.gguf
         exported = Exported(path, "model", "F16", sha256_file(path), path.stat().st_size, True)
         modelfile = replace(self.modelfile, **changes)
-        publish(self.run, exported, self.base, modelfile, "planted", servers=[server])
+        publish(Goods(self.run, exported, self.base, modelfile), "planted", servers=[server])
 
     def write(self, name: str, **changes: object) -> Path:
         """The GGUF, with other inputs than the right ones."""
