@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ft2ollama import machine
+from ft2ollama.candidate import Watch
 from ft2ollama.errors import MachineError, UsageError
 from ft2ollama.files import Progress, sha256_file
 from ft2ollama.modelfile import Modelfile
 from ft2ollama.ollama_api import Ollama
 from ft2ollama.ollama_server import Server, fetch_ollama, find_binary, start_server
 from ft2ollama.paths import cache_dir
-from ft2ollama.publish import Watch
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ that is wrong is told at once. Only headers are read.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ft2ollama.config.checks import parameter_problem
 from ft2ollama.errors import MachineError, UsageError, UserError
+from ft2ollama.machine import free_disk
 from ft2ollama.ollama_api import Ollama
 from ft2ollama.ollama_names import canonical_name
 from ft2ollama.ollama_store import find_store
@@ -196,7 +196,7 @@ def disk_troubles(server: Ollama, upload: Upload) -> Iterator[Trouble]:
     needed = sum(path.stat().st_size for path in missing)
     if upload.model in missing and rewrites_models(parse_version(server.version())):
         needed += upload.model.stat().st_size  # while it is rewritten both files are there
-    free = shutil.disk_usage(store.folder).free
+    free = free_disk(store.folder)
     if missing and free < needed + _SPARE:
         yield Trouble(
             f"{store.folder}, where Ollama at {server.host} keeps its models, has "

@@ -164,11 +164,11 @@ def _register_base(output: Output, loaded: Loaded, server: Ollama, tag: str) -> 
     """The untuned base in Ollama, with the template and parameters the tuned model will have."""
     from dataclasses import asdict
 
+    from ft2ollama.candidate import Watch
     from ft2ollama.cli.train import resolve
     from ft2ollama.demo import register_base
     from ft2ollama.export import base_gguf
     from ft2ollama.modelfile import make_modelfile
-    from ft2ollama.publish import Watch
     from ft2ollama.train.plan import model_template
 
     config = loaded.config

@@ -66,10 +66,11 @@ def eval_(  # noqa: PLR0913 - one parameter per option
     skip: tuple[str, ...],
     host: str | None,
 ) -> None:
-    """Compare the base, RUN and its published model: loss, chrF, exact answers, facts, tokens/s.
+    """Compare the base, RUN and its published model on rows that were held out.
 
-    The base and RUN reply in transformers, the published model in Ollama, all greedily and to the
-    same rows. Writes eval/eval.json into the run folder and prints its path.
+    Loss, chrF, exact answers, facts, endings, tokens/s. The base and RUN reply in transformers, the
+    published model in Ollama, all greedily and to the same rows. Writes eval/eval.json into the run
+    folder and prints its path.
     """
     from ft2ollama.train.threads import choose_threads, set_threads
 
@@ -144,7 +145,8 @@ def _announce(output: Output, run: Run, gathered: Gathered) -> None:
         parts.append(f"{rows} of {material.held} held-out rows ({Path(gathered.rows_of).name})")
     if questions:
         parts.append(f"{questions} questions ({Path(gathered.questions_of).name})")
-    output.say(f"{run.id}: {', '.join(parts)}; at most {limit:,} tokens a column")
+    output.say(f"{run.id}: {', '.join(parts)}")
+    output.say(f"  at most {limit:,} tokens are written for a column")
     for note in material.notes:
         output.warn(note)
 

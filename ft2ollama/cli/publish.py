@@ -124,8 +124,10 @@ def publish_run(
     """Export if needed, register, prove and move the name, with progress."""
     from dataclasses import replace
 
+    from ft2ollama.candidate import Goods
     from ft2ollama.cli.export import base_of, export_run
     from ft2ollama.config import load_config
+    from ft2ollama.examples import read_examples
     from ft2ollama.export import check_trained
     from ft2ollama.preflight import check_servers
     from ft2ollama.publish import licenses
@@ -138,16 +140,15 @@ def publish_run(
     base = base_of(output, run)
     template = _template(output, run, config)
     modelfile = _modelfile(template, config, base)
+    examples = read_examples(config.ollama_messages)
     kind = kind or config.export_as
     check_servers(servers, base.folder, adapter=kind == "adapter")
     quant = wanted_quant(config, kind, quant)
     exported = export_run(output, run, kind=kind, quant=quant, mode=config.export_mode)
-    modelfile = replace(modelfile, license=licenses(run, exported, base))
+    modelfile = replace(modelfile, license=licenses(run, exported, base), messages=examples)
     with _Screen(output) as screen:
-        published = register(
-            run, exported, base, modelfile, name,
-            servers=servers, watch=screen.watch(), force=force,
-        )  # fmt: skip
+        goods = Goods(run, exported, base, modelfile)
+        published = register(goods, name, servers=servers, watch=screen.watch(), force=force)
     for one, server in zip(published, servers, strict=True):
         _say(output, one, server)
     for line in limits(template):
@@ -240,7 +241,7 @@ class _Screen:
 
     def watch(self) -> Any:
         """The callbacks for ft2ollama.publish."""
-        from ft2ollama.publish import Watch
+        from ft2ollama.candidate import Watch
 
         return Watch(
             upload=lambda done, total: self._move("uploading to Ollama", "bytes", done, total),

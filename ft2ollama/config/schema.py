@@ -234,7 +234,7 @@ class Config(MethodKeys, SpeedKeys, RunningKeys, BaseModel):
     NAME:latest, or the tag you write. null leaves it to `ft2ollama publish NAME`."""
     num_ctx: Annotated[int | None, key("publish", "tokens", ge=16, le=1_048_576)] = None
     """Context length Ollama serves. null takes 4096, or cutoff_len when that is longer, so that
-    nothing that was trained is cut off."""
+    nothing that was trained is cut off, and no more than the model is made for."""
     ollama_system: Annotated[str | None, key("publish", "text")] = None
     """SYSTEM of the Modelfile. null takes default_system, so that the model is served with what it
     was trained with."""
@@ -243,7 +243,11 @@ class Config(MethodKeys, SpeedKeys, RunningKeys, BaseModel):
         key("publish", "mapping", example="{temperature: 0.2}"),
     ] = {}
     """More PARAMETER lines of the Modelfile, such as `{temperature: 0.2, top_p: 0.9}`. Empty by
-    default: the template family's own are used."""
+    default: those of the base's generation_config.json are used, else the template family's."""
+    ollama_messages: Annotated[Path | None, key("publish", "path")] = None
+    """A .jsonl file of an example conversation, a {"role": "user", "content": "..."} a line, then
+    "assistant", in turns. Ollama puts it before every conversation (MESSAGE); the model is proved
+    without it. null has none, because examples take room in the context of each request."""
 
     # --- proof
     proof_prompts: Annotated[Path | None, key("proof", "path")] = None

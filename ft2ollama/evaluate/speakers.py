@@ -43,7 +43,7 @@ class Job:
 
 def in_ollama(job: Job, column: str, server: Ollama, name: str) -> Column:
     """The replies of a model in Ollama, greedy, with its own template and parameters else."""
-    where = f"Ollama at {server.host}"
+    where = "Ollama"
     try:
         where = f"Ollama {server.version()}"
         server.show(name)

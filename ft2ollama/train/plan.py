@@ -43,7 +43,8 @@ RUNNING_INPUTS = {
 # only in these is the same run.
 _NOT_TRAINING = {
     "output_dir", "run_name", "export_quant", "export_as", "export_mode", "ollama_name", "num_ctx",
-    "ollama_system", "ollama_parameters", "num_threads", "save_total_limit", "logging_steps",
+    "ollama_system", "ollama_parameters", "ollama_messages", "num_threads", "save_total_limit",
+    "logging_steps",
     "model_name_or_path", "hub", "model_revision", "adapter_name_or_path",
     "dataset", "dataset_dir", "proof_prompts", "trust_remote_code", "preprocessing_num_workers",
     "gradient_checkpointing",

@@ -124,6 +124,7 @@ def test_base_tuned_and_published_on_the_same_rows(
     args = ["--data", str(data), "--questions", str(questions), "--tokens", "12"]
     done = command("eval", str(run.folder), *args, "--json", **host)
     assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
     found = columns(done.stdout)
     assert list(found) == ["base", "tuned", "published"]
     scores = {name: column["scores"] for name, column in found.items()}
@@ -151,41 +152,39 @@ def test_base_tuned_and_published_on_the_same_rows(
 
 
 def test_what_cannot_be_had_is_a_column_with_the_reason(
-    command: Command, run: Run, tiny: Base, smol: str, ollama_server: Server, tmp_path: Path
+    command: Command, run: Run, tiny: Base, smol: str, ollama_server: Server
 ) -> None:
     """The real SmolLM2 in Ollama is measured though the run's own base is gone."""
-    config = run.config_file.read_text()
+    few = ("eval", str(run.folder), "--against", smol, "--rows", "2", "--tokens", "8")
+    host = {"OLLAMA_HOST": ollama_server.host}
     gone = tiny.folder.rename(tiny.folder.with_name("moved"))
     try:
-        done = command("eval", str(run.folder), "--against", smol, "--rows", "1", "--tokens", "8",
-                       "--json", OLLAMA_HOST=ollama_server.host)  # fmt: skip
-        silent = command("eval", str(run.folder), "--rows", "1", "--against", "smol")
+        done = command(*few, "--base", smol, "--json", **host)
+        table = command(*few, **host)
+        nothing = command(*few)
     finally:
         gone.rename(tiny.folder)
-    assert run.config_file.read_text() == config
     assert done.returncode == 0, done.stderr
     found = columns(done.stdout)
-    assert "tiny-llama" in found["base"]["missing"] == found["tuned"]["missing"]
-    assert found["published"]["missing"] == ""
-    assert found["published"]["replies"] == 1
+    assert "tiny-llama" in found["tuned"]["missing"]
+    assert found["published"]["missing"] == found["base"]["missing"] == ""
+    assert found["base"]["scores"]["chrf"] == found["published"]["scores"]["chrf"]
+    assert found["published"]["replies"] == 2
     assert found["published"]["scores"]["chrf"] is not None
-    assert silent.returncode == 1
-    assert "nothing could be measured" in silent.stderr
-    assert "no Ollama answers" in silent.stderr
-    assert "Traceback" not in silent.stderr
+    assert table.stdout == f"{run.folder}/eval/eval.json\n"
+    assert "2 of 6 held-out rows (val_size 6)" in table.stderr
+    for words in ("exact answers", "same numbers", "tokens/s", "0 of 2", "farthest"):
+        assert words in table.stderr
+    for name in ("base", "tuned"):
+        assert f"{name}: not measured: " in table.stderr
+    assert nothing.returncode == 1
+    assert "nothing could be measured" in nothing.stderr
+    assert "no Ollama answers" in nothing.stderr
+    assert "Traceback" not in nothing.stderr
 
 
-def test_a_table_for_people(command: Command, run: Run) -> None:
-    """No Ollama answers here; the run's own held-out rows, two of six."""
-    done = command("eval", str(run.folder), "--rows", "2", "--tokens", "8", "--skip", "base")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{run.folder}/eval/eval.json\n"
-    assert "2 of 6 held-out rows (val_size 6)" in done.stderr
-    for words in ("loss (nats/token)", "exact answers", "same numbers", "tokens/s", "0 of 2"):
-        assert words in done.stderr
-    assert "published: not measured" in done.stderr
-    assert "Warning" not in done.stderr
-    assert not [line for line in done.stderr.splitlines() if len(line) > 100 and "fix" not in line]
-    nothing = command("eval", str(run.folder), "--data", "nowhere.jsonl")
-    assert nothing.returncode == 2
-    assert "nowhere.jsonl" in nothing.stderr
+def test_a_file_that_is_not_there(command: Command, run: Run) -> None:
+    done = command("eval", str(run.folder), "--data", "nowhere.jsonl")
+    assert done.returncode == 2
+    assert "nowhere.jsonl" in done.stderr
+    assert "Traceback" not in done.stderr

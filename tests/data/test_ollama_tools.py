@@ -12,13 +12,14 @@ from tiny_tokenizers import byte_level
 
 from ft2ollama.config import Config
 from ft2ollama.data.conversation import Conversation
+from ft2ollama.data.from_config import rules_of
 from ft2ollama.data.problems import BadRow
 from ft2ollama.data.render import Rules, render_all
 from ft2ollama.data.tokenizer import Tokenizer
 from ft2ollama.data.tools import as_ollama_gives
 from ft2ollama.gotemplate import dropped_keys
 from ft2ollama.template import ChatTemplate
-from ft2ollama.train.rendered import publish_notes, rules_of
+from ft2ollama.train.rendered import publish_notes
 
 JINJA = (
     "{% for t in tools or [] %}{{ t | tojson }}\n{% endfor %}{% for m in messages %}"

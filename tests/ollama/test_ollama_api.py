@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from fixtures_ollama import CHATML, CHATML_JINJA, Serve, reply
 
+from ft2ollama import machine
 from ft2ollama.errors import ExitCode, JobError, MachineError, UsageError
 from ft2ollama.ollama_api import Ollama, Reply, ServerError, quiet_options
 from ft2ollama.ollama_chat import generate_plan
@@ -250,10 +251,10 @@ def test_a_proxy_for_the_internet_is_not_asked(
 
 
 def test_quiet_options(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(machine, "cores", lambda: 4)
     assert quiet_options(True) == quiet_options(False) | {"num_thread": 1}
     assert quiet_options(False) == {"temperature": 0, "seed": 0, "repeat_penalty": 1.0}
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(machine, "cores", lambda: 8)
     assert quiet_options(True) == quiet_options(False)
 
 

@@ -19,14 +19,14 @@ from fixtures_tiny import TINY
 from go_prompts import GoPrompts, go_prompts
 from real_chat import tokenizer_folder
 
-from ft2ollama.base import Base
+from ft2ollama.base import Base, resolve_base
 from ft2ollama.cli import cli
 from ft2ollama.cli.failure import run_and_exit_code
-from ft2ollama.data.conversation import Conversation
-from ft2ollama.data.tools import as_ollama_gives
+from ft2ollama.config import load_config
 from ft2ollama.ollama_api import Ollama
 from ft2ollama.runs import Run
 from ft2ollama.served import read_template
+from ft2ollama.train.plan import make_plan
 
 pytestmark = pytest.mark.ollama
 
@@ -149,15 +149,16 @@ def test_tools_reach_the_model_as_they_were_trained(
     done = command("publish", "tiny-tools", "--quant", "F16", "--host", go.ollama.host)
     assert done.code == 0, done.said
     assert sorted(go.ollama.show("tiny-tools").capabilities) == ["completion", "tools"]
-    for row in rows:
-        whole = Conversation(tuple(row["messages"]), "row", tuple(row.get("tools", ())))
-        talk = as_ollama_gives(whole)
-        for end in range(1, len(talk.messages), 2):
-            trained = template.render(
-                talk.messages[:end], tools=talk.tools, add_generation_prompt=True
+    plan = make_plan(load_config(run.config_file).config, resolve_base(str(base)))
+    texts = [plan.tokenizer.decode(s.ids, skip_special_tokens=False) for s in plan.train]
+    assert len(texts) == len(rows)
+    for row, text in zip(rows, texts, strict=True):
+        for end in range(1, len(row["messages"]), 2):
+            served = go.prompt(
+                row["messages"][:end], tools=list(row.get("tools", ())), name="tiny-tools"
             )
-            served = go.prompt(whole.messages[:end], tools=list(whole.tools), name="tiny-tools")
-            assert served == trained
+            assert text.startswith(served), end
+            assert len(served) > 100
 
 
 @pytest.fixture(scope="module")
