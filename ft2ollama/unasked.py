@@ -17,11 +17,18 @@ from ft2ollama.gotemplate import derive
 from ft2ollama.ollama_api import Ollama
 from ft2ollama.template import ChatTemplate, Message
 
+WITHOUT_SWITCH = (
+    "this Ollama thinks where a request says nothing of it, and the training did not: the model is "
+    "served without the switch, requests with think: true are refused"
+)
 _HELLO: tuple[Message, ...] = ({"role": "user", "content": "Hello"},)
 
 
 def thinks_unasked(server: Ollama, model: str) -> bool:
-    """Does this server turn thinking on in a request that does not mention it?"""
+    """Does this server turn thinking on in a request that does not mention it?
+
+    False where it cannot show its prompts: up to 0.11.4, which do not.
+    """
     if "thinking" not in server.show(model).capabilities:
         return False
     unset, on, off = (server.prompt_text(model, _HELLO, think=one) for one in (None, True, False))

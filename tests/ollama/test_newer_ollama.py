@@ -226,6 +226,6 @@ def test_a_missing_tensor_is_not_a_missing_model(newer: Ollama, tmp_path: Path) 
     writer.write_tensors_to_file()
     writer.close()
     newer.create("missing", gguf=tmp_path / "m.gguf", template=GO)
-    with pytest.raises(ServerError, match="missing|not found") as caught:
+    with pytest.raises(ServerError, match=r"missing|not found") as caught:
         newer.chat("missing", HI, options=QUIET)
     assert "output_norm" in caught.value.words
