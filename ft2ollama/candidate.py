@@ -16,6 +16,7 @@ from typing import Any
 
 from ft2ollama.aliases import digest_of
 from ft2ollama.base import Base
+from ft2ollama.config import load_config
 from ft2ollama.errors import GateError, UserError
 from ft2ollama.examples import add_examples
 from ft2ollama.export import Exported
@@ -28,6 +29,7 @@ from ft2ollama.proof.of_run import Ticks, gguf_of, prove_run
 from ft2ollama.proof_weights import WeightsCheck, recompute_weights
 from ft2ollama.runs import Run
 from ft2ollama.served import check_bos, read_template
+from ft2ollama.unasked import WITHOUT_SWITCH, differs, thinks_unasked, without_switch
 
 _SHOWN = 3  # failures on the terminal; the report has them all
 
@@ -138,16 +140,34 @@ def _proved(
     public, tag = names
     expected, previous = digest_of(server, public), _version_of(server, public)
     create_candidate(server, tag, goods.exported, goods.base, goods.modelfile, watch)
-    if parser := server.show(tag).parser:  # this server would not run our template
-        named = replace(goods.modelfile, parser=parser)
-        write_text(goods.run.folder / "Modelfile", _text(goods, named))
+    thinks = _fit(goods, server, tag, watch)
     ticks = Ticks(watch.prompts, watch.replies, watch.effect)
-    proof = prove_run(goods.run, server, tag, goods.exported, goods.base, written, ticks)
+    proof = prove_run(
+        goods.run, server, tag, goods.exported, goods.base, written, ticks, thinks=thinks
+    )
     forced, number = report
     reports = write_report(
         proof, goods.run.proof, model=tag, server=server, forced=forced, number=number
     )
     return Candidate(goods, server, tag, proof, expected, previous, tuple(reports))
+
+
+def _fit(goods: Goods, server: Ollama, tag: str, watch: Watch) -> bool:
+    """Make the version anew where this server needs it said otherwise; False: without thinking."""
+    modelfile, thinks = goods.modelfile, True
+    template = read_template(goods.run.proof / "template.json")
+    thinking = load_config(goods.run.config_file).config.enable_thinking
+    if differs(template, thinking) and thinks_unasked(server, tag):
+        plain, thinks = without_switch(template, thinking), False
+        system = plain.system if modelfile.system == template.system else modelfile.system
+        modelfile = replace(modelfile, template=plain.gotmpl, system=system)
+        create_candidate(server, tag, goods.exported, goods.base, modelfile, watch)
+        if watch.warn:
+            watch.warn(WITHOUT_SWITCH)
+    modelfile = replace(modelfile, parser=server.show(tag).parser)
+    if modelfile != goods.modelfile:
+        write_text(goods.run.folder / "Modelfile", _text(goods, modelfile))
+    return thinks
 
 
 def _remove(server: Ollama, tag: str) -> None:

@@ -382,7 +382,7 @@ class Ollama:
         try:
             yield
         except ServerError as error:
-            if error.status == 404 or re.search(r"model .*not found", error.words):
+            if error.status == 404 or re.search(r"^model ['\"]\S+['\"] not found", error.words):
                 raise self._no_such_model(model) from error
             raise
 

@@ -56,15 +56,18 @@ def derive(
     special_tokens: Mapping[str, str] = MappingProxyType({}),
     ends: Sequence[str] = (),
     families: Mapping[str, str] = MappingProxyType({}),
+    without: frozenset[str] = frozenset(),
 ) -> GoTemplate:
     """The Go template of a chat template; UsageError with the difference where none is equal.
 
     render: the chat template.  special_tokens: bos_token is read.  ends: texts of all eos and eot
-    tokens.  families: name -> Go template, to fall back to.
+    tokens.  families: name -> Go template, to fall back to.  without: capabilities not to try.
     """
     own, adds_bos = without_bos(render, special_tokens.get("bos_token", ""))
     reasons: list[str] = []
     for capabilities, late_systems in _TRIES:
+        if capabilities & without:
+            continue
         name = " and ".join(sorted(capabilities)) or "text"
         try:
             found = _try(own, capabilities, late_systems, ends)

@@ -66,6 +66,11 @@ class Prompt:
         """The text without the BOS token in front."""
         return self.text.removeprefix(self.bos)
 
+    @property
+    def has_thoughts(self) -> bool:
+        """Whether it asks for thoughts or has some in its history."""
+        return self.thinking is True or any(m.get("reasoning_content") for m in self.messages)
+
     def as_row(self) -> dict[str, Any]:
         """A line of prompts.jsonl."""
         return asdict(self)

@@ -41,7 +41,7 @@ class Ticks:
     effect: Tick | None = None
 
 
-def prove_run(
+def prove_run(  # noqa: PLR0913 - one parameter per thing that is compared
     run: Run,
     server: Ollama,
     model: str,
@@ -49,10 +49,13 @@ def prove_run(
     base: Base,
     written: WeightsCheck,
     ticks: Ticks = Ticks(),
+    *,
+    thinks: bool = True,
 ) -> Proof:
     """Prove `model` against the run's files.
 
-    written: the exported file against base + training, which needs no server.
+    written: the exported file against base + training, which needs no server.  thinks: False for a
+    model that is served without thinking on purpose: conversations with thoughts are left out.
     """
     files = [(exported.path, exported.sha256)]
     if exported.kind == "adapter":
@@ -60,7 +63,7 @@ def prove_run(
     weights = (written, *prove_weights(server, model, files))
     if any(check.equal is False for check in weights):  # a broken file may end the server
         return Proof((), (), 0.0, weights)
-    prompts = _prompts(run, server, model, base, ticks)
+    prompts = _prompts(run, server, model, base, ticks, thinks=thinks)
     proof = Proof(tuple(prompts), (), 0.0, weights)
     if proof.failures:
         return proof
@@ -75,10 +78,13 @@ def prove_run(
     )
 
 
-def _prompts(run: Run, server: Ollama, model: str, base: Base, ticks: Ticks) -> list[PromptCheck]:
+def _prompts(
+    run: Run, server: Ollama, model: str, base: Base, ticks: Ticks, *, thinks: bool
+) -> list[PromptCheck]:
     tokenizer = _tokenizer(base)
     decode = partial(tokenizer.decode, skip_special_tokens=False) if tokenizer else None
     prompts = [read_prompt(row) for row in read_jsonl(run.proof / "prompts.jsonl")]
+    prompts = [prompt for prompt in prompts if thinks or not prompt.has_thoughts]
     return prove_prompts(server, model, prompts, decode=decode, tick=ticks.prompts)
 
 

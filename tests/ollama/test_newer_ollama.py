@@ -202,3 +202,30 @@ def test_errors_of_llama_server_are_readable(newer: Ollama, tmp_path: Path) -> N
     with pytest.raises(ServerError) as caught:
         newer.prompt_text("wrong", HI)
     assert not caught.value.words.lstrip().startswith("{")
+
+
+def test_a_missing_tensor_is_not_a_missing_model(newer: Ollama, tmp_path: Path) -> None:
+    from gguf import GGUFReader, GGUFWriter
+
+    whole = GGUFReader(write_scripted(tmp_path / "whole.gguf"))
+    writer = GGUFWriter(tmp_path / "m.gguf", "llama")
+    for number in ("context_length", "embedding_length", "block_count"):
+        getattr(writer, f"add_{number}")(int(whole.get_field(f"llama.{number}").contents()))
+    writer.add_feed_forward_length(32)
+    writer.add_head_count(1)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(whole.get_field("tokenizer.ggml.tokens").contents())
+    writer.add_token_merges(["Ġ Ġ"])
+    for tensor in whole.tensors:
+        if tensor.name != "output_norm.weight":
+            writer.add_tensor(tensor.name, tensor.data)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    newer.create("missing", gguf=tmp_path / "m.gguf", template=GO)
+    with pytest.raises(ServerError, match=r"missing|not found") as caught:
+        newer.chat("missing", HI, options=QUIET)
+    assert "output_norm" in caught.value.words
