@@ -13,6 +13,7 @@ import click
 from ft2ollama import __version__
 from ft2ollama.cli import (
     chat,
+    collect,
     data,
     demo,
     doctor,
@@ -39,6 +40,7 @@ COMMANDS = (
     history.rollback,
     chat.chat,
     runs.runs,
+    collect.collect,
 )
 
 
