@@ -1,4 +1,4 @@
-"""`ft2ollama collect ...`: what people ask and say of the answers, into the ledger and out of it."""
+"""`ft2ollama collect ...`: what people ask and say of answers, into the ledger and out of it."""
 
 from __future__ import annotations
 
