@@ -13,6 +13,7 @@ import click
 from ft2ollama import __version__
 from ft2ollama.cli import (
     chat,
+    collect,
     data,
     demo,
     doctor,
@@ -41,6 +42,7 @@ COMMANDS = (
     chat.chat,
     eval.eval_,
     runs.runs,
+    collect.collect,
 )
 
 
