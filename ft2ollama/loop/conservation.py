@@ -124,7 +124,9 @@ def _snapshots(connection: Connection) -> list[Violation]:
             select(t.run.c.run_id, t.run.c.record_set_sha256).where(
                 t.run.c.record_set_sha256.is_not(None)
             )
-        ).tuples()
+        )
+        .tuples()
+        .all()
     )
     rids: dict[str, list[str]] = {run_id: [] for run_id in wanted}
     query = select(record.c.run_id, record.c.rid).where(record.c.role == "new")

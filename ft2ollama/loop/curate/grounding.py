@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 
 from ft2ollama.data.duplicates import grams, normal
 
@@ -83,13 +84,13 @@ def chinese_number(text: str) -> Decimal | None:
     return Decimal(total + section + (digit * last // 10 if last > 10 else digit))
 
 
-def coverage(answer: str, sources: Iterable[str]) -> float:
+def coverage(answer: str, source: str) -> float:
     """Share of the answer's character 3-grams that stand in a source, 0 to 1."""
-    wanted = grams(normal(without_citations(answer)))
-    given: set[str] = set()
-    for source in sources:
-        given |= grams(normal(source))
-    return len(wanted & given) / len(wanted)
+    wanted, given = grams(normal(without_citations(answer))), _normal(source)
+    return sum(gram in given for gram in wanted) / len(wanted)
+
+
+_normal = lru_cache(maxsize=4096)(normal)  # the same context is given to many rows
 
 
 def without_citations(text: str) -> str:

@@ -103,8 +103,8 @@ def distinct_4(text: str) -> float:
 
 def sources(row: Row) -> list[str]:
     """What the answer may rest on: question, contexts, and what others than the model said."""
-    said = [text_in(m) for m in row.messages if m.get("role") != "assistant"]
-    return [row.question, *row.contexts, *said]
+    said = [row.question, *(text_in(m) for m in row.messages if m.get("role") != "assistant")]
+    return [*said, *(one for one in row.contexts if not any(one in text for text in said))]
 
 
 def text_in(message: Mapping[str, Any]) -> str:
@@ -281,7 +281,7 @@ def _numbers(row: Row, needs: Needs) -> Evidence | None:
 
 
 def _coverage(row: Row, needs: Needs) -> Evidence | None:
-    share = coverage(row.answer, sources(row))
+    share = coverage(row.answer, "\n".join(sources(row)))
     return {"coverage": round(share, 2)} if share < needs.config.min_coverage else None
 
 

@@ -18,8 +18,7 @@ from hashlib import sha256
 from typing import Any, Literal
 
 from ft2ollama.data.answer_checks import script
-from ft2ollama.data.duplicates import grams, normal
-from ft2ollama.loop.curate.grounding import has_citations, numbers_in, without_citations
+from ft2ollama.loop.curate.grounding import coverage, has_citations, numbers_in, without_citations
 from ft2ollama.loop.curate.prompts import House, Messages, captured, house, plain
 from ft2ollama.loop.curate.rows import Row
 from ft2ollama.loop.curate.rules import is_refusal, text_in
@@ -187,7 +186,7 @@ class Builder:
 
 def golden_of(answer: str, contexts: Sequence[str]) -> list[str]:
     """The contexts that hold the answer: the one that shares most with it, and those near that."""
-    shares = [share(answer, context) for context in contexts]
+    shares = [coverage(answer, context) for context in contexts]
     best = max(shares, default=0.0)
     return [context for context, one in zip(contexts, shares, strict=True)
             if one >= 0.6 * best or supports(context, answer)]  # fmt: skip
@@ -197,17 +196,11 @@ def supports(context: str, answer: str) -> bool:
     """Could somebody answer from this context? It has half of the answer's words, or its numbers
     and a fifth.
     """
-    part = share(answer, context)
+    part = coverage(answer, context)
     if part >= 0.5 or part < 0.2:
         return part >= 0.5
     wanted = {value for _, value in numbers_in(answer)}
     return bool(wanted) and wanted <= {value for _, value in numbers_in(context)}
-
-
-def share(answer: str, context: str) -> float:
-    """Share of the answer's 3-grams that stand in the context."""
-    wanted, text = grams(normal(without_citations(answer))), normal(context)
-    return sum(gram in text for gram in wanted) / len(wanted)
 
 
 def _closed(row: Row) -> Messages:
