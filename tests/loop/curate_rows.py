@@ -12,7 +12,9 @@ from ft2ollama.loop.curate.rules import Needs
 from ft2ollama.loop.curate.settings import CurateConfig
 from ft2ollama.loop.records import question_key
 
-PROMPT = "### Task:\nRespond to the user query using the provided context.\n<context>\n{}\n</context>"
+PROMPT = (
+    "### Task:\nRespond to the user query using the provided context.\n<context>\n{}\n</context>"
+)
 
 
 def row(seq: int, question: str, answer: str, contexts: Sequence[str] = (), **more: Any) -> Row:

@@ -66,7 +66,9 @@ def test_the_same_value_has_the_same_placeholder() -> None:
     assert english.counts == {"phone": 1}
 
 
-@pytest.mark.parametrize("digits", ["411111111111111", "62", "4111111111111112", "9111111111111111"])
+@pytest.mark.parametrize(
+    "digits", ["411111111111111", "62", "4111111111111112", "9111111111111111"]
+)
 def test_no_cards(digits: str) -> None:
     assert not is_card(digits)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import pytest
@@ -40,7 +40,12 @@ LONG = "退款会在我们收到退回的商品并完成质检之后的五个工
 
 
 def test_questions_of_an_evaluation_set_are_not_trained_on() -> None:
-    items = [item("退货期是多久？"), item("客户在网上买的商品退货期是多久？"), item("How many days may I return goods?"), item("钱？", LONG)]
+    items = [
+        item("退货期是多久？"),
+        item("客户在网上买的商品退货期是多久？"),
+        item("How many days may I return goods?"),
+        item("钱？", LONG),
+    ]
     planted = [
         human(1, "退货期是多久", "30天"),
         human(2, "请问退货期是多久？？", "30天"),
@@ -84,6 +89,7 @@ def test_a_newer_answer_of_a_person_retires_the_item() -> None:
 
 # --- who is right
 
+
 def test_the_newest_answer_of_a_person_wins() -> None:
     doc = "退货期为30天。"
     rows = [
@@ -112,7 +118,9 @@ def test_the_time_of_the_correction_counts_and_not_that_of_the_question() -> Non
 
 
 def test_old_rows_are_superseded_too_and_not_trained_on_again() -> None:
-    found = run([human(9, "退货期是多久？", "14天")], old=[human(1, "退货期是多久？", "30天")], **ALL)
+    found = run(
+        [human(9, "退货期是多久？", "14天")], old=[human(1, "退货期是多久？", "30天")], **ALL
+    )
     assert rules(found) == {"r9": "keep", "r1": "superseded"}
     assert "30天" not in trained(found)
     assert {one.rid: one.role for one in found.verdicts} == {"r9": "new", "r1": "replay"}
@@ -140,7 +148,11 @@ def test_the_same_words_after_another_conversation_are_another_question() -> Non
                 {"role": "user", "content": "多少钱？"})  # fmt: skip
         return human(seq, "多少钱？", answer, messages=talk)
 
-    rows = [after(1, "我想买苹果", "5元"), after(2, "我想买香蕉", "3元"), after(3, "我想买苹果", "6元")]
+    rows = [
+        after(1, "我想买苹果", "5元"),
+        after(2, "我想买香蕉", "3元"),
+        after(3, "我想买苹果", "6元"),
+    ]
     found = run(rows, **ALL)
     assert rules(found) == {"r1": "superseded", "r2": "keep", "r3": "keep"}
     turns = found.train[0].messages
@@ -148,6 +160,7 @@ def test_the_same_words_after_another_conversation_are_another_question() -> Non
 
 
 # --- who is alike
+
 
 def test_copies_go_and_numbers_make_facts() -> None:
     doc = "会员在收货之后的7天内可以免费退货，普通客户在收货之后的15天内可以付费退货。"
@@ -200,10 +213,11 @@ def test_alike_texts_are_found_as_by_comparing_all(texts: list[str], smallest: f
 
 # --- how much of what
 
+
 def grounded(seq: int, town: str, extra: str = "") -> Row:
-    doc = f"The depot of {town} is led by the {town} brothers and opens at {seq % 12} o'clock. {extra}"
-    return row(seq, f"Who leads the depot in {town} number {seq}{extra}?",
-               f"The depot of {town} is led by the {town} brothers.", [doc])  # fmt: skip
+    said = f"The depot of {town} is led by the {town} brothers"
+    doc = f"{said} and opens at {seq % 12} o'clock. {extra}"
+    return row(seq, f"Who leads the depot in {town} number {seq}{extra}?", f"{said}.", [doc])  # fmt: skip
 
 
 def test_the_models_own_answers_are_limited_and_come_again() -> None:
@@ -212,7 +226,11 @@ def test_the_models_own_answers_are_limited_and_come_again() -> None:
     found = run([*own, *people], grounded_cap=0.7, fresh_share=0, val_share=0)
     # 3 samples of people allow 7 of 10: the newest
     assert found.counts["dropped"] == {"grounded_cap": 3}
-    assert {rid for rid, rule in rules(found).items() if rule == "grounded_cap"} == {"r1", "r2", "r3"}
+    assert {rid for rid, rule in rules(found).items() if rule == "grounded_cap"} == {
+        "r1",
+        "r2",
+        "r3",
+    }
     assert Counter(sample.rid == "r20" for sample in found.train) == {True: 3, False: 7}
     alone = run(own, fresh_share=0)
     assert alone.train == ()
@@ -229,7 +247,9 @@ def test_origins_weigh_and_an_origin_without_weight_is_left_out() -> None:
 
 
 def test_shares_of_forms() -> None:
-    rows = [grounded(n, f"{TOWNS[n % 10]}{n * 7919}", extra=f" Gate {n * 31}.") for n in range(1, 201)]
+    rows = [
+        grounded(n, f"{TOWNS[n % 10]}{n * 7919}", extra=f" Gate {n * 31}.") for n in range(1, 201)
+    ]
     found = run(rows, **ALL)
     forms = Counter(sample.form for sample in found.train)
     assert forms == {"closed_book": 100, "open_book": 80, "refusal": 20}
@@ -282,6 +302,7 @@ def test_history_joins_in_the_last_third() -> None:
 
 # --- what is held out
 
+
 @pytest.mark.parametrize(
     ("rows", "fresh"), [(0, 0), (20, 2), (59, 6), (60, 20), (150, 50), (400, 50), (2000, 200)]
 )
@@ -293,8 +314,8 @@ def test_held_out_questions_are_like_none_that_is_trained_on() -> None:
     subjects = ["退款", "发票", "物流", "会员", "密码", "地址", "积分", "保修", "优惠券", "客服"]
     verbs = ["怎么申请", "在哪里看", "多久到账", "可以修改吗", "如何取消", "需要什么材料"]
     tails = ["？", "呢？", "，急！"]
-    rows = [human(n, f"{s}{v}{t}", f"{s}{v}的答案")
-            for n, (s, v, t) in enumerate((s, v, t) for s in subjects for v in verbs for t in tails)]  # fmt: skip
+    rows = [human(n, f"{subject}{verb}{tail}", f"{subject}{verb}的答案")
+            for n, (subject, verb, tail) in enumerate(product(subjects, verbs, tails))]  # fmt: skip
     old = human(999, "发票怎么申请呀", "按规定申请")
     found = run(rows, old=[old], grounded_cap=1)
     verdicts = Counter(one.verdict for one in found.verdicts if one.role == "new")
@@ -318,8 +339,8 @@ def test_few_rows_are_not_halved_and_people_are_told() -> None:
 
 # --- nothing is lost, and the same again
 
-_WORDS = st.sampled_from(["退货期是多久？", "退货期多久", "30天", "14天。", "发货？", "Hello there",
-                          "13800138000", "抱歉，我无法回答这个问题。", "", "可以。" * 40])  # fmt: skip
+_WORDS = st.sampled_from(["退货期是多久？", "退货期多久", "30天", "14天。", "发货？", "Hello there", "",
+                          "13800138000", "抱歉，我无法回答这个问题。", "可以。" * 40])  # fmt: skip
 
 
 @st.composite

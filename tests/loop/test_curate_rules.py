@@ -1,4 +1,4 @@
-"""What stops a row by itself: every rule of the table, on rows as they come, Chinese and English."""
+"""What stops a row by itself: every rule of the table, on Chinese and English rows."""
 
 from __future__ import annotations
 
@@ -29,13 +29,17 @@ def test_good_rows_pass() -> None:
         assert stopped(one) == ""
 
 
+def task(text: str) -> dict[str, str]:
+    return {"role": "user", "content": f"### Task:\n{text}"}
+
+
 BAD: dict[str, list[Row]] = {
     "erased": [replace(GOOD, deleted=True)],
     "no_consent": [replace(GOOD, consent="none"), replace(GOOD, expires_ms=1000)],
     "background_task": [
         replace(GOOD, task="title_generation"),
-        replace(GOOD, messages=({"role": "user", "content": "### Task:\nGenerate a concise, 3-5 word title with an emoji"},)),
-        replace(GOOD, messages=({"role": "user", "content": "### Task:\nSuggest 3-5 relevant follow-up questions"},)),
+        replace(GOOD, messages=(task("Generate a concise, 3-5 word title with an emoji"),)),
+        replace(GOOD, messages=(task("Suggest 3-5 relevant follow-up questions"),)),
     ],
     "rejected": [replace(GOOD, said=Said(label="reject"))],
     "low_rating": [replace(GOOD, said=Said(thumb=-1))],
@@ -108,8 +112,8 @@ def test_every_rule_stops_what_it_is_for(rule: str) -> None:
 
 def test_each_bad_row_is_counted_once_under_its_rule() -> None:
     caught = {name: len(found) for name, found in BAD.items()}
-    result = run([replace(one, seq=n, rid=f"r{n}")
-                  for n, one in enumerate(one for found in BAD.values() for one in found)])  # fmt: skip
+    bad = [one for found in BAD.values() for one in found]
+    result = run([replace(one, seq=n, rid=f"r{n}") for n, one in enumerate(bad)])
     assert result.counts["dropped"] == caught
     assert result.counts["kept"] == 0
 
