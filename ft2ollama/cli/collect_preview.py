@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ft2ollama.loop.curate.pipeline import Curation, Inputs, Verdict
 
 _EXAMPLES = 2
+_WIDE = 44  # columns of an example
 
 
 @click.command()
@@ -112,16 +113,28 @@ def _show_rule(
     from rich.markup import escape
 
     from ft2ollama.loop.curate.pii import scrubber
+    from ft2ollama.loop.curate.pipeline import RETURNING
     from ft2ollama.loop.curate.texts import RULE_TEXTS
 
-    mark = {"keep": "[green]✓[/]", "eval_fresh": "[cyan]○[/]"}.get(rule, "[yellow]✗[/]")
+    waits = "[cyan]…[/]" if rule in RETURNING else "[yellow]✗[/]"
+    mark = {"keep": "[green]✓[/]", "eval_fresh": "[cyan]○[/]"}.get(rule, waits)
     text = escape(RULE_TEXTS[rule][language])
     output.console.print(f"{mark} {len(group):>7,}  [bold]{rule:<19}[/] {text}")
     for one in group[:_EXAMPLES]:
         question = " ".join(scrubber(questions[one.rid])(questions[one.rid]).split())
-        shown = question if len(question) <= 44 else f"{question[:44]}…"
         why = "; ".join(f"{name} {_told(value)}" for name, value in one.evidence.items())
-        output.console.print(f"           [dim]{escape(shown)}[/]  {escape(why)}")
+        text = f"           [dim]{escape(_cut(question))}[/]  {escape(_cut(why))}"
+        output.console.print(text.rstrip())
+
+
+def _cut(text: str) -> str:
+    """As much as stands in half a line; a Chinese letter is two wide."""
+    width = 0
+    for number, char in enumerate(text):
+        width += 1 + (char >= "\u2e80")
+        if width > _WIDE:
+            return f"{text[:number]}…"
+    return text
 
 
 def _told(value: object) -> str:
