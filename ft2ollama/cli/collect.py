@@ -1,10 +1,17 @@
-"""`ft2ollama collect ...`: what people ask and say of answers, into the ledger and out of it."""
+"""`ft2ollama collect ...`: questions, answers and what people say of them, in and out."""
 
 from __future__ import annotations
 
 import click
 
+from ft2ollama.cli.collect_preview import preview
+from ft2ollama.cli.collect_review import review
+
 
 @click.group()
 def collect() -> None:
     """Collect questions, answers and corrections while people work with the model."""
+
+
+collect.add_command(review)
+collect.add_command(preview)
