@@ -1,10 +1,15 @@
-"""`ft2ollama collect ...`: what people ask and say of the answers, into the ledger and out of it."""
+"""`ft2ollama collect ...`: questions, answers and what people say of them, in and out."""
 
 from __future__ import annotations
 
 import click
 
+from ft2ollama.cli.collect_serve import serve
+
 
 @click.group()
 def collect() -> None:
     """Collect questions, answers and corrections while people work with the model."""
+
+
+collect.add_command(serve)
