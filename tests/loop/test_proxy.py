@@ -257,7 +257,7 @@ def test_requests_arrive_as_they_were_sent(rig: Rig) -> None:
         answer = client.send(request)
     assert (answer.status_code, answer.content) == (307, b"\xff\x00")
     assert answer.headers.get_list("set-cookie") == ["a=1", "b=2"]
-    assert [name for name, _ in answer.headers.raw][-1] == b"Date"
+    assert (b"Date", b"then") in answer.headers.raw
     assert "x-hop" not in answer.headers
     ((scope, body),) = fake.requests
     assert (scope["method"], body) == ("PATCH", b"\x00\xff")
