@@ -17,7 +17,7 @@ from ft2ollama.data.tool_checks import check_tools
 
 # Control tokens of the families that people copy prompts from: ChatML, Llama 3, Phi, Gemma,
 # Llama 2, DeepSeek; </s> and <s> are HTML too, and count only where they end or begin a text.
-_LIKE_CONTROL = re.compile(
+LIKE_CONTROL = re.compile(
     r"<\|[A-Za-z][\w-]{1,30}\|>|<(?:start|end)_of_turn>|\[/?INST\]|<</?SYS>>|<｜[^｜<>]{1,30}｜>"
     r"|</s>\s*\Z|\A<s>|\A<bos>|<eos>\s*\Z"
 )
@@ -41,7 +41,7 @@ def check_row(row: Conversation, control: Collection[str] = ()) -> Iterator[Prob
 
 def _check_text(text: str, control: Collection[str]) -> Iterator[Finding]:
     yield from check_characters(text)
-    found = _LIKE_CONTROL.search(text)
+    found = LIKE_CONTROL.search(text)
     if found and found[0].strip() not in control:
         yield "control-token-like", {"token": found[0].strip()}
 
