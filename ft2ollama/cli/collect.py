@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import click
 
+from ft2ollama.cli.collect_export import export
+from ft2ollama.cli.collect_forget import forget
 from ft2ollama.cli.collect_serve import serve
+from ft2ollama.cli.collect_status import status
 
 
 @click.group()
@@ -13,3 +16,6 @@ def collect() -> None:
 
 
 collect.add_command(serve)
+collect.add_command(status)
+collect.add_command(export)
+collect.add_command(forget)

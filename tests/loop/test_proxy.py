@@ -79,9 +79,7 @@ def test_an_exchange_becomes_a_row(rig: Rig) -> None:
     [("/api/chat", NDJSON, b"application/x-ndjson"),
      ("/v1/chat/completions", SSE, b"text/event-stream")],
 )  # fmt: skip
-def test_pieces_may_be_cut_anywhere(
-    rig: Rig, path: str, body: bytes, content_type: bytes
-) -> None:
+def test_pieces_may_be_cut_anywhere(rig: Rig, path: str, body: bytes, content_type: bytes) -> None:
     url, fake, ledger = rig
     answers = set()
     with httpx.Client() as client:
@@ -177,17 +175,18 @@ def test_an_upstream_that_dies_is_seen_as_without_the_proxy(rig: Rig, fake: Any)
     upstream.script = script
     seen = []
     for base in (fake[1], url):
-        body = b""
-        with (
-            pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"),
-            httpx.stream("POST", f"{base}/api/chat", json=CHAT) as answer,
-        ):
-            for piece in answer.iter_raw():
-                body += piece
-        seen.append(body)
+        seen.append(body := bytearray())
+        with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
+            _hear_into(body, base)
     assert seen == [NDJSON[:70]] * 2
     (row,) = wait_for(lambda: rows(ledger))
     assert (row["answer"], row["complete"]) == ("", False)
+
+
+def _hear_into(body: bytearray, url: str) -> None:
+    with httpx.stream("POST", f"{url}/api/chat", json=CHAT) as answer:
+        for piece in answer.iter_raw():
+            body += piece
 
 
 def test_errors_in_the_stream_and_before_it(rig: Rig) -> None:
@@ -221,7 +220,12 @@ def test_packed_answers_pass_untouched_and_are_read(rig: Rig) -> None:
     for encoding, body in ((b"gzip", packed), (b"br", b"\x01\x02 whatever")):
 
         async def script(
-            scope: Any, _: bytes, receive: Any, send: Any, encoding: Any = encoding, body: Any = body
+            scope: Any,
+            _: bytes,
+            receive: Any,
+            send: Any,
+            encoding: Any = encoding,
+            body: Any = body,
         ) -> None:
             await head(send, b"application/x-ndjson", 200, (b"Content-Encoding", encoding))
             for i in range(0, len(body), 5):
@@ -242,8 +246,10 @@ def test_requests_arrive_as_they_were_sent(rig: Rig) -> None:
     url, fake, _ = rig
 
     async def script(scope: Any, body: bytes, receive: Any, send: Any) -> None:
-        more = [(b"Set-Cookie", b"a=1"), (b"Set-Cookie", b"b=2"), (b"Connection", b"X-Hop"),
-                (b"X-Hop", b"1"), (b"Location", b"http://elsewhere/"), (b"Date", b"then")]  # fmt: skip
+        more = [
+            (b"Set-Cookie", b"a=1"), (b"Set-Cookie", b"b=2"), (b"Connection", b"X-Hop"),
+            (b"X-Hop", b"1"), (b"Location", b"http://elsewhere/"), (b"Date", b"then"),
+        ]  # fmt: skip
         await head(send, b"text/odd", 307, *more)
         await send({"type": "http.response.body", "body": body[::-1]})
 
@@ -330,7 +336,9 @@ def test_pictures_of_50_megabytes(rig: Rig) -> None:
 
 
 def test_texts_no_database_keeps(ledger: Ledger, fake: Any, tmp_path: Path) -> None:
-    asked = b'{"model":"m","messages":[{"role":"user","content":"a\\u0000b\\ud800c\\ud83d\\ude00"}]}'
+    asked = (
+        b'{"model":"m","messages":[{"role":"user","content":"a\\u0000b\\ud800c\\ud83d\\ude00"}]}'
+    )
     with proxied(fake[1], ledger, tmp_path) as (url, proxy):
         httpx.post(f"{url}/api/chat", content=asked)
         httpx.post(f"{url}/api/chat", content=b"no json")
@@ -340,7 +348,11 @@ def test_texts_no_database_keeps(ledger: Ledger, fake: Any, tmp_path: Path) -> N
 
 def test_loading_a_model_is_no_exchange(rig: Rig) -> None:
     url, _, ledger = rig
-    for body in ({"model": "m"}, {"model": "m", "prompt": ""}, {"prompt": "x", "options": {"num_predict": 0}}):
+    for body in (
+        {"model": "m"},
+        {"model": "m", "prompt": ""},
+        {"prompt": "x", "options": {"num_predict": 0}},
+    ):
         httpx.post(f"{url}/api/generate", json=body)
     httpx.post(f"{url}/api/chat", json={"model": "m", "messages": []})
     assert rows(ledger) == []
@@ -397,12 +409,17 @@ def test_feedback(rig: Rig) -> None:
         ({"rid": rid}, 422), ({"thumb": 1}, 422), ({"rid": rid, "stars": 3}, 422), ([], 422),
     ):  # fmt: skip
         assert httpx.post(path, json=wrong).status_code == status
-    assert httpx.post(path, content=b"{", headers={"Content-Type": "application/json"}).status_code == 400
+    assert (
+        httpx.post(path, content=b"{", headers={"Content-Type": "application/json"}).status_code
+        == 400
+    )
     # What another site's page may send without being asked first, and under another name.
     assert httpx.post(path, content=json.dumps(said).encode()).status_code == 415
     assert httpx.post(path, json=said, headers={"Host": "evil.example"}).status_code == 403
     with ledger.engine.connect() as connection:
-        found = connection.exec_driver_sql("SELECT kind, value, text FROM feedback ORDER BY id").all()
+        found = connection.exec_driver_sql(
+            "SELECT kind, value, text FROM feedback ORDER BY id"
+        ).all()
         waiting = connection.exec_driver_sql("SELECT message_id FROM feedback_waiting").all()
     assert found == [("thumb", -1.0, None), ("correction", None, "14 天。")]
     assert waiting == [("m9",)]

@@ -132,9 +132,7 @@ def test_a_store_that_hangs_keeps_no_client_waiting(
 
 
 @pytest.mark.parametrize("refuse", [False, True])
-def test_ledger_and_spool_fail(
-    upstream: str, sqlite: Ledger, tmp_path: Path, refuse: bool
-) -> None:
+def test_ledger_and_spool_fail(upstream: str, sqlite: Ledger, tmp_path: Path, refuse: bool) -> None:
     """The answer is given all the same, or broken off: as the user chose; and it is counted."""
     with proxied(upstream, sqlite, tmp_path, refuse_when_lost=refuse) as (url, proxy):
         proxy.store._patience_s = 0.2
@@ -158,7 +156,9 @@ def test_the_spool_of_the_last_time_is_drained(sqlite: Ledger, tmp_path: Path) -
     spool.append([row, Feedback("thumb", 1, "api", rid="r1", value=1)])
     with (tmp_path / "spool.jsonl").open("ab") as file:
         file.write(b'{"source": ["proxy", "http://x"], "exchange": {"mess')  # a crash
-    Spool(tmp_path / "spool.jsonl", ("proxy", "http://y")).append([Exchange((), "c", "d", 1, rid="r2")])
+    Spool(tmp_path / "spool.jsonl", ("proxy", "http://y")).append(
+        [Exchange((), "c", "d", 1, rid="r2")]
+    )
     store = Store(lambda: Ledger.open(sqlite.name), source, spool)
     store.start()
     store.stop()

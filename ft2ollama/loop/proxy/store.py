@@ -200,6 +200,17 @@ class Store:
         return "spooled"
 
 
+def drain_into(ledger: Ledger, spool: Spool) -> int:
+    """Write what waits in the spool, without a proxy; how many records there were."""
+
+    def write(source: tuple[str, str], items: list[Item]) -> None:
+        with ledger.begin() as connection:
+            for item in items:
+                _add(connection, source, item)
+
+    return spool.drain(write)
+
+
 class _StillDown(Exception):
     pass
 
