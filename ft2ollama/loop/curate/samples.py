@@ -27,7 +27,7 @@ from ft2ollama.loop.records import canonical
 
 Form = Literal["closed_book", "open_book", "refusal"]
 FORMS: tuple[Form, ...] = ("closed_book", "open_book", "refusal")
-_TRIES = 24  # contexts of other rows looked at for one distractor
+_TRIES = 12  # contexts of other rows looked at for one distractor
 _ACCORDING = re.compile(
     r"^(?:根据|按照|依据)(?:上述|以上|所?提供的|给定的|现有的?|相关)?(?:资料|文档|文件|上下文|信息|内容|知识库)"
     r"(?:显示|可知|所述)?[,，:：]\s*"
@@ -170,13 +170,14 @@ class Builder:
     def _others(self, row: Row, copy: int, count: int) -> list[str]:
         """Contexts of other rows that do not answer the question."""
         found: list[str] = []
+        best = max((coverage(row.answer, context) for context in row.contexts), default=0.0)
         for number in range(_TRIES * count if self._pool else 0):
             if len(found) == count:
                 break
             place = draw(self._seed, "other", row.rid, copy, number) % len(self._pool)
             context = self._pool[place]
             known = context in row.contexts or context in found
-            if not known and not supports(context, row.answer):
+            if not known and not supports(context, row.answer, best):
                 found.append(context)
         return found
 
@@ -185,22 +186,23 @@ class Builder:
 
 
 def golden_of(answer: str, contexts: Sequence[str]) -> list[str]:
-    """The contexts that hold the answer: the one that shares most with it, and those near that."""
-    shares = [coverage(answer, context) for context in contexts]
-    best = max(shares, default=0.0)
-    return [context for context, one in zip(contexts, shares, strict=True)
-            if one >= 0.6 * best or supports(context, answer)]  # fmt: skip
+    """The contexts that hold the answer: the one that shares most with it, and its like."""
+    best = max((coverage(answer, context) for context in contexts), default=0.0)
+    return [context for context in contexts if supports(context, answer, best)]
 
 
-def supports(context: str, answer: str) -> bool:
-    """Could somebody answer from this context? It has half of the answer's words, or its numbers
-    and a fifth.
+def supports(context: str, answer: str, best: float) -> bool:
+    """Could somebody answer from this context? best: what the right one shares with the answer.
+
+    Documents of one form differ in a name or a number, so nearly as much must be shared; half of it
+    is enough where the answer's numbers are all there, and not where one is missing.
     """
     part = coverage(answer, context)
-    if part >= 0.5 or part < 0.2:
-        return part >= 0.5
     wanted = {value for _, value in numbers_in(answer)}
-    return bool(wanted) and wanted <= {value for _, value in numbers_in(context)}
+    if not wanted:
+        return part >= 0.8 * best
+    here = wanted <= {value for _, value in numbers_in(context)}
+    return part >= (0.5 if here else 0.95) * best
 
 
 def _closed(row: Row) -> Messages:
