@@ -20,6 +20,7 @@ from ft2ollama.cli import (
     export,
     history,
     init,
+    prove,
     publish,
     runs,
     train,
@@ -37,6 +38,7 @@ COMMANDS = (
     publish.publish,
     history.history,
     history.rollback,
+    prove.prove,
     chat.chat,
     runs.runs,
 )

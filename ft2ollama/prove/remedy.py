@@ -1,0 +1,122 @@
+"""The Modelfile that mends what a Modelfile can mend.
+
+In: what is served, the reference and the faults.  Out: text for `ollama create -f`. TEMPLATE is
+derived from the reference's chat template (gotemplate); SYSTEM stays the user's own where there is
+one; parameters are only those that were at fault, and the stop words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ft2ollama.errors import UsageError, UserError
+from ft2ollama.families import families
+from ft2ollama.gotemplate import GoTemplate, derive
+from ft2ollama.modelfile_grammar import dropped_characters, spell_value
+from ft2ollama.prove.findings import Finding
+from ft2ollama.prove.parameters import context_of
+from ft2ollama.prove.reference import Reference
+from ft2ollama.prove.served import Served
+
+# Faults that lie in the file: the Modelfile then begins with a file written anew.
+_OF_THE_FILE = {
+    "other-model", "rope", "rows-not-permuted", "tensors-exchanged", "norms-shifted",
+    "weights-scaled", "weights", "setting", "other-vocabulary", "special-tokens-split", "tokenizer",
+    "wrong-end", "adapter-not-applied", "adapter-dose", "bos-extra",
+}  # fmt: skip
+_OF_THE_TEMPLATE = {
+    "no-template", "escapes-in-template", "wrong-template", "no-answer-header", "history-lost",
+    "template", "bos-doubled", "bos-missing", "system-lost", "default-system-lost", "tools-lost",
+    "tools-differ",
+}  # fmt: skip
+_PARAMETERS = {
+    "temperature": "temperature 0.7", "reply-cut": "num_predict -1",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """modelfile: "" where no Modelfile mends anything.  problem: why there is no TEMPLATE in it.
+
+    explain: what people should know of the template.
+    """
+
+    modelfile: str = ""
+    problem: str = ""
+    explain: tuple[str, ...] = ()
+
+
+def remedy(served: Served, reference: Reference, findings: Sequence[Finding]) -> Remedy:
+    """A Modelfile for every fault that one can mend, together."""
+    codes = {finding.code for finding in findings}
+    needs_file = bool(codes & _OF_THE_FILE)
+    go, problem = None, ""
+    if codes & _OF_THE_TEMPLATE or needs_file:
+        go, problem = _derived(reference)
+    lines = list(_lines(served, reference, codes, go))
+    if not lines:
+        return Remedy("", problem)
+    source = "./fixed.gguf" if needs_file else served.name
+    text = "\n".join([f"FROM {source}", *lines]) + "\n"
+    return Remedy(text, problem, go.explain if go else ())
+
+
+def write_anew(reference: Reference, quant: str) -> str:
+    """The command that writes the model's file from the reference."""
+    folder = reference.base.folder if reference.base.kind != "hub" else "BASE_FOLDER"
+    adapter = f" --adapter {reference.adapter}" if reference.adapter else ""
+    return f"python -m converters model {folder} fixed.gguf{adapter} --outtype {quant or 'Q8_0'}"
+
+
+def _derived(reference: Reference) -> tuple[GoTemplate | None, str]:
+    if reference.template is None:
+        return None, reference.no_template
+    try:
+        return derive(
+            reference.template.render,
+            special_tokens={"bos_token": reference.leading_bos},
+            ends=reference.ends,
+            families={name: family.gotmpl for name, family in families().items()},
+        ), ""
+    except UsageError as error:
+        return None, str(error)
+
+
+def _lines(
+    served: Served, reference: Reference, codes: set[str], go: GoTemplate | None
+) -> Iterator[str]:
+    if go is not None:
+        yield f"TEMPLATE {_spelt('TEMPLATE', _with_bos(served, reference, codes, go))}"
+        system = served.shown.system or go.system
+        if system and (not served.shown.system or codes & _OF_THE_FILE):
+            yield f"SYSTEM {_spelt('SYSTEM', system)}"
+            if dropped := dropped_characters(system):
+                yield f"# `ollama create` drops {', '.join(dropped)} from SYSTEM"
+    if go is not None or codes & {"stop-missing", "stop-cuts"}:
+        stop = go.stop if go else reference.ends
+        yield from (f"PARAMETER stop {_spelt('PARAMETER', word)}" for word in stop)
+    if "penalty" in codes:
+        yield "PARAMETER repeat_penalty 1.0"
+        for name in ("presence_penalty", "frequency_penalty"):
+            if served.parameter(name):
+                yield f"PARAMETER {name} 0"
+    yield from (f"PARAMETER {line}" for code, line in _PARAMETERS.items() if code in codes)
+    if "context-short" in codes:
+        yield f"PARAMETER num_ctx {max(context_of(reference), 4096)}"
+
+
+def _with_bos(served: Served, reference: Reference, codes: set[str], go: GoTemplate) -> str:
+    """BOS stands in the TEMPLATE only where the file does not add it: no file written anew does."""
+    missing = "bos-missing" in codes or (
+        go.adds_bos and served.value("tokenizer.ggml.add_bos_token") is False
+    )
+    bos = reference.leading_bos if missing and not codes & _OF_THE_FILE else ""
+    return bos + go.gotmpl
+
+
+def _spelt(command: str, value: str) -> str:
+    try:
+        return spell_value(command, value)
+    except UserError:
+        return f'"""{value}"""  # a Modelfile cannot carry this text: send it by the JSON API'
