@@ -14,7 +14,7 @@ from ft2ollama.errors import JobError, UsageError
 from ft2ollama.prove.bos import check_bos
 from ft2ollama.prove.findings import WRITE_ANEW, Check, Finding, by_weight
 from ft2ollama.prove.parameters import check_parameters
-from ft2ollama.prove.prompts import Prompt, Tick, ask_prompts, count_with_tools
+from ft2ollama.prove.prompts import Prompt, Tick, ask_prompts, ask_with_tools
 from ft2ollama.prove.reference import Reference
 from ft2ollama.prove.remedy import Remedy, remedy, write_anew
 from ft2ollama.prove.replies import check_replies
@@ -76,10 +76,11 @@ def _of_prompts(served: Served, reference: Reference, tick: Tick | None) -> list
         prompts: list[Prompt] = []
         if reference.template is not None:
             prompts = ask_prompts(served, reference, tick)
+        bos = next((one.got_bos for one in prompts if one.got_bos is not None), 0)
         return [
             check_template(served, reference, prompts),
             check_bos(served, reference, prompts),
-            check_tools(served, reference, lambda: count_with_tools(served, reference)),
+            check_tools(served, reference, lambda: ask_with_tools(served, reference, bos)),
         ]
     except (JobError, UsageError) as error:
         return [Check(name, "unknown", _told(error)) for name in ("template", "BOS", "tools")]

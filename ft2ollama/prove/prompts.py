@@ -29,26 +29,21 @@ FIRST_QUESTION = "Which city is the capital of France?"
 _SYSTEM = {"role": "system", "content": SYSTEM_TEXT}
 _HI = {"role": "user", "content": FIRST_QUESTION}
 _TALK = [
+    _SYSTEM,
     _HI,
     {"role": "assistant", "content": "Paris."},
     {"role": "user", "content": "And of Spain?"},
+    {"role": "assistant", "content": "Madrid."},
+    {"role": "user", "content": "谢谢！"},
 ]
+_MIXED = '  两个空格　１２３\n\n\n```python\nprint("{{ .Content }}", x[0] < 1)\n```\n'
+# Few, because each costs a reading of the prompt by the user's model: one turn tells the format,
+# the second whether systems arrive, the third the history, the last whether contents stay as given.
 CASES: tuple[tuple[str, list[dict[str, str]]], ...] = (
     ("one turn", [_HI]),
     ("one turn, system", [_SYSTEM, _HI]),
-    ("two turns", _TALK),
-    (
-        "three turns, system",
-        [
-            _SYSTEM,
-            *_TALK,
-            {"role": "assistant", "content": "Madrid."},
-            {"role": "user", "content": "谢谢！"},
-        ],
-    ),
-    ("Chinese", [{"role": "user", "content": "你好，请介绍一下你自己。　１２３"}]),
-    ("white space", [{"role": "user", "content": "  two spaces\n\n\nand lines\n"}]),
-    ("code", [{"role": "user", "content": '```python\nprint("{{ .Content }}", x[0] < 1)\n```'}]),
+    ("three turns, system", _TALK),
+    ("white space, Chinese, code", [{"role": "user", "content": _MIXED}]),
 )
 TOOLS = normal_tools(
     [
@@ -106,33 +101,37 @@ def ask_prompts(served: Served, reference: Reference, tick: Tick | None = None) 
     return found
 
 
-def count_with_tools(served: Served, reference: Reference) -> Prompt | None:
-    """A question with a tool offered, compared by text or by number; None when it is refused."""
+def ask_with_tools(served: Served, reference: Reference, bos: int) -> Prompt | None:
+    """A question with a tool offered, by text or by number of tokens; None when it is refused.
+
+    bos: how many BOS the server's prompts begin with.
+    """
     messages = [_HI]
     wanted = reference.prompt(_given(served, messages), TOOLS)
     if wanted is None:
         return None
-    wanted = wanted.removeprefix(reference.leading_bos)
-    got = served.server.prompt_text(served.name, messages, tools=TOOLS)
-    if got is not None:
-        return Prompt(
-            "tools", messages, wanted, (), 0, got.removeprefix(reference.leading_bos), None, None
-        )
-    tokens = (
-        served.server.prompt_tokens(served.name, messages, raw_text=wanted),
-        served.server.prompt_tokens(served.name, messages, tools=TOOLS),
-    )
-    own = executed(served, messages, TOOLS) or ""
-    return Prompt("tools", messages, wanted, (), 0, own, None, None, tokens)
+    known = [reference.tokenizer.id(reference.bos) if reference.bos else None]
+    own_bos, ids = _without(reference.tokenizer.encode(wanted)[0], known)
+    text = served.server.prompt_text(served.name, messages, tools=TOOLS)
+    tokens = None
+    if text is None:
+        count = served.server.prompt_tokens(served.name, messages, tools=TOOLS)
+        tokens, text = (len(ids), count - bos), executed(served, messages, TOOLS) or ""
+    wanted, text = (_plain(one, reference.leading_bos) for one in (wanted, text))
+    return Prompt("tools", messages, wanted, ids, own_bos, text, None, None, tokens)
 
 
 def executed(
     served: Served, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
 ) -> str | None:
-    """The prompt by our own execution of the served Go template; None when it cannot be read."""
-    talk = [*served.shown.messages, *messages]
+    """The prompt by our own execution of the served Go template; None when it cannot be executed.
+
+    A template of the old kind, with .Prompt and .Response, is executed turn by turn: not here.
+    """
+    if ".Messages" not in served.shown.template:
+        return None
     try:
-        return prompt(served.shown.template, talk, system=served.shown.system, tools=tools)
+        return prompt(served.shown.template, _given(served, messages), tools=tools)
     except (UserError, TypeError, ValueError, LookupError):
         return None
 

@@ -59,7 +59,7 @@ def remedy(served: Served, reference: Reference, findings: Sequence[Finding]) ->
         return Remedy("", problem)
     source = "./fixed.gguf" if needs_file else served.name
     text = "\n".join([f"FROM {source}", *lines]) + "\n"
-    return Remedy(text, problem, go.explain if go else ())
+    return Remedy(text, problem, _explained(reference, go))
 
 
 def write_anew(reference: Reference, quant: str) -> str:
@@ -81,6 +81,15 @@ def _derived(reference: Reference) -> tuple[GoTemplate | None, str]:
         ), ""
     except UsageError as error:
         return None, str(error)
+
+
+def _explained(reference: Reference, go: GoTemplate | None) -> tuple[str, ...]:
+    """What people should know of the template; not that it lacks what the model never had."""
+    if go is None or reference.template is None:
+        return ()
+    able = reference.template.abilities
+    rich = able.tools or able.thoughts
+    return tuple(line for line in go.explain if rich or not line.startswith("without "))
 
 
 def _lines(

@@ -4,9 +4,9 @@ In: what is served and the reference.  Out: a `Check`. Token ids decide: those o
 plain texts and for the control tokens of the chat template, against the reference's tokenizer. The
 file's token table, where it can be read, says why they differ.
 
-Ids of a text without a chat template need a throw-away model with TEMPLATE {{ .Prompt }}. Servers
-since 0.30 keep one runner per file, whatever the template mode (they would go on rendering the
-user's own model with the probe's), so there the numbers of tokens of raw texts are compared.
+Ids of a text without a chat template need a throw-away model whose TEMPLATE is the question alone.
+Servers since 0.30 keep one runner per file, whatever the template mode (they would go on rendering
+the user's own model with the probe's), so there the numbers of tokens of raw texts are compared.
 """
 
 from __future__ import annotations
@@ -33,6 +33,11 @@ TEXTS = (
     "  leading,   inner and trailing  ",
     "naïve café, Ünïcödé → 😀",
 )
+# The last message alone, whatever SYSTEM and MESSAGE the model has: they cannot be taken away.
+_LAST = (
+    "{{ range $i, $_ := .Messages }}{{ if eq (len (slice $.Messages $i)) 1 }}{{ .Content }}"
+    "{{ end }}{{ end }}"
+)
 _ONE_RUNNER_SINCE = (0, 30, 0)
 _PAD = re.compile(r"\[PAD\d+\]|<unused\d+>|<\|?reserved.*|")
 _ORDINARY = 1
@@ -41,7 +46,7 @@ _ORDINARY = 1
 def check_tokenizer(served: Served, reference: Reference) -> Check:
     """Plain texts first, control tokens then; the table of the file explains."""
     table = _table(served, reference)
-    plain, control = "\n".join(TEXTS), "a".join(_control(reference))
+    plain, control = "\n".join(TEXTS), "a".join(("", *_control(reference)))
     for text in (plain, control):
         if not text:
             continue
@@ -77,9 +82,7 @@ def _ids(served: Served, reference: Reference, text: str) -> tuple[list[int], li
 def _probed(served: Served, text: str) -> list[int] | None:
     probe = f"ft2ollama-probe:{secrets.token_hex(6)}"
     try:
-        served.server.create(
-            probe, from_=served.name, template="{{ .Prompt }}", parameters={"num_ctx": 4096}
-        )
+        served.server.create(probe, from_=served.name, template=_LAST)
         return served.server.prompt_ids(probe, [{"role": "user", "content": text}])
     finally:
         with contextlib.suppress(UserError):

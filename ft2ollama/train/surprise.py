@@ -39,9 +39,12 @@ def surprises(
 ) -> list[Surprise]:
     """In float32 on the CPU. limit: tokens of an own reply."""
     import torch
+    import transformers
 
     from ft2ollama.train.model import load_trained
 
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     model = load_trained(folder, adapter, torch.float32)
     found = []
     for one in asked:
