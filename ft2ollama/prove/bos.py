@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ft2ollama.prove.findings import Check, Finding, checked
+from ft2ollama.prove.findings import WRITE_ANEW, Check, Finding, checked, set_key
 from ft2ollama.prove.prompts import Prompt
 from ft2ollama.prove.reference import Reference
 from ft2ollama.prove.served import Served
@@ -42,18 +42,10 @@ def _fault(served: Served, reference: Reference, wanted: int, got: int) -> Findi
             why,
             "the Modelfile below writes it",
         )
-    if got > 1 and got > wanted:
-        fix = "the Modelfile below has a TEMPLATE without it"
-        if not reference.leading_bos or reference.leading_bos not in served.shown.template:
-            fix = _no_bos()
-        return Finding("bos-doubled", f"the prompt begins with {bos} {got} times", why, fix)
-    return Finding(
-        "bos-extra", f"the prompt begins with {bos}, which training did not have", why, _no_bos()
-    )
-
-
-def _no_bos() -> str:
-    return (
-        "gguf-set-metadata model.gguf tokenizer.ggml.add_bos_token false --force   "
-        "# your file; then ollama create again"
-    )
+    if got > 1 and reference.leading_bos and reference.leading_bos in served.shown.template:
+        what = f"the prompt begins with {bos} {got} times"
+        return Finding("bos-doubled", what, why, "the Modelfile below has a TEMPLATE without it")
+    more = "twice" if wanted else "which training did not have"
+    key = "tokenizer.ggml.add_bos_token"
+    fix = WRITE_ANEW if says is None else set_key(served.shown.blob, key, False)
+    return Finding("bos-extra", f"the prompt begins with {bos}, {more}", why, fix)

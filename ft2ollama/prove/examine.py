@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ft2ollama.errors import JobError, UsageError
+from ft2ollama.ollama_api import ServerError
 from ft2ollama.prove.bos import check_bos
-from ft2ollama.prove.findings import WRITE_ANEW, Check, Finding, by_weight
+from ft2ollama.prove.findings import WRITE_ANEW, Check, Finding, by_weight, checked
 from ft2ollama.prove.parameters import check_parameters
 from ft2ollama.prove.prompts import Prompt, Tick, ask_prompts, ask_with_tools
 from ft2ollama.prove.reference import Reference
@@ -82,6 +83,10 @@ def _of_prompts(served: Served, reference: Reference, tick: Tick | None) -> list
             check_bos(served, reference, prompts),
             check_tools(served, reference, lambda: ask_with_tools(served, reference, bos)),
         ]
+    except ServerError as error:
+        fault = Finding("does-not-run", "Ollama cannot run the model", _told(error), error.fix)
+        rest = [Check(name, "unknown", "the model does not run") for name in ("BOS", "tools")]
+        return [checked("template", "", [fault]), *rest]
     except (JobError, UsageError) as error:
         return [Check(name, "unknown", _told(error)) for name in ("template", "BOS", "tools")]
 

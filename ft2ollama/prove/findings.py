@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 State = Literal["ok", "wrong", "unknown"]
 
 # Stands for the command that writes the model's file anew; `examine` knows it.
 WRITE_ANEW = "write the file anew from the reference"
-# Stands for the Modelfile under the findings.
-MODELFILE = "the Modelfile below"
+FIXED = "fixed.gguf"  # what a file is called that was mended
 
 # One code per fault; the first explains garbage best.
 ORDER = (
+    "broken-file",
+    "does-not-run",
     "other-model",  # another architecture, other shapes, unrelated weights
     "rope",  # rotations of another base: no position is what it was
     "rows-not-permuted",
@@ -68,6 +70,12 @@ class Finding:
     what: str
     why: str
     fix: str
+
+
+def set_key(path: Path | None, key: str, value: object) -> str:
+    """The command that copies a model's file and mends one of its settings."""
+    script = f"gguf-set-metadata {FIXED} {key} {str(value).lower()} --force"
+    return f"cp {path or 'your-model.gguf'} {FIXED} && {script}     # then the Modelfile below"
 
 
 @dataclass(frozen=True)

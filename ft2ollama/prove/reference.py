@@ -12,18 +12,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ft2ollama.base import Base, trained_base
 from ft2ollama.chat_jinja import TemplateRefusal
 from ft2ollama.config import Config
 from ft2ollama.data.tokenizer import Tokenizer
 from ft2ollama.errors import UsageError
+from ft2ollama.families import families
+from ft2ollama.gotemplate import GoTemplate, derive
 from ft2ollama.gotemplate.derive import default_system
 from ft2ollama.gotemplate.probe import text_probes
 from ft2ollama.runs import Run
 from ft2ollama.template import ChatTemplate, Message
 from ft2ollama.train.plan import model_template
+
+if TYPE_CHECKING:
+    from converters.vocab import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Reference:
 
     template: None where the model has no chat template; `no_template` says why.
     declared: texts of the tokens that end an answer by the model's own settings.
-    cutoff: longest training text in tokens, where a run tells it.
+    cutoff: longest training text in tokens; thinking: the run's switch; where a run tells them.
     """
 
     base: Base
@@ -42,6 +47,7 @@ class Reference:
     no_template: str
     declared: tuple[str, ...]
     cutoff: int | None = None
+    thinking: bool | None = None
 
     @property
     def turn_end(self) -> str:
@@ -76,18 +82,48 @@ class Reference:
         if self.template is None:
             return ""
         probes = [probe for probe in text_probes() if not probe.thinking]
-        return default_system(self._prompt, probes)
+        return default_system(self.render, probes)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary | None:
+        """What the exporter writes of the tokenizer; None where it cannot."""
+        from converters import ConvertError
+        from converters.hf_folder import read_config
+        from converters.vocab import read_vocabulary
+
+        folder = self.base.folder
+        try:
+            config = read_config(folder)
+            config["vocab_size"] = max(int(config.get("vocab_size") or 0), len(self.tokenizer))
+            return read_vocabulary(folder, config, tokenizer_folder=self.tokenizer.file.parent)
+        except ConvertError:
+            return None
+
+    @cached_property
+    def go_template(self) -> GoTemplate | str:
+        """What Ollama is to be told, derived from the chat template; a text says why there is none.
+
+        BOS is part of it where it begins every turn.
+        """
+        if self.template is None:
+            return self.no_template
+        known = {name: family.gotmpl for name, family in families().items()}
+        special = {"bos_token": self.leading_bos}
+        try:
+            return derive(self.render, special_tokens=special, ends=self.ends, families=known)
+        except UsageError as error:
+            return str(error)
 
     def prompt(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()
     ) -> str | None:
         """The text of a prompt; None where the chat template refuses the conversation."""
         try:
-            return self._prompt(messages, tools=tools)
+            return self.render(messages, tools=tools)
         except UsageError:
             return None
 
-    def _prompt(
+    def render(
         self,
         messages: Sequence[Message],
         *,
@@ -95,13 +131,14 @@ class Reference:
         add_generation_prompt: bool = True,
         thinking: bool | None = None,
     ) -> str:
+        """The chat template as it trained; raises TemplateRefusal."""
         if self.template is None:
             raise TemplateRefusal(self.no_template, messages)
         return self.template.render(
             messages,
             tools=tools,
             add_generation_prompt=add_generation_prompt,
-            thinking=thinking,
+            thinking=self.thinking if thinking is None else thinking,
         )
 
 
@@ -134,7 +171,7 @@ def reference_of_run(run: Run, base: Base, config: Config) -> Reference:
         adapter=None if whole else run.adapter,
         family=config.template,
     )
-    return replace(found, cutoff=config.cutoff_len)
+    return replace(found, cutoff=config.cutoff_len, thinking=config.enable_thinking)
 
 
 def _template(

@@ -10,26 +10,33 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ft2ollama.errors import UsageError, UserError
-from ft2ollama.families import families
-from ft2ollama.gotemplate import GoTemplate, derive
+from converters.quants.types import FILE_TYPES
+from ft2ollama.errors import UserError
+from ft2ollama.gotemplate import GoTemplate
 from ft2ollama.modelfile_grammar import dropped_characters, spell_value
-from ft2ollama.prove.findings import Finding
+from ft2ollama.prove.findings import FIXED, Finding
 from ft2ollama.prove.parameters import context_of
 from ft2ollama.prove.reference import Reference
 from ft2ollama.prove.served import Served
 
-# Faults that lie in the file: the Modelfile then begins with a file written anew.
-_OF_THE_FILE = {
-    "other-model", "rope", "rows-not-permuted", "tensors-exchanged", "norms-shifted",
+# Faults of the file that are mended by writing it anew, and those that a key of it mends.
+_WRITTEN_ANEW = {
+    "broken-file", "other-model", "rope", "rows-not-permuted", "tensors-exchanged", "norms-shifted",
     "weights-scaled", "weights", "setting", "other-vocabulary", "special-tokens-split", "tokenizer",
-    "wrong-end", "adapter-not-applied", "adapter-dose", "bos-extra",
+    "adapter-not-applied", "adapter-dose",
 }  # fmt: skip
+_OF_THE_FILE = _WRITTEN_ANEW | {"wrong-end", "bos-extra"}
 _OF_THE_TEMPLATE = {
     "no-template", "escapes-in-template", "wrong-template", "no-answer-header", "history-lost",
     "template", "bos-doubled", "bos-missing", "system-lost", "default-system-lost", "tools-lost",
     "tools-differ",
 }  # fmt: skip
+_AT_FAULT = {
+    "penalty": ("repeat_penalty", "presence_penalty", "frequency_penalty"),
+    "temperature": ("temperature",),
+    "reply-cut": ("num_predict",),
+    "context-short": ("num_ctx",),
+}
 _PARAMETERS = {
     "temperature": "temperature 0.7", "reply-cut": "num_predict -1",
 }  # fmt: skip
@@ -51,36 +58,26 @@ def remedy(served: Served, reference: Reference, findings: Sequence[Finding]) ->
     """A Modelfile for every fault that one can mend, together."""
     codes = {finding.code for finding in findings}
     needs_file = bool(codes & _OF_THE_FILE)
-    go, problem = None, ""
+    go: GoTemplate | None = None
+    problem = ""
     if codes & _OF_THE_TEMPLATE or needs_file:
-        go, problem = _derived(reference)
+        found = reference.go_template
+        go, problem = (None, found) if isinstance(found, str) else (found, "")
     lines = list(_lines(served, reference, codes, go))
     if not lines:
         return Remedy("", problem)
-    source = "./fixed.gguf" if needs_file else served.name
+    source = f"./{FIXED}" if needs_file else served.name
     text = "\n".join([f"FROM {source}", *lines]) + "\n"
     return Remedy(text, problem, _explained(reference, go))
 
 
 def write_anew(reference: Reference, quant: str) -> str:
     """The command that writes the model's file from the reference."""
-    folder = reference.base.folder if reference.base.kind != "hub" else "BASE_FOLDER"
+    if reference.base.gguf is not None and reference.adapter is None:
+        return f"cp {reference.base.gguf} {FIXED}"
     adapter = f" --adapter {reference.adapter}" if reference.adapter else ""
-    return f"python -m converters model {folder} fixed.gguf{adapter} --outtype {quant or 'Q8_0'}"
-
-
-def _derived(reference: Reference) -> tuple[GoTemplate | None, str]:
-    if reference.template is None:
-        return None, reference.no_template
-    try:
-        return derive(
-            reference.template.render,
-            special_tokens={"bos_token": reference.leading_bos},
-            ends=reference.ends,
-            families={name: family.gotmpl for name, family in families().items()},
-        ), ""
-    except UsageError as error:
-        return None, str(error)
+    kind = quant if quant in FILE_TYPES else "Q8_0"
+    return f"python -m converters model {reference.base.folder} {FIXED}{adapter} --outtype {kind}"
 
 
 def _explained(reference: Reference, go: GoTemplate | None) -> tuple[str, ...]:
@@ -105,6 +102,8 @@ def _lines(
     if go is not None or codes & {"stop-missing", "stop-cuts"}:
         stop = go.stop if go else reference.ends
         yield from (f"PARAMETER stop {_spelt('PARAMETER', word)}" for word in stop)
+    if codes & _OF_THE_FILE:
+        yield from _kept(served, codes)
     if "penalty" in codes:
         yield "PARAMETER repeat_penalty 1.0"
         for name in ("presence_penalty", "frequency_penalty"):
@@ -115,13 +114,26 @@ def _lines(
         yield f"PARAMETER num_ctx {max(context_of(reference), 4096)}"
 
 
+def _kept(served: Served, codes: set[str]) -> Iterator[str]:
+    """What the old Modelfile says and a new file has not: parameters, MESSAGE."""
+    faulty = {name for code, names in _AT_FAULT.items() if code in codes for name in names}
+    for name, value in served.shown.parameters.items():
+        if name != "stop" and name not in faulty:
+            yield f"PARAMETER {name} {str(value).lower() if isinstance(value, bool) else value}"
+    for message in served.shown.messages:
+        role, content = message["role"], str(message["content"])
+        yield f"MESSAGE {role} {_spelt(f'MESSAGE {role}', content)}"
+
+
 def _with_bos(served: Served, reference: Reference, codes: set[str], go: GoTemplate) -> str:
-    """BOS stands in the TEMPLATE only where the file does not add it: no file written anew does."""
-    missing = "bos-missing" in codes or (
-        go.adds_bos and served.value("tokenizer.ggml.add_bos_token") is False
-    )
-    bos = reference.leading_bos if missing and not codes & _OF_THE_FILE else ""
-    return bos + go.gotmpl
+    """BOS stands in the TEMPLATE only where the file will not add it."""
+    if codes & _WRITTEN_ANEW:
+        known = reference.vocabulary
+        adds = known is not None and known.add.get("add_bos_token", False)
+    else:
+        adds = served.value("tokenizer.ggml.add_bos_token") is not False
+    missing = "bos-missing" in codes or (go.adds_bos and not adds)
+    return (reference.leading_bos if missing else "") + go.gotmpl
 
 
 def _spelt(command: str, value: str) -> str:

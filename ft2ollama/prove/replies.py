@@ -69,8 +69,7 @@ def _compare(served: Served, reference: Reference, tick: Tick | None) -> Check:
             "Ollama says what the reference would not say",
             f"to {QUESTIONS[worst]!r}: {said!r}; the reference: {own!r} "
             f"({excess:.1f} nats per token above its own reply)",
-            "prompts and weights are right, so the runtime is not: update Ollama, or export "
-            "another type (Q8_0)",
+            _fix(served, reference),
         )
         return checked("replies", "", [fault])
     mean = sum(one.given - one.own for one in found) / len(found)
@@ -78,4 +77,13 @@ def _compare(served: Served, reference: Reference, tick: Tick | None) -> Check:
         "replies",
         "ok",
         f"{len(found)} greedy replies are what the reference says ({mean:+.2f} nats per token)",
+    )
+
+
+def _fix(served: Served, reference: Reference) -> str:
+    if served.adapters and reference.adapter is None:
+        return "say which adapter the Modelfile's ADAPTER was trained as: --adapter FOLDER"
+    return (
+        "prompts and weights are right, so the runtime is not: update Ollama, or export another "
+        "type (Q8_0)"
     )

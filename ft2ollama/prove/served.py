@@ -22,6 +22,8 @@ LINEAGE = "ft2ollama."
 class Served:
     """file: the model's GGUF, None where it cannot be read, and `unread` says why.
 
+    broken: it may be read, but is no sound GGUF.
+
     adapters: files of ADAPTER layers; a path that cannot be read is listed too.
     """
 
@@ -30,6 +32,7 @@ class Served:
     shown: Shown
     file: GgufFile | None
     unread: str
+    broken: bool = False
 
     def value(self, key: str) -> Any:
         """A setting of the GGUF file, None where there is none."""
@@ -78,4 +81,4 @@ def look(server: Ollama, name: str) -> Served:
     try:
         return Served(server, name, shown, read_gguf(shown.blob), "")
     except ConvertError as error:
-        return Served(server, name, shown, None, f"{error.what}: {error.why}")
+        return Served(server, name, shown, None, f"{error.what}: {error.why}", broken=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from converters.special_ids import ends_by_text
-from ft2ollama.prove.findings import Check, Finding, checked
+from ft2ollama.prove.findings import Check, Finding, checked, set_key
 from ft2ollama.prove.reference import Reference
 from ft2ollama.prove.served import Served
 
@@ -65,8 +65,7 @@ def _wrong_end(served: Served, reference: Reference) -> Iterator[Finding]:
         "wrong-end",
         what,
         f"tokenizer.ggml.eos_token_id is {number}, of the reference {right} {reference.ends[0]!r}",
-        f"gguf-set-metadata model.gguf tokenizer.ggml.eos_token_id {right} --force     "
-        "# your file; then ollama create again",
+        set_key(served.shown.blob, "tokenizer.ggml.eos_token_id", right),
     )
 
 

@@ -53,6 +53,8 @@ def check_tools(served: Served, reference: Reference, ask: Callable[[], Prompt |
     if reference.template is None or not reference.template.abilities.tools:
         return Check("tools", "ok", "the reference's template has none")
     if "tools" not in served.shown.capabilities:
+        if why := _untellable(reference):
+            return Check("tools", "unknown", f"no Go template can write them: {why}")
         found = Finding(
             "tools-lost",
             "the model was taught tools, and Ollama refuses them",
@@ -69,6 +71,17 @@ def check_tools(served: Served, reference: Reference, ask: Callable[[], Prompt |
         _FIX,
     )  # fmt: skip
     return checked("tools", "", [found])
+
+
+def _untellable(reference: Reference) -> str:
+    """Why even the best Go template lacks the tools; "" when it has them."""
+    go = reference.go_template
+    if isinstance(go, str):
+        return go.splitlines()[0]
+    if "tools" in go.capabilities:
+        return ""
+    reasons = [line for line in go.explain if line.startswith("without tools")]
+    return reasons[0].splitlines()[0] if reasons else "Ollama lacks what they need"
 
 
 _FIX = "the Modelfile below has the right TEMPLATE"

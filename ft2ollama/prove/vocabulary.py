@@ -15,16 +15,11 @@ import contextlib
 import re
 import secrets
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ft2ollama.errors import UserError
 from ft2ollama.prove.findings import WRITE_ANEW, Check, Finding, checked
 from ft2ollama.prove.reference import Reference
 from ft2ollama.prove.served import Served
-
-if TYPE_CHECKING:
-    from converters.vocab import Vocabulary
 
 TEXTS = (
     "The quick brown fox isn't 12345 years old, is it?",
@@ -129,23 +124,9 @@ def _first_difference(reference: Reference, wanted: Sequence[int], got: Sequence
 
 
 def _right_pre(served: Served, reference: Reference) -> str:
-    from converters import ConvertError
-
-    try:
-        pre = _vocabulary(reference).tokens.pre
-    except ConvertError:
-        return ""
-    return f", this model needs {pre!r}" if pre != served.value("tokenizer.ggml.pre") else ""
-
-
-def _vocabulary(reference: Reference) -> Vocabulary:
-    from converters.hf_folder import read_config
-    from converters.vocab import read_vocabulary
-
-    config = read_config(reference.base.folder)
-    folder = Path(reference.tokenizer.file).parent
-    config["vocab_size"] = max(int(config.get("vocab_size") or 0), len(reference.tokenizer))
-    return read_vocabulary(reference.base.folder, config, tokenizer_folder=folder)
+    pre = reference.vocabulary.tokens.pre if reference.vocabulary else None
+    have = served.value("tokenizer.ggml.pre")
+    return f", this model needs {pre!r}" if pre not in (None, have) else ""
 
 
 def _table(served: Served, reference: Reference) -> Finding | None:

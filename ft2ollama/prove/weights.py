@@ -32,6 +32,9 @@ def check_weights(served: Served, reference: Reference) -> Check:
     """Settings first: where they differ the tensors are those of another model."""
     from converters import ConvertError, measure, pooled_dose
 
+    if served.broken:
+        fault = Finding("broken-file", "the model's file is damaged", served.unread, WRITE_ANEW)
+        return checked("weights", "", [fault])
     try:
         faults = setting_faults(served, reference)
     except ConvertError as error:
@@ -51,6 +54,8 @@ def check_weights(served: Served, reference: Reference) -> Check:
         return checked("weights", "", [fault])
     if beside and reference.adapter:
         return _judge_beside(served, reference, found, beside[0])
+    if beside:
+        return _beside_untold(served, reference, found)
     pooled = pooled_dose(found) if merged else None
     return _judge(served, reference, found, None if pooled is None else pooled[0])
 
@@ -73,6 +78,13 @@ def _judge_beside(
         )
     pooled = pooled_dose(pairs)
     return _judge(served, reference, found, None if pooled is None else pooled[0])
+
+
+def _beside_untold(served: Served, reference: Reference, found: Sequence[Measured]) -> Check:
+    judged = _judge(served, reference, found, None)
+    if judged.state != "ok":
+        return judged
+    return Check("weights", "unknown", "the Modelfile has an ADAPTER: name its folder, --adapter")
 
 
 def _judge(

@@ -13,10 +13,11 @@ from real_chat import tokenizer_folder
 from sick_models import gguf_of, make_adapter, make_folder
 
 from ft2ollama.base import Base, resolve_base
-from ft2ollama.families import families
 from ft2ollama.gotemplate import derive
 from ft2ollama.ollama_api import Ollama
 from ft2ollama.prove import Reference, Verdict, examine, look, open_reference
+from ft2ollama.prove.stops import check_stops
+from ft2ollama.prove.template_check import check_template
 
 pytestmark = [pytest.mark.ollama, pytest.mark.oracle]
 
@@ -28,7 +29,6 @@ def served_right(ollama: Ollama, name: str, file: Path, reference: Reference) ->
         reference.template.render,
         special_tokens={"bos_token": reference.leading_bos},
         ends=reference.ends,
-        families={name: family.gotmpl for name, family in families().items()},
     )
     ollama.create(
         name, gguf=file, template=go.gotmpl, system=go.system or None,
@@ -40,6 +40,7 @@ def told(verdict: Verdict) -> dict[str, str]:
     return {check.name: check.state for check in verdict.checks}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quant", ["Q4_1 as it came", "Q8_0", "Q4_K_M"])
 def test_the_real_small_model(
     ollama: Ollama, smollm2: Base, smollm2_gguf: Path, tmp_path: Path, quant: str
@@ -81,6 +82,7 @@ def family(
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_families_with_their_real_vocabularies(
     ollama: Ollama, family: Callable[[str], tuple[Path, Path]], name: str
@@ -90,12 +92,15 @@ def test_families_with_their_real_vocabularies(
     served_right(ollama, "right", file, reference)
     verdict = examine(look(ollama, "right"), reference, replies=False)
     assert verdict.healthy, verdict.findings
-    assert {state for name, state in told(verdict).items() if name != "replies"} == {"ok"}, (
-        verdict.checks
-    )
+    states = told(verdict)
+    # Mistral prints the id of a tool call, which Ollama 0.9.3 does not keep: no fault of the model.
+    assert states.pop("tools") == ("unknown" if name == "mistral-nemo" else "ok")
+    assert states.pop("replies") == "unknown"
+    assert set(states.values()) == {"ok"}, verdict.checks
     ollama.delete("right")
 
 
+@pytest.mark.slow
 def test_llama3_with_the_pre_tokenizer_of_gpt2(
     ollama: Ollama, family: Callable[[str], tuple[Path, Path]], tmp_path: Path
 ) -> None:
@@ -113,6 +118,7 @@ def test_llama3_with_the_pre_tokenizer_of_gpt2(
 # ---------------------------------------------------------------- replies
 
 
+@pytest.mark.slow
 def test_replies_of_a_runtime_that_computes_otherwise(
     ollama: Ollama, smollm2: Base, smollm2_gguf: Path, tmp_path: Path
 ) -> None:
@@ -127,7 +133,9 @@ def test_replies_of_a_runtime_that_computes_otherwise(
     served_right(ollama, "right", smollm2_gguf, reference)
     ollama.create("sick", from_="right", adapter=lora)
     verdict = examine(look(ollama, "sick"), reference)
-    assert verdict.findings[0].code in ("replies", "adapter-untold"), verdict.checks
+    assert verdict.findings[0].code == "replies", verdict.checks
+    assert "--adapter" in verdict.findings[0].fix
+    assert told(verdict)["weights"] == "unknown"
     for name in ("sick", "right"):
         ollama.delete(name)
 
@@ -154,7 +162,7 @@ def test_the_command_names_and_heals(
 ) -> None:
     ollama.create("sick", gguf=smollm2_gguf, template="{{ .Prompt }}")
     code, out, err = command(
-        "prove", "sick", "--reference", str(smollm2_gguf), "--host", ollama.host
+        "prove", "sick", "--reference", str(smollm2_gguf), "--host", ollama.host, "--no-replies"
     )
     assert code == 3
     assert "1. the model has no chat template in Ollama" in err
@@ -165,7 +173,7 @@ def test_the_command_names_and_heals(
         "--no-replies",
     )  # fmt: skip
     events = [json.loads(line) for line in out.splitlines()]
-    assert [e["code"] for e in events if e["event"] == "finding"][0] == "no-template"
+    assert next(e["code"] for e in events if e["event"] == "finding") == "no-template"
     assert events[-1]["event"] == "done"
     assert events[-1]["first"] == "no-template"
     assert not events[-1]["healthy"]
@@ -201,9 +209,9 @@ def test_a_folder_without_a_chat_template(
     settings.pop("chat_template", None)
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     base = resolve_base(str(folder))
-    verdict = examine(look(ollama, smol), open_reference(base), replies=False)
-    assert told(verdict)["template"] == "unknown"
-    assert told(verdict)["tokenizer"] == "ok"
-    named = examine(look(ollama, smol), open_reference(base, family="chatml"), replies=False)
+    served, bare = look(ollama, smol), open_reference(base)
+    assert check_template(served, bare, []).note.endswith("name one with --template")
+    assert check_stops(served, bare).state == "ok"
+    named = examine(served, open_reference(base, family="chatml"), replies=False)
     assert told(named)["template"] == "ok"
     assert named.healthy, named.findings

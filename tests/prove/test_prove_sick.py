@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -91,8 +94,8 @@ def first(verdict: Verdict) -> str:
     return verdict.findings[0].code if verdict.findings else "healthy"
 
 
-def remade(clinic: Clinic, verdict: Verdict) -> Verdict:
-    """The model after the printed Modelfile, as `ollama create -f` would make it."""
+def remade(clinic: Clinic, verdict: Verdict, folder: Path = Path()) -> Verdict:
+    """The model after the printed Modelfile, as `ollama create -f` would make it in `folder`."""
     told: dict[str, Any] = {"parameters": {}}
     for command in parse_modelfile(verdict.remedy.modelfile):
         kind, _, name = command.name.partition(" ")
@@ -102,7 +105,11 @@ def remade(clinic: Clinic, verdict: Verdict) -> Verdict:
             told["parameters"][name] = json.loads(command.value)
         else:
             told[kind] = command.value
-    clinic.ollama.create("healed", from_=told.pop("from"), **told)
+    source = told.pop("from")
+    if source.startswith("./"):
+        clinic.ollama.create("healed", gguf=folder / source, **told)
+    else:
+        clinic.ollama.create("healed", from_=source, **told)
     return clinic.look("healed")
 
 
@@ -267,6 +274,34 @@ def test_sick_by_its_file(clinic: Clinic, tmp_path: Path, name: str) -> None:
     assert words in verdict.findings[0].what, verdict.findings[0]
     fix = verdict.findings[0].fix
     assert "python -m converters model" in fix or "gguf-set-metadata" in fix
+
+
+@pytest.mark.parametrize("name", ["eos is an ordinary token", "gate and up exchanged"])
+def test_a_fix_is_something_to_paste(clinic: Clinic, tmp_path: Path, name: str) -> None:
+    file = IN_THE_FILE[name][2](clinic, tmp_path / "sick.gguf")
+    verdict = clinic.verdict(file, parameters={"stop": ["<|eot_id|>"], "top_k": 7})
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "PYTHONPATH": str(Path(__file__).parents[2])}
+    fix = verdict.findings[0].fix
+    subprocess.run(["bash", "-c", fix], cwd=tmp_path, env=env, check=True, capture_output=True)
+    healed = remade(clinic, verdict, tmp_path)
+    assert first(healed) == "healthy", (verdict.remedy.modelfile, healed.findings)
+    assert clinic.ollama.show("healed").parameters["top_k"] == 7
+
+
+def test_a_damaged_file(clinic: Clinic) -> None:
+    """The store lost its end after the model was made: Ollama only finds out when it loads it."""
+    clinic.verdict()
+    blob = clinic.ollama.show("sick").blob
+    assert blob is not None
+    whole = blob.read_bytes()
+    blob.write_bytes(whole[: len(whole) // 2])
+    try:
+        verdict = clinic.look("sick")
+    finally:
+        blob.write_bytes(whole)
+    assert first(verdict) == "broken-file", verdict.findings
+    assert "ends at byte" in verdict.findings[0].why
 
 
 def test_an_adapter_that_was_never_merged(clinic: Clinic) -> None:
