@@ -22,14 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
-from converters import archs
-from converters.check import require_whole
 from converters.errors import ConvertError, foreign
-from converters.hf_folder import read_config
 from converters.model_file import trained_weights
-from converters.model_tensors import ModelTensors
+from converters.model_tensors import ModelTensors, open_model
 from converters.reader import GgufFile, read_gguf
-from converters.safetensors_file import open_folder
 from converters.transforms import F32, Rows, n_rows, row_shape
 
 _PIECES = 8  # places in a tensor that are looked at
@@ -56,13 +52,10 @@ def measure(path: Path, base: Path, adapter: Path | None = None) -> list[Measure
     lacks a tensor or has one of another shape.
     """
     file = read_gguf(path)
-    config = read_config(base)
-    arch = archs.find(config)
-    weights = arch.gather(config, open_folder(base))
-    require_whole(arch, config, weights)
-    trained = trained_weights(adapter, arch, config, weights, text_only=False)
-    reference = ModelTensors(arch, trained.config, trained.weights).rows()
-    before = ModelTensors(arch, config, weights).rows()
+    model = open_model(base)
+    trained = trained_weights(adapter, model, text_only=False)
+    reference = ModelTensors(model.arch, trained.config, trained.weights).rows()
+    before = model.rows()
     if str(file.values.get("general.type", "model")) == "adapter":
         return list(_pairs(file, reference, before))
     return list(_tensors(file, reference, before))

@@ -9,24 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from converters import archs, metadata
-from converters.archs import Architecture
+from converters import metadata
 from converters.calibrated import choose, open_calibration
-from converters.check import require_whole
 from converters.errors import foreign
 from converters.gathered import gathered
-from converters.hf_folder import Config, read_config
 from converters.jobs import announce_compiling
-from converters.model_tensors import ModelTensors
+from converters.model_tensors import ModelTensors, open_model
 from converters.peft_adapter import NO_ADAPTER, read_adapter, require_finite
 from converters.quants.fallbacks import fallbacks
 from converters.quants.mix import plan
 from converters.quants.types import file_type
-from converters.safetensors_file import open_folder
 from converters.trained import Trained, trained_model
 from converters.trained_vocab import NOTE as TOKENIZER_NOTE
 from converters.trained_vocab import tokenizer_folder
-from converters.transforms import Rows
 from converters.vocab import read_vocabulary
 from converters.writer import Progress, write
 from converters.written import Written
@@ -61,12 +56,9 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
     """
     wanted = file_type(outtype)
     with foreign("the model folder"):
-        config = read_config(base)
-        arch = archs.find(config)
-        weights = arch.gather(config, open_folder(base))
-        require_whole(arch, config, weights)
-        trained = trained_weights(adapter, arch, config, weights, text_only=text_only)
-        config = trained.config
+        model = open_model(base)
+        trained = trained_weights(adapter, model, text_only=text_only)
+        arch, config = model.arch, trained.config
         folder = tokenizer_folder(adapter, base, trained.vocabulary)
         vocabulary = read_vocabulary(
             base,
@@ -114,15 +106,9 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
     )
 
 
-def trained_weights(
-    adapter: Path | None,
-    arch: Architecture,
-    config: Config,
-    weights: Mapping[str, Rows],
-    *,
-    text_only: bool,
-) -> Trained:
+def trained_weights(adapter: Path | None, model: ModelTensors, *, text_only: bool) -> Trained:
     """The base's whole weights with a PEFT folder applied, or as they are."""
+    arch, config, weights = model.arch, model.config, model.weights
     if adapter is None:
         return trained_model(NO_ADAPTER, arch, config, weights)
     read = gathered(read_adapter(adapter, text_only=text_only), arch, config)

@@ -10,16 +10,20 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 
 from gguf.constants import GGMLQuantizationType
 
+from converters import archs
 from converters.archs import Architecture
 from converters.calibrated import Candidate
-from converters.hf_folder import Config
+from converters.check import require_whole
+from converters.hf_folder import Config, read_config
 from converters.jobs import Encoder, Job, encoded
 from converters.model_facts import facts_of
 from converters.names import gguf_name, name_map
 from converters.quants.mix import ModelFacts, Plan
+from converters.safetensors_file import open_folder
 from converters.transforms import ArrayRows, Rows
 from converters.writer import Tensor
 
@@ -98,6 +102,19 @@ class ModelTensors:
 
     def _parts(self, hf_name: str) -> dict[str, Rows]:
         return dict(self.arch.transform(self.config, hf_name, self.weights[hf_name]))
+
+
+def open_model(base: Path) -> ModelTensors:
+    """The weights of a Hugging Face folder, which has to hold what its config.json says.
+
+    Reads headers only. Raises Unsupported for a family that is not known, ConvertError for tensors
+    that are missing, misshaped or unknown.
+    """
+    config = read_config(base)
+    arch = archs.find(config)
+    weights = arch.gather(config, open_folder(base))
+    require_whole(arch, config, weights)
+    return ModelTensors(arch, config, weights)
 
 
 def _jobs(made: _Made, kind: GGMLQuantizationType, encoder: Encoder | None) -> Iterator[Job]:

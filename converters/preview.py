@@ -5,13 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from converters import archs
-from converters.check import require_whole
 from converters.errors import foreign
-from converters.hf_folder import read_config
-from converters.model_tensors import ModelTensors
+from converters.model_tensors import open_model
 from converters.quants.fallbacks import Fallbacks, fallbacks
-from converters.safetensors_file import open_folder
 
 
 @dataclass(frozen=True)
@@ -29,10 +25,6 @@ class Preview:
 @foreign("the model folder")
 def preview(base: Path, outtype: str) -> Preview:
     """The size and the real types of `base` as a GGUF file of type `outtype`."""
-    config = read_config(base)
-    arch = archs.find(config)
-    weights = arch.gather(config, open_folder(base))
-    require_whole(arch, config, weights)
-    source = ModelTensors(arch, config, weights)
+    source = open_model(base)
     found = fallbacks(outtype, source.shapes(), source.facts())
     return Preview(source.n_weights, round(source.n_weights * found.bits / 8), found)

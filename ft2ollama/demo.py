@@ -5,12 +5,12 @@ Everything else of `ft2ollama demo` is the code of train, export and publish.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ft2ollama import machine
 from ft2ollama.base import Base
 from ft2ollama.errors import MachineError, UsageError
 from ft2ollama.files import Progress, sha256_file
@@ -75,7 +75,7 @@ def ollama_binary(progress: Progress | None = None) -> Path:
 def private_server(binary: Path) -> Iterator[Server]:
     """A server on a free loopback port with its own models folder; stopped at the end."""
     home = cache_dir() / "demo"
-    threads = 1 if (os.cpu_count() or 1) <= 4 else None  # also for requests without num_thread
+    threads = 1 if machine.cores() <= 4 else None  # also for requests without num_thread
     models, log = home / "models", home / "ollama.log"
     with start_server(binary, models=models, log=log, threads=threads) as server:
         yield server

@@ -6,11 +6,11 @@ compares what the server makes of exactly these messages and tools.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ft2ollama import machine
 from ft2ollama.ollama_show import Shown
 
 Message = Mapping[str, Any]
@@ -44,7 +44,7 @@ def quiet_options(host_is_local: bool) -> dict[str, Any]:
     Two threads that spin on a busy 2-core machine were up to 20 times slower than one.
     """
     options: dict[str, Any] = {"temperature": 0, "seed": 0, "repeat_penalty": 1.0}
-    if host_is_local and (os.cpu_count() or 1) <= _FEW_CPUS:
+    if host_is_local and machine.cores() <= _FEW_CPUS:
         options["num_thread"] = 1
     return options
 

@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from ft2ollama.files import fsync_folder
 from ft2ollama.ollama_names import split_name
 
 _OURS = ".ft2ollama"  # beside manifests/ and blobs/: the server's listing globs only manifests/
 _SYSTEM_STORES = (
     "/usr/share/ollama/.ollama/models",  # the service that install.sh makes
     "/var/lib/ollama/models",
-    "/root/.ollama/models",
 )
 
 
@@ -79,7 +79,7 @@ class Store:
             os.replace(part, target)  # noqa: PTH105
         finally:
             Path(part).unlink(missing_ok=True)
-        _fsync(target.parent)
+        fsync_folder(target.parent)
 
 
 def find_store(name: str, digest: str) -> Store | None:
@@ -95,11 +95,3 @@ def find_store(name: str, digest: str) -> Store | None:
         if store.digest(name) == digest.removeprefix("sha256:"):
             return store
     return None
-
-
-def _fsync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

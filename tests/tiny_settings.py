@@ -17,3 +17,10 @@ SMALL: dict[str, Any] = {
     "eos_token_id": 2,
     "pad_token_id": 2,
 }
+
+# config.json of Qwen2.5-7B-Instruct, as far as sizes go.
+QWEN2_7B: dict[str, Any] = {
+    "model_type": "qwen2", "hidden_size": 3584, "intermediate_size": 18944,
+    "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4,
+    "vocab_size": 152064,
+}  # fmt: skip

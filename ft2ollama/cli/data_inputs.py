@@ -108,10 +108,10 @@ def _is_config(path: Path) -> bool:
 
 def _model(output: Output, config: Config, *, required: bool) -> tuple[Model | None, str]:
     """The model's template and tokenizer; without it, when it is not at hand, a warning."""
+    from ft2ollama.data.from_config import rules_of
     from ft2ollama.data.measure import Model
     from ft2ollama.data.tokenizer import Tokenizer
     from ft2ollama.train.plan import model_template
-    from ft2ollama.train.rendered import rules_of
 
     try:
         folder, tokenizer_folder = _folders(output, config)

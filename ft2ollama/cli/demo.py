@@ -6,7 +6,6 @@ and (when there is none) the Ollama come from here.
 
 from __future__ import annotations
 
-import os
 import shlex
 import time
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ft2ollama import machine
 from ft2ollama.cli.output import Output
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def demo(
         _register_base(output, loaded, server, tag)
         asked = Interview(server, tag, questions)
         stack.callback(asked.stop)
-        if (os.cpu_count() or 1) > threads.count:
+        if machine.cores() > threads.count:
             before = None
             output.say(f"  it answers {len(questions)} questions while another core trains")
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,7 +90,7 @@ def train_run(
     check_trackers(config.trackers)
     plan = team().in_turn("planned", lambda: plan_run(output, config))
     team().agree("inputs", plan.inputs)
-    for remark in plan.remarks:
+    for remark in (*plan.remarks, *_findings(plan, loaded)):
         output.warn(remark)
     same = None if force else team().share("finished", lambda: _path(finished_run(plan, run)))
     if same:
@@ -126,6 +127,16 @@ def train_run(
     team().leave()
     output.result(str(run.folder), run=str(run.folder))
     return run
+
+
+def _findings(plan: Plan, loaded: Loaded) -> list[str]:
+    """What the data doctor finds at a glance, in a line; nothing when it finds nothing."""
+    from ft2ollama.data.summary import summary_line
+    from ft2ollama.language import choose_language
+
+    command = shlex.join(["ft2ollama", "data", "check", *loaded.words])
+    line = summary_line(plan.conversations, command, choose_language())
+    return [line] if line else []
 
 
 def _path(run: Run | None) -> str:

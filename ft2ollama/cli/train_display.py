@@ -15,13 +15,14 @@ _SENTENCES = {
     "anew": "config, base or data have changed since the checkpoint: training starts anew",
     "eval": "step {step}: held-out loss {eval_loss:.4f}",
     "eval_set": "step {step}: held-out loss {eval_loss:.4f} of {set}",
+    "note": "{text}",
     "warning": "{text}",
     "stopping": "Ctrl-C: finishing this step and saving a checkpoint (again: stop at once)",
     "no_checkpoint": "no checkpoint at step {step}: {why}; the training goes on",
     "not_stopped": "not stopped, or the training would be lost: free some space and press Ctrl-C "
     "again",
 }
-_GOOD = ("resuming", "eval", "eval_set")
+_GOOD = ("resuming", "note", "eval", "eval_set")
 
 
 class Display:

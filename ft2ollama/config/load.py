@@ -46,11 +46,13 @@ class Loaded:
     origins: key -> "train.yaml:12", "override" or "default"; a translated key adds the name it
     had: "train.yaml:12 (transformers key bf16)".
     notes: what was translated, is ignored or has no effect, a sentence each.
+    words: the file and the overrides, as they stand on a command line.
     """
 
     config: Config
     origins: Mapping[str, str]
     notes: tuple[str, ...]
+    words: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Loaded:
     notes = [text for _, text in sorted(reading.notes)]
     looks = method_checks.qlora_remark(config, path, chosen)
     found = (*notes, *([looks] if looks else []), *checks.remarks(config))
-    return Loaded(config, _origins(chosen), found)
+    return Loaded(config, _origins(chosen), found, (*([str(path)] if path else []), *overrides))
 
 
 def dump_config(config: Config) -> str:

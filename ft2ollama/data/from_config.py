@@ -10,6 +10,7 @@ import os
 from ft2ollama.config import Config
 from ft2ollama.data.load import Loaded, Reading, joined, load_dataset
 from ft2ollama.data.mix import Mixing, Parts, divide
+from ft2ollama.data.samples import Rules
 
 
 def read_parts(config: Config) -> tuple[Loaded, Parts]:
@@ -36,6 +37,19 @@ def reading_of(config: Config) -> Reading:
         hub=config.hub,
         seed=config.seed,
         streaming=config.streaming,
+    )
+
+
+def rules_of(config: Config) -> Rules:
+    """How the config wants a row rendered."""
+    return Rules(
+        cutoff_len=config.cutoff_len,
+        cutoff_policy=config.cutoff_policy,
+        train_on_prompt=config.train_on_prompt,
+        mask_history=config.mask_history,
+        thinking=config.enable_thinking,
+        special_tokens_in_text=config.special_tokens_in_text,
+        system=config.default_system or "",
     )
 
 

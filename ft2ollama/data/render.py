@@ -17,6 +17,7 @@ from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 
+from ft2ollama import machine
 from ft2ollama.data import token_cache
 from ft2ollama.data.conversation import Conversation
 from ft2ollama.data.renderer import Renderer
@@ -60,8 +61,7 @@ def render_all(
 def _processes(conversations: int) -> int:
     if conversations <= _ONE:
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(cores or 1, _MOST)
+    return min(machine.cores(), _MOST)
 
 
 def _rendered(

@@ -21,7 +21,6 @@ from typing import Any
 # Noncharacters of Unicode, like those of chat_jinja: no text that may be exchanged holds them.
 DATA_START, DATA_END = "\ufdd0", "\ufdd1"
 _NAME = "\ufdd4{}\ufdd5"
-NONCHARACTERS = frozenset(chr(code) for code in range(0xFDD0, 0xFDF0))
 
 
 class Encoded:

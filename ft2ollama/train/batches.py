@@ -7,7 +7,7 @@ or packs of several (`packing.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -75,9 +75,13 @@ class PaddingFree:
         }
 
 
-def count_tokens(batch: dict[str, Any]) -> int:
-    """Tokens of the conversations in a batch of either kind, padding not counted."""
-    return int(batch["tokens"] if "tokens" in batch else batch["attention_mask"].sum())
+def count_tokens(batch: Mapping[str, Any]) -> torch.Tensor | int:
+    """Tokens of the conversations in a batch of either kind, padding not counted.
+
+    A sum over a mask stays where the batch is: a GPU is not waited for.
+    """
+    whole: int | None = batch.get("tokens")
+    return batch["attention_mask"].sum() if whole is None else whole
 
 
 def documents(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:

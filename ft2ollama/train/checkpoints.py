@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ft2ollama import machine
 from ft2ollama.errors import UsageError
 from ft2ollama.files import fsync_folder, sha256_file, write_json
 
@@ -158,8 +159,7 @@ def room_for(root: Path) -> tuple[int, int]:
     """(bytes the next checkpoint needs, bytes free): the size of the last one is the measure."""
     last = newest(root)
     size = sum(path.stat().st_size for path in _files(last)) if last else 0
-    root.mkdir(parents=True, exist_ok=True)
-    return int(size * _ROOM), shutil.disk_usage(root).free
+    return int(size * _ROOM), int(machine.free_disk(root))
 
 
 def _read(folder: Path) -> dict[str, Any]:

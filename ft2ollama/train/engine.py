@@ -23,6 +23,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from ft2ollama.data.render import IGNORED
 from ft2ollama.files import full_disk, write_json
 from ft2ollama.train import checkpoints
+from ft2ollama.train.batches import count_tokens
 from ft2ollama.train.callbacks import Report
 from ft2ollama.train.loss import learned_loss
 from ft2ollama.train.order import TrainingOrder
@@ -96,7 +97,7 @@ class Engine(Trainer):  # type: ignore[misc]
 
         Wrappers take the mean over the processes, so each one gives its share times their number.
         """
-        self._tokens += _tokens(inputs)
+        self._tokens += count_tokens(inputs)
         loss = model(**inputs, n_learned=num_items_in_batch) * self.accelerator.num_processes
         self.step_loss += loss.detach()
         return (loss, {}) if return_outputs else loss
@@ -328,10 +329,3 @@ def _filling(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """A row of two tokens of which none is learned: it changes no loss and no gradient."""
     first = rows[0]["input_ids"][0]
     return {"input_ids": [first, first], "labels": [IGNORED, IGNORED]}
-
-
-def _tokens(inputs: Inputs) -> torch.Tensor | int:
-    if "tokens" in inputs:
-        return inputs["tokens"]
-    mask = inputs.get("attention_mask")
-    return inputs["input_ids"].numel() if mask is None else mask.sum()

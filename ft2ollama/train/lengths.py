@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ft2ollama.config import Config
 from ft2ollama.data.conversation import Conversation
-from ft2ollama.data.from_config import read_parts
+from ft2ollama.data.from_config import read_parts, rules_of
 from ft2ollama.data.renderer import Renderer
 from ft2ollama.data.tokenizer import Tokenizer
 from ft2ollama.errors import DataError, UserError
@@ -20,7 +20,6 @@ from ft2ollama.estimate.job import Job, job_of
 from ft2ollama.estimate.rows import Rows, assumed, by_characters, measure
 from ft2ollama.estimate.source import find
 from ft2ollama.train.plan import Plan, model_template
-from ft2ollama.train.rendered import rules_of
 
 Counter = Callable[[Conversation], tuple[int, int] | None]
 NO_DATA = ("none",)  # `dataset` where none is meant

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ft2ollama import machine
 from ft2ollama.errors import MachineError
 
 _SIGNS = (
@@ -115,10 +116,8 @@ def _there_is(device: str) -> str:
         free, total = torch.cuda.mem_get_info()
         others = total - free - torch.cuda.memory_reserved()
         return f"; this GPU has {total / 1e9:.1f} GB, other programs use {others / 1e9:.1f} GB"
-    import psutil
-
-    memory: Any = psutil.virtual_memory()
-    return f"; this machine has {memory.total / 1e9:.1f} GB, {memory.available / 1e9:.1f} GB free"
+    whole, available = machine.memory()
+    return f"; this machine has {whole / 1e9:.1f} GB, {available / 1e9:.1f} GB free"
 
 
 def _first_line(error: BaseException) -> str:

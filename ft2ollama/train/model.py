@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ft2ollama import machine
 from ft2ollama.config.method_checks import is_regex
 from ft2ollama.errors import MachineError, UsageError
 from ft2ollama.train.quantized import Quantization, keep_layout, loading
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from ft2ollama.runs import Run
 
-_NATIVE_BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # x86 flags; `bf16` is the ARM feature
 _ATTENTION = {
     "auto": "sdpa",
     "sdpa": "sdpa",
@@ -50,8 +50,8 @@ def _of_the_gpu() -> tuple[str, str]:
 
 
 def _of_the_cpu() -> tuple[str, str]:
-    flags = _cpu_flags()
-    found = [flag for flag in _NATIVE_BF16 if flag in flags]
+    flags = machine.cpu_flags()
+    found = [flag for flag in machine.NATIVE_BF16 if flag in flags]
     if found:
         return "bfloat16", f"this CPU multiplies it natively ({found[0]})"
     return "float32", "this CPU has no bfloat16 arithmetic"
@@ -178,12 +178,3 @@ def choose_device() -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _cpu_flags() -> set[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return set()
-    fields = [line.split(":", 1)[1] for line in lines if line.startswith(("flags", "Features"))]
-    return set(fields[0].split()) if fields else set()

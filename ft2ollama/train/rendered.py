@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from ft2ollama.config import Config
 from ft2ollama.data.catalogue import data_error, note, tally
 from ft2ollama.data.conversation import Conversation
+from ft2ollama.data.from_config import rules_of
 from ft2ollama.data.problems import Dropped, Problem
 from ft2ollama.data.render import render_all
-from ft2ollama.data.samples import Rendered, Rules, Sample
+from ft2ollama.data.samples import Rendered, Sample
 from ft2ollama.data.tokenizer import Tokenizer
 from ft2ollama.families import families
 from ft2ollama.template import ChatTemplate
@@ -29,19 +30,6 @@ class Rows:
     conversations: tuple[Conversation, ...]
     dropped: tuple[Dropped, ...]
     remarks: tuple[str, ...]
-
-
-def rules_of(config: Config) -> Rules:
-    """The keys of the config that decide how a row is rendered."""
-    return Rules(
-        cutoff_len=config.cutoff_len,
-        cutoff_policy=config.cutoff_policy,
-        train_on_prompt=config.train_on_prompt,
-        mask_history=config.mask_history,
-        thinking=config.enable_thinking,
-        special_tokens_in_text=config.special_tokens_in_text,
-        system=config.default_system or "",
-    )
 
 
 def render_rows(

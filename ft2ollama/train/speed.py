@@ -124,7 +124,8 @@ def _recompute(
     tokens = tokens_at_once(lengths, config.per_device_train_batch_size, padding=padding)
     count = layers_to_recompute(layers, tokens, measure_kept(model), free_for_activations(model))
     recompute(model, count)
-    return [f"{count} of {layers} layers are computed again in the backward pass to save memory"]
+    again = f"{count} of {layers} layers are computed again in the backward pass to save memory"
+    return [again] if count else []
 
 
 def _liger(model: Any, on_cpu: bool) -> str:

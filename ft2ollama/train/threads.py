@@ -12,6 +12,8 @@ import os
 import sys
 from dataclasses import dataclass
 
+from ft2ollama import machine
+
 _PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "TOKENIZERS_PARALLELISM": "false"}
 
 
@@ -31,9 +33,7 @@ def choose_threads(wanted: int | None) -> Threads:
         return Threads(int(os.environ["OMP_NUM_THREADS"]), "OMP_NUM_THREADS")
     import psutil
 
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    cores = machine.cores()
     physical = min(cores, psutil.cpu_count(logical=False) or cores)
     if physical <= 2:
         return Threads(

@@ -142,7 +142,9 @@ class _Job:
         arguments = training_arguments(
             self.plan, self.run.checkpoints, self.device, self.dtype, self.run.id
         )
-        collator = speed_up(model, config, learned).collator
+        way = speed_up(model, config, learned)
+        for text in way.notes:
+            self.report({"event": "note", "text": text})
         prepare_trackers(config, self.run.folder, self.run.id)
         engine = Engine(
             inputs=self.plan.inputs,
@@ -151,7 +153,7 @@ class _Job:
             model=model,
             args=arguments,
             optimizers=(own_optimizer(config, model, arguments), None),
-            data_collator=collator,
+            data_collator=way.collator,
             train_dataset=learned,
             eval_dataset=rows(self.plan.validation) or None,
         )

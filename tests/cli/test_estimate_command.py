@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tiny_settings import QWEN2_7B
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -52,12 +53,7 @@ def test_no_torch_and_less_than_a_second(config: Path) -> None:
 def test_config_json_alone_is_enough(command: Command, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
-    shape = {
-        "model_type": "qwen2", "hidden_size": 3584, "intermediate_size": 18944,
-        "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4,
-        "vocab_size": 152064,
-    }  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(shape))
+    (folder / "config.json").write_text(json.dumps(QWEN2_7B))
     done = command(
         "--json", "estimate", "model_name_or_path=model", "dataset=nowhere.json", "--gpu", "H200",
         "per_device_train_batch_size=1",

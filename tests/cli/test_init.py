@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from fixtures_tiny import write_rows
+from tiny_settings import QWEN2_7B
 
 from ft2ollama.base import Base
 from ft2ollama.config import load_config
@@ -66,12 +67,7 @@ def test_another_card_gets_another_config(command: Command, tmp_path: Path) -> N
     """7 B on 24 GB: the mildest change that fits is in the file."""
     folder = tmp_path / "seven"
     folder.mkdir()
-    shape = {
-        "model_type": "qwen2", "hidden_size": 3584, "intermediate_size": 18944,
-        "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4,
-        "vocab_size": 152064,
-    }  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(shape))
+    (folder / "config.json").write_text(json.dumps(QWEN2_7B))
     write_rows(tmp_path / "faq.json")
     done = command("init", "--model", "seven", "--gpu", "24GB", "--yes")
     assert done.returncode == 0, done.stderr

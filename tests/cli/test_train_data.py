@@ -47,3 +47,18 @@ def test_bad_rows_are_dropped_and_each_set_is_measured(
     assert [event for event in events if event["event"] == "eval"]
     resolved = (run / "config.yaml").read_text("utf-8")
     assert str((held / "a.jsonl").absolute()) in resolved
+
+
+def test_the_plan_says_what_the_data_doctor_sees(
+    command: Command, config: Path, rows: Path
+) -> None:
+    good = json.loads(rows.read_text("utf-8"))
+    twice = config.parent / "twice.json"
+    twice.write_text(json.dumps([*good, good[0]], ensure_ascii=False), "utf-8")
+    words = [str(config), f"dataset={twice}"]
+    told = " ".join(command("train", "--dry-run", *words).stderr.split())
+    assert "worth a look in the data: 1 duplicate; see: ft2ollama data check " in told
+    checked = command("data", "check", *words)
+    assert "duplicate" in checked.stdout + checked.stderr
+    clean = command("train", "--dry-run", str(config)).stderr
+    assert "worth a look" not in clean
