@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ft2ollama import machine
-from ft2ollama.base import Base
 from ft2ollama.errors import MachineError, UsageError
 from ft2ollama.files import Progress, sha256_file
 from ft2ollama.modelfile import Modelfile
@@ -79,17 +78,6 @@ def private_server(binary: Path) -> Iterator[Server]:
     models, log = home / "models", home / "ollama.log"
     with start_server(binary, models=models, log=log, threads=threads) as server:
         yield server
-
-
-def base_gguf(base: Base, progress: Progress | None = None) -> Path:
-    """The untuned base as Q8_0, written once: in the form the tuned model will be published."""
-    import converters
-
-    path = cache_dir() / "bases" / f"{base.sha256[:16]}-Q8_0.gguf"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        converters.write_model(base.folder, path, outtype="Q8_0", name=base.name, progress=progress)
-    return path
 
 
 def register_base(server: Ollama, tag: str, gguf: Path, modelfile: Modelfile, watch: Watch) -> None:

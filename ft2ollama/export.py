@@ -23,6 +23,7 @@ from ft2ollama.files import (
     sha256_folder,
     write_json,
 )
+from ft2ollama.paths import cache_dir
 from ft2ollama.quant_choice import choose_quant
 from ft2ollama.runs import Run
 
@@ -149,6 +150,17 @@ def _write(
         add_bos=False,  # the template wrote every token that was trained on, a BOS too if any
         **options,
     )
+
+
+def base_gguf(base: Base, progress: Progress | None = None) -> Path:
+    """The untuned base as Q8_0, written once: in the form the tuned model will be published."""
+    import converters
+
+    path = cache_dir() / "bases" / f"{base.sha256[:16]}-Q8_0.gguf"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        converters.write_model(base.folder, path, outtype="Q8_0", name=base.name, progress=progress)
+    return path
 
 
 def whole_model(run: Run, kind: str, base: Base) -> Base:

@@ -340,6 +340,11 @@ class Ollama:
         options = quiet_options(self.is_local) | {"num_predict": 1}
         return self.chat(model, messages, options=options, tools=tools, think=think).prompt_tokens
 
+    def complete(self, model: str, text: str, *, tokens: int) -> Reply:
+        """How the model goes on greedily after `text`, fed as it is, at most `tokens` tokens."""
+        data = self._generate(model, {"prompt": text, "raw": True}, num_predict=tokens)
+        return parse_reply(data, str(data.get("response") or ""))
+
     # ---------------------------------------------------------------- names
 
     def _must_exist(self, name: str) -> None:

@@ -9,7 +9,6 @@ new version is removed and NAME:latest is untouched, unless the user forces it w
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,20 +20,16 @@ from ft2ollama.aliases import digest_of, move_alias
 from ft2ollama.base import Base
 from ft2ollama.errors import GateError, UsageError, UserError
 from ft2ollama.export import Exported
-from ft2ollama.files import Progress, read_jsonl, write_text
+from ft2ollama.files import Progress, write_text
 from ft2ollama.modelfile import Modelfile, as_text
 from ft2ollama.ollama_api import Ollama, check_name
-from ft2ollama.proof import (
-    AGREEMENT,
-    Proof,
-    Tick,
-    check_replies,
-    prove_prompts,
-    write_report,
-)
-from ft2ollama.proof_weights import WeightsCheck, prove_weights, recompute_weights
+from ft2ollama.proof import Proof, Tick, write_report
+from ft2ollama.proof.of_run import Ticks, gguf_of, prove_run
+from ft2ollama.proof_weights import recompute_weights
 from ft2ollama.runs import Run
 from ft2ollama.versions import record_move
+
+_SHOWN = 3  # failures on the terminal; the report has them all
 
 
 @dataclass(frozen=True)
@@ -54,11 +49,13 @@ class Published:
 
 @dataclass(frozen=True)
 class Watch:
-    """Callbacks for a user interface: bytes uploaded, prompts and replies checked, a status."""
+    """Callbacks for a user interface: bytes uploaded, things checked, a status, a whole proof."""
 
     upload: Progress | None = None
     prompts: Tick | None = None
     replies: Tick | None = None
+    effect: Tick | None = None
+    proved: Callable[[Proof, str, Ollama], None] | None = None
     status: Callable[[str], None] | None = None
 
 
@@ -92,6 +89,7 @@ def publish(  # noqa: PLR0913 - one option per thing a caller may decide
     public, wanted = public_names(name, run)
     write_text(run.folder / "Modelfile", _text(run, exported, base, modelfile))
     made: list[tuple[Ollama, str]] = []
+    reports: list[Path] = []
     with run.lock(), run.stage("publish", {"gguf": exported.sha256, "name": public}) as stage:
         try:
             candidates = []
@@ -102,10 +100,16 @@ def publish(  # noqa: PLR0913 - one option per thing a caller may decide
                 tag = _free_tag(server, wanted)
                 made.append((server, tag))
                 create_candidate(server, tag, exported, base, modelfile, watch)
-                proof = prove(run, server, tag, exported, base, written, watch)
-                reports = write_report(proof, run.proof, model=tag, server=server, forced=force)
+                ticks = Ticks(watch.prompts, watch.replies, watch.effect)
+                proof = prove_run(run, server, tag, exported, base, written, ticks)
+                number = len(made)
+                reports += write_report(
+                    proof, run.proof, model=tag, server=server, forced=force, number=number
+                )
+                if watch.proved:
+                    watch.proved(proof, tag, server)
                 if proof.failures and not force:
-                    raise _refusal(tag, server, proof, str(reports[1]))
+                    raise _refusal(tag, server, proof, str(reports[-1]))
                 candidates.append(_Candidate(server, tag, proof, expected, previous))
         except BaseException:
             for server, tag in made:
@@ -126,9 +130,10 @@ def publish(  # noqa: PLR0913 - one option per thing a caller may decide
 
 
 def _refusal(tag: str, server: Ollama, proof: Proof, report: str) -> GateError:
+    shown, more = proof.failures[:_SHOWN], len(proof.failures) - _SHOWN
     return GateError(
         f"{tag} at {server.host} is not what was trained; nothing was published",
-        "\n".join(proof.failures[:8]),
+        "\n".join([*shown, *([f"and {more} more"] if more > 0 else [])]),
         f"read {report}, mend the cause, publish again",
     )
 
@@ -230,7 +235,7 @@ def create_candidate(
         return
     server.create(
         tag,
-        gguf=_base_gguf(base),
+        gguf=gguf_of(base),
         gguf_sha256=base.sha256,
         adapter=exported.path,
         adapter_sha256=exported.sha256,
@@ -238,55 +243,11 @@ def create_candidate(
     )
 
 
-def prove(
-    run: Run,
-    server: Ollama,
-    model: str,
-    exported: Exported,
-    base: Base,
-    written: WeightsCheck,
-    watch: Watch,
-) -> Proof:
-    """All proofs of `model` against the run's files; the replies last, if the rest is equal."""
-    files = [(exported.path, exported.sha256)]
-    if exported.kind == "adapter":
-        files.insert(0, (_base_gguf(base), base.sha256))
-    weights = (written, *prove_weights(server, model, files))
-    template = json.loads((run.proof / "template.json").read_text("utf-8"))
-    prompts = prove_prompts(server, model, read_jsonl(run.proof / "prompts.jsonl"), watch.prompts)
-    proof = Proof(tuple(prompts), (), 0.0, weights)
-    if proof.failures:  # replies of other weights or to another prompt would prove nothing
-        return proof
-    references = read_jsonl(run.proof / "replies.jsonl")
-    replies = check_replies(server, model, references, template["stop"], watch.replies)
-    return Proof(tuple(prompts), tuple(replies), _bar(exported, base), weights)
-
-
-def _bar(exported: Exported, base: Base) -> float:
-    """How far replies must agree; beside an adapter the base's own type decides."""
-    if exported.kind == "model":
-        return AGREEMENT[exported.quant]
-    from converters import read_gguf
-
-    own = AGREEMENT.get(read_gguf(_base_gguf(base)).file_type, 0.3)
-    return min(AGREEMENT[exported.quant], own)
-
-
-def _base_gguf(base: Base) -> Path:
-    if base.gguf is None:
-        raise UsageError(
-            "an adapter needs its base as a GGUF in Ollama",
-            f"{base.ref} is a Hugging Face model",
-            "ft2ollama export --as model     # one merged file, runs everywhere",
-        )
-    return base.gguf
-
-
 def _text(run: Run, exported: Exported, base: Base, modelfile: Modelfile) -> str:
     path = "./" + exported.path.relative_to(run.folder).as_posix()
     if exported.kind == "model":
         return as_text(modelfile, source=path)
-    return as_text(modelfile, source=str(_base_gguf(base)), adapter=path)
+    return as_text(modelfile, source=str(gguf_of(base)), adapter=path)
 
 
 def _version_of(server: Ollama, public: str) -> str | None:

@@ -165,7 +165,8 @@ def _register_base(output: Output, loaded: Loaded, server: Ollama, tag: str) -> 
     from dataclasses import asdict
 
     from ft2ollama.cli.train import resolve
-    from ft2ollama.demo import base_gguf, register_base
+    from ft2ollama.demo import register_base
+    from ft2ollama.export import base_gguf
     from ft2ollama.modelfile import make_modelfile
     from ft2ollama.publish import Watch
     from ft2ollama.train.plan import model_template

@@ -149,11 +149,8 @@ def short(name: str) -> str:
 
 
 def _say(output: Output, published: Published, server: Ollama) -> None:
-    proof = published.proof
-    if proof.failures:
-        output.warn(f"forced: {len(proof.failures)} proof(s) failed, {proof.failures[0]}")
-    else:
-        _say_proof(output, proof)
+    if failures := published.proof.failures:
+        output.warn(f"forced: {len(failures)} proof(s) failed; the reason is in the report")
     was = f" (was {published.previous})" if published.previous else ""
     output.done(
         f"published {published.name} -> {published.tag}{was}, Ollama {server.version()} "
@@ -161,32 +158,30 @@ def _say(output: Output, published: Published, server: Ollama) -> None:
     )
 
 
-def _say_proof(output: Output, proof: Proof) -> None:
-    _say_weights(output, proof)
-    methods = sorted({check.method for check in proof.prompts})
-    output.done(
-        f"prompt proof: {len(proof.prompts)} of {len(proof.prompts)} conversations equal, "
-        f"by {' and '.join(methods)}"
-    )
-    output.done(
-        f"reply check: {proof.identical} of {len(proof.replies)} replies identical to the "
-        f"trainer's, agreement {proof.agreement:.0%} (bar {proof.bar:.0%})"
-    )
+_SIGNS = {
+    "equal": "[bold green]✓[/]",
+    "differs": "[bold red]✗[/]",
+    "warning": "[bold yellow]![/]",
+    "not run": "[dim]–[/]",
+}
 
 
-def _say_weights(output: Output, proof: Proof) -> None:
-    for check in proof.weights:
-        dose = f", {check.dose:.0%} of the training is in it" if check.dose is not None else ""
-        if check.method == "recomputed":
-            output.done(
-                f"weights proof: {check.tensors} tensors are base + adapter within their "
-                f"rounding{dose}"
-            )
-        elif check.equal is None:
-            output.warn(f"weights proof: {check.file} not compared, {check.difference}")
-        else:
-            by = "sha256" if check.method == "digest" else f"{check.tensors} tensors"
-            output.done(f"weights proof: Ollama stores {check.file} as it was exported, by {by}")
+def _show_proof(output: Output, proof: Proof, tag: str, server: Ollama) -> None:
+    """The table of proofs, and what is no failure but has to be known."""
+    from rich.markup import escape
+
+    output.say("")
+    output.table(
+        f"Is it what was trained?  {tag}, Ollama {server.version()}",
+        ["", "proof", "compared", "found"],
+        [
+            [_SIGNS[one.verdict], one.proof, escape(one.compared), escape(one.found)]
+            for one in proof.lines()
+        ],
+        proof="bold",
+    )
+    for text in proof.warnings:
+        output.warn(text)
 
 
 class _Screen:
@@ -211,9 +206,17 @@ class _Screen:
         return Watch(
             upload=lambda done, total: self._move("uploading to Ollama", "bytes", done, total),
             prompts=lambda done, total: self._move("prompt proof", "prompts", done, total),
-            replies=lambda done, total: self._move("reply check", "replies", done, total),
+            replies=lambda done, total: self._move("reply proof", "replies", done, total),
+            effect=lambda done, total: self._move("effect proof", "words", done, total),
             status=lambda text: self._output.event("ollama", status=text),
+            proved=self._proved,
         )
+
+    def _proved(self, proof: Proof, tag: str, server: Ollama) -> None:
+        self._stack.close()
+        self._title = ""
+        self._output.event("proof", tag=tag, host=server.host, failures=proof.failures)
+        _show_proof(self._output, proof, tag, server)
 
     def _move(self, title: str, unit: str, done: int, total: int) -> None:
         if title != self._title:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +56,7 @@ class Plan:
     """What will be trained. inputs: name -> sha256 of everything the adapter depends on.
 
     remarks: what the user should look at in the data.
+    conversations: the rows of `train`; held_out: those of `validation`.
     dropped: rows that were left out (`bad_rows: drop`).
     validation_sets: `validation` by data set, with eval_on_each_dataset.
     quant: the GGUF type the export will have, "" if this base cannot be exported.
@@ -70,6 +70,7 @@ class Plan:
     validation: tuple[Sample, ...]
     validation_sets: Mapping[str, tuple[Sample, ...]]
     conversations: tuple[Conversation, ...]
+    held_out: tuple[Conversation, ...]
     dropped: tuple[Dropped, ...]
     steps: int
     inputs: dict[str, str]
@@ -128,6 +129,7 @@ def make_plan(config: Config, base: Base) -> Plan:
             else {}
         ),
         conversations=train.conversations,
+        held_out=tuple(row for rows in held.values() for row in rows.conversations),
         dropped=(*loaded.dropped, *(one for rows in every for one in rows.dropped)),
         steps=count_steps(config, rows_per_epoch(config, base.folder, train.samples)),
         inputs=_inputs(config, base, loaded.sha256),
@@ -258,21 +260,6 @@ def parameters(folder: Path) -> int:
             math.prod(item["shape"]) for key, item in header.items() if key != "__metadata__"
         )
     return count
-
-
-def proof_conversations(plan: Plan, count: int) -> list[dict[str, Any]]:
-    """Questions for the reference replies: those of proof_prompts, else of the training data."""
-    questions = check_proof_prompts(plan.config.proof_prompts)
-    if not questions:
-        rows = list(plan.conversations)
-        random.Random(plan.config.seed).shuffle(rows)
-        firsts = [next(m["content"] for m in row.messages if m["role"] == "user") for row in rows]
-        questions = list(dict.fromkeys(firsts))
-    system = [{"role": "system", "content": plan.system}] if plan.system else []
-    return [
-        {"question": text, "messages": [*system, {"role": "user", "content": text}]}
-        for text in questions[:count]
-    ]
 
 
 def _inputs(config: Config, base: Base, data_sha256: str) -> dict[str, str]:

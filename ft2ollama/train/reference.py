@@ -3,89 +3,107 @@
     proof/template.json   the chat template that trained: family, Jinja, Go template, stop, system
     proof/prompts.jsonl   conversations with the prompt's exact text and token ids
     proof/replies.jsonl   greedy replies of base + adapter: text, ids, stopped
+    proof/effect.json     places at which it writes what was taught and the base something else
 
 `publish` reads these files; it needs neither torch nor the base model.
 """
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ft2ollama.data.conversation import Conversation
-from ft2ollama.families import family_cases
 from ft2ollama.files import write_json, write_jsonl
+from ft2ollama.proof import capabilities, expected_prompts, proof_cases
 from ft2ollama.runs import Run
 from ft2ollama.train.callbacks import Report
-from ft2ollama.train.model import load_run
-from ft2ollama.train.plan import Plan, proof_conversations
+from ft2ollama.train.effect import choose_samples, effect, score
+from ft2ollama.train.model import load_run, load_trained
+from ft2ollama.train.plan import Plan
+from ft2ollama.train.proof_rows import REPLY_TOKENS, data_cases, held_out, questions
 
-REPLY_TOKENS = 48
+__all__ = ["REPLY_TOKENS", "greedy", "prompts", "replies", "write_proof"]
 
 
 def write_proof(plan: Plan, run: Run, *, device: str, report: Report) -> list[Path]:
-    """Write the three files; returns their paths."""
-    paths = [run.proof / name for name in ("template.json", "prompts.jsonl", "replies.jsonl")]
+    """Write the files; returns their paths. The model is loaded for replies and effect alone."""
+    names = ("template.json", "prompts.jsonl", "replies.jsonl", "effect.json")
+    paths = [run.proof / name for name in names]
     write_json(paths[0], {**asdict(plan.template), "system": plan.system})
     write_jsonl(paths[1], prompts(plan))
-    questions = proof_conversations(plan, plan.config.proof_replies)
-    write_jsonl(paths[2], replies(plan, run, questions, device=device, report=report))
+    paths[3].unlink(missing_ok=True)
+    if not plan.config.proof_replies:
+        write_jsonl(paths[2], [])
+        return paths[:3]
+    report({"event": "phase", "phase": "writing reference replies"})
+    samples = choose_samples(plan.train, plan.config.seed)
+    dtype = torch.float32 if device == "cpu" else torch.bfloat16
+    before = _base_of_whole(plan, run, samples, dtype, device)
+    model = load_run(run, plan.base.folder, dtype).to(device)
+    write_jsonl(paths[2], replies(plan, model, report))
+    if before is None:
+        with model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext():
+            before = score(model, samples)
+    bos = plan.template.special_tokens.get("bos_token") or ""
+    found = effect(samples, before, score(model, samples), plan.tokenizer, bos=bos)
+    write_json(paths[3], found)
     return paths
 
 
+def _base_of_whole(plan: Plan, run: Run, samples: Any, dtype: torch.dtype, device: str) -> Any:
+    """The base's choices where the run holds a whole model: the base is loaded, and let go."""
+    if not run.is_whole:
+        return None
+    return score(load_trained(plan.base.folder, None, dtype).to(device), samples)
+
+
 def prompts(plan: Plan) -> list[dict[str, Any]]:
-    """The family's cases and three training conversations: messages, text, ids."""
-    cases = family_cases(plan.template.family)
-    for row in [row for row in plan.conversations if not _has_tools(row)][:3]:
-        cases.append((f"training data, {Path(row.place).name}", list(row.messages[:-1])))
-    found = []
-    for name, given in cases:
-        messages = given
-        if plan.system and given[0]["role"] != "system":
-            messages = [{"role": "system", "content": plan.system}, *given]
-        text = _prompt(plan, messages)
-        ids, _ = plan.tokenizer.encode(text)
-        found.append({"name": name, "messages": given, "text": text, "ids": ids})
-    return found
-
-
-def _has_tools(row: Conversation) -> bool:
-    return bool(row.tools) or any("tool_calls" in message for message in row.messages)
-
-
-def _prompt(plan: Plan, messages: Any) -> str:
-    return plan.template.render(
-        messages, add_generation_prompt=True, thinking=plan.config.enable_thinking
+    """The cases of the template's abilities and three training conversations."""
+    cases = [*proof_cases(capabilities(plan.template.gotmpl)), *data_cases(plan)]
+    found = expected_prompts(
+        plan.template,
+        plan.tokenizer,
+        cases,
+        system=plan.system,
+        thinking=plan.config.enable_thinking,
     )
+    return [prompt.as_row() for prompt in found]
 
 
-def replies(
-    plan: Plan, run: Run, questions: list[dict[str, Any]], *, device: str, report: Report
-) -> list[dict[str, Any]]:
-    """Greedy replies of the trained model, at most REPLY_TOKENS tokens each.
+def replies(plan: Plan, model: Any, report: Report) -> list[dict[str, Any]]:
+    """Greedy replies of the trained model, each as long as its question's limit.
 
     In float32 on a CPU; on a GPU in bfloat16, because float32 weights would need more room than
     the training itself had.
     """
-    if not questions:
-        return []
-    report({"event": "phase", "phase": "writing reference replies"})
-    model = load_run(
-        run, plan.base.folder, torch.float32 if device == "cpu" else torch.bfloat16
-    ).to(device)
     stop = {plan.tokenizer.id(word) for word in plan.template.stop}
-    found = []
-    for number, question in enumerate(questions, 1):
-        text = _prompt(plan, question["messages"])
-        prompt, _ = plan.tokenizer.encode(text)
-        ids, stopped = greedy(model, prompt, stop, REPLY_TOKENS)
-        found.append(
-            {**question, "text": plan.tokenizer.decode(ids), "ids": ids, "stopped": stopped}
+    asked, found = questions(plan, plan.config.proof_replies), []
+    for number, question in enumerate(asked, 1):
+        limit = question.pop("limit")
+        question.pop("answer", None)
+        text = plan.template.render(
+            question["messages"],
+            tools=question["tools"],
+            add_generation_prompt=True,
+            thinking=plan.config.enable_thinking,
         )
-        report({"event": "reply", "done": number, "of": len(questions)})
+        prompt, _ = plan.tokenizer.encode(text)
+        ids, stopped = greedy(model, prompt, stop, limit)
+        found.append(
+            {
+                **question,
+                "text": plan.tokenizer.decode(ids),
+                "raw": plan.tokenizer.decode(ids, skip_special_tokens=False),
+                "ids": ids,
+                "stopped": stopped,
+                "held_out": held_out(plan),
+            }
+        )
+        report({"event": "reply", "done": number, "of": len(asked)})
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -86,10 +87,11 @@ def test_the_log_keeps_the_traceback_that_the_screen_does_not_show(
 
 @pytest.mark.ollama
 def test_publish_a_tiny_model(command: Command, trained: Path, ollama_server: Server) -> None:
-    done = command("publish", "tiny", OLLAMA_HOST=ollama_server.host)
+    done = command("publish", "tiny", OLLAMA_HOST=ollama_server.host, COLUMNS="100")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "tiny:latest"
-    assert "prompt proof: 11 of 11 conversations equal, by ids" in done.stderr
+    assert "20 of 20 equal by token ids" in done.stderr
+    assert re.search(r"✓ +effect +8 words only the training taught +8 of 8 written", done.stderr)
     assert f"published tiny:latest -> tiny:{trained.name}" in done.stderr
     again = command("publish", "tiny:prod", OLLAMA_HOST=ollama_server.host)
     assert "its inputs have not changed" in again.stderr
@@ -113,7 +115,7 @@ def test_fine_tune_the_model_that_ollama_has(
     assert base["sha256"] == first["sha256"]
     adapter = command("publish", "second", "--as", "adapter", **host)
     assert adapter.returncode == 0, adapter.stderr
-    assert "prompt proof: 11 of 11" in adapter.stderr
+    assert "20 of 20 equal" in adapter.stderr
     unknown = command("train", str(config), "model_name_or_path=ollama:frist", **host)
     assert unknown.returncode == 2
     assert "first" in unknown.stderr

@@ -195,4 +195,4 @@ def test_a_wrong_template_is_caught_and_nothing_is_published(
     said(done, 3, "nothing was published", "first difference at token")
     names = command("chat", "wrong", "Hi", OLLAMA_HOST=ollama_server.host)
     said(names, 2, "wrong")
-    assert "refused" in (trained / "proof/report.md").read_text()
+    assert "refused" in (trained / "proof/proof.md").read_text()

@@ -85,7 +85,7 @@ def test_the_run_folder_tells_the_whole_story(chain: Chain) -> None:
     assert {name: stage["status"] for name, stage in stages.items()} == {
         "train": "done", "export model Q8_0": "done", "publish": "done",
     }  # fmt: skip
-    report = json.loads((chain.run.proof / "report.json").read_text())
+    report = json.loads((chain.run.proof / "proof.json").read_text())
     assert report["verdict"] == "equal"
     assert {check["method"] for check in report["prompts"]} == {"ids"}
     assert all(check["equal"] for check in report["prompts"])
@@ -105,7 +105,7 @@ def test_nothing_is_done_twice(chain: Chain) -> None:
 def test_f16_is_token_identical_on_32_of_32_prompts(chain: Chain) -> None:
     done = chain.command("publish", "tilda-f16", "--run", chain.run.id, "--quant", "F16")
     assert done.returncode == 0, done.stderr
-    report = json.loads((chain.run.proof / "report.json").read_text())
+    report = json.loads((chain.run.proof / "proof.json").read_text())
     assert report["identical_replies"] == 32
 
 
@@ -118,7 +118,7 @@ def test_the_adapter_runs_on_the_very_file_it_was_trained_on(chain: Chain) -> No
     write_jsonl(copy.proof / "replies.jsonl", replies[::4])  # Q4_1 is slow
     done = chain.command("publish", "tilda-lora", "--run", copy.id, "--as", "adapter")
     assert done.returncode == 0, done.stderr
-    report = json.loads((copy.proof / "report.json").read_text())
+    report = json.loads((copy.proof / "proof.json").read_text())
     assert len(report["replies"]) == 8
     assert report["agreement"] > 0.85
 
@@ -159,7 +159,7 @@ def test_a_planted_defect_is_refused_and_the_name_stays(chain: Chain, defect: st
     assert done.returncode == 3, done.stderr
     assert "first difference at token" in done.stderr
     assert server.models() == before
-    assert json.loads((copy.proof / "report.json").read_text())["verdict"] == "refused"
+    assert json.loads((copy.proof / "proof.json").read_text())["verdict"] == "refused"
     shutil.rmtree(copy.folder)
 
 
@@ -167,7 +167,7 @@ def test_a_reason_publishes_in_spite_of_a_failed_proof_and_is_kept(chain: Chain)
     server, copy = Ollama(chain.host), with_defect(chain, "another family")
     done = chain.command("publish", "forced", "--run", str(copy.folder), "--force", "a test")
     assert done.returncode == 0, done.stderr
-    assert json.loads((copy.proof / "report.json").read_text())["forced"] == "a test"
+    assert json.loads((copy.proof / "proof.json").read_text())["forced"] == "a test"
     listed = chain.command("--json", "history", "forced")
     assert json.loads(listed.stdout.splitlines()[0])["forced"] == "a test"
     for name in server.models():

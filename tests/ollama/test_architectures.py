@@ -19,7 +19,7 @@ from tiny_families import ALPHABET, FAMILIES, PROMPTS, STEPS, make_adapter, make
 import converters
 from ft2ollama.ollama_api import Ollama, ServerError
 from ft2ollama.ollama_server import Server
-from ft2ollama.proof import prove_prompts
+from ft2ollama.proof import Prompt, prove_prompts
 
 pytestmark = [pytest.mark.ollama, pytest.mark.oracle]
 OPTIONS = {
@@ -125,7 +125,7 @@ def test_a_family_the_server_cannot_run_is_said_so(
     converters.write_model(make(family)[0], tmp_path / "m.gguf", outtype="F32")
     ollama.create(f"{family}-no", gguf=tmp_path / "m.gguf", template="{{ .Prompt }}")
     seen = ollama_server.log.stat().st_size
-    chat = {"name": "user", "ids": [1], "messages": [{"role": "user", "content": "P"}]}
+    chat = Prompt("user", ({"role": "user", "content": "P"},), "P", (1,))
     with pytest.raises(ServerError) as caught:
         prove_prompts(ollama, f"{family}-no", [chat])
     assert caught.value.status == 500

@@ -47,8 +47,9 @@ def test_a_full_fine_tune_is_published(
     assert not [name for name in record["outputs"] if name.startswith("adapter/")]
     assert "nothing to train" in command("train", "full.yaml").stderr
     said = command("publish", "full-tune", "--quant", "F16").stderr
-    assert "weights proof" in said
-    report = json.loads((run / "proof/report.json").read_text())
+    assert "base + training, rounded" in said
+    assert "the run holds a whole model" in " ".join(said.split())
+    report = json.loads((run / "proof/proof.json").read_text())
     assert report["verdict"] == "equal"
     assert report["agreement"] > 0.9
     assert all(check["equal"] for check in report["prompts"])

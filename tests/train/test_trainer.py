@@ -79,6 +79,7 @@ def test_a_training_writes_adapter_curve_and_proof(plan: Make) -> None:
     assert set(stage["outputs"]) == {
         "adapter/adapter_config.json", "adapter/adapter_model.safetensors",
         "loss.png", "loss.svg", "proof/template.json", "proof/prompts.jsonl", "proof/replies.jsonl",
+        "proof/effect.json",
     }  # fmt: skip
     assert (run.folder / "loss.png").read_bytes()[:4] == b"\x89PNG"
     assert not run.checkpoints.exists()
