@@ -136,7 +136,8 @@ def _tell(output: Output, served: Served, wanted: Reference, verdict: Verdict) -
     for check in verdict.checks:
         output.event("check", name=check.name, state=check.state, note=check.note)
         rows.append([check.name, _MARKS[check.state], escape(check.note)])
-    output.table(f"{served.name} against {against}", ["check", "", "what was found"], rows)
+    output.title(f"{served.name} against {against}")
+    output.table("", ["check", "", "what was found"], rows)
     for number, finding in enumerate(verdict.findings, 1):
         output.event("finding", **asdict(finding))
         _say(output, number, finding)

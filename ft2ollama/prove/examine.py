@@ -12,10 +12,11 @@ from typing import Any
 
 from ft2ollama.errors import JobError, UsageError
 from ft2ollama.ollama_api import ServerError
+from ft2ollama.proof import Tick
 from ft2ollama.prove.bos import check_bos
 from ft2ollama.prove.findings import WRITE_ANEW, Check, Finding, by_weight, checked
 from ft2ollama.prove.parameters import check_parameters
-from ft2ollama.prove.prompts import Prompt, Tick, ask_prompts, ask_with_tools
+from ft2ollama.prove.prompts import Prompt, ask_prompts, ask_with_tools
 from ft2ollama.prove.reference import Reference
 from ft2ollama.prove.remedy import Remedy, remedy, write_anew
 from ft2ollama.prove.replies import check_replies

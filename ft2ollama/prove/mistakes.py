@@ -13,12 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from converters import GgufFile, archs
-from converters.archs import Architecture
-from converters.hf_folder import Config, read_config
+from converters import GgufFile
+from converters.hf_folder import Config
 from converters.model_file import trained_weights
-from converters.model_tensors import ModelTensors
-from converters.safetensors_file import open_folder
+from converters.model_tensors import ModelTensors, open_model
 from converters.transforms import F32, PermutedRows, Rows, n_rows, rope_row_order
 
 Told = tuple[str, str, str]
@@ -28,22 +26,14 @@ _MOST_ROWS = 4096
 
 def explain(file: GgufFile, base: Path, adapter: Path | None, wrong: Sequence[str]) -> Told | None:
     """The first mistake that explains; None when none does."""
-    config = read_config(base)
-    rows, arch = _rows(base, adapter, config)
+    model = open_model(base)
+    trained = trained_weights(adapter, model, text_only=False)
+    rows = ModelTensors(model.arch, trained.config, trained.weights).rows()
     names = [name for name in wrong if name in rows]
     for test in (_unpermuted, _exchanged, _shifted, _scaled):
-        if found := test(file, rows, names, arch, config):
+        if found := test(file, rows, names, model.arch, model.config):
             return found
     return None
-
-
-def _rows(
-    base: Path, adapter: Path | None, config: Config
-) -> tuple[Mapping[str, Rows], Architecture]:
-    arch = archs.find(config)
-    weights = arch.gather(config, open_folder(base))
-    trained = trained_weights(adapter, arch, config, weights, text_only=False)
-    return ModelTensors(arch, trained.config, trained.weights).rows(), arch
 
 
 def _unpermuted(

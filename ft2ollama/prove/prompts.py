@@ -11,18 +11,17 @@ A BOS that is a turn's marker too (SmolLM2's <|im_start|>) stays in the texts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ft2ollama.errors import UserError
 from ft2ollama.gotemplate import normal_tools, prompt
 from ft2ollama.gotemplate.ollama_data import api_messages
+from ft2ollama.proof import Tick
 from ft2ollama.prove.reference import Reference
 from ft2ollama.prove.served import Served
 from ft2ollama.template import Message
-
-Tick = Callable[[int, int], None]
 
 SYSTEM_TEXT = "Answer in one word."
 FIRST_QUESTION = "Which city is the capital of France?"

@@ -11,8 +11,8 @@ from importlib.util import find_spec
 
 from ft2ollama import machine
 from ft2ollama.ollama_api import quiet_options
+from ft2ollama.proof import Tick
 from ft2ollama.prove.findings import Check, Finding, checked
-from ft2ollama.prove.prompts import Tick
 from ft2ollama.prove.reference import Reference
 from ft2ollama.prove.served import Served
 from ft2ollama.train.plan import parameters

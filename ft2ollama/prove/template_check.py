@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from ft2ollama.chat_jinja import render_jinja
 from ft2ollama.errors import UsageError
 from ft2ollama.families import families
+from ft2ollama.proof.differences import marked, text_difference
 from ft2ollama.prove.findings import Check, Finding, checked
 from ft2ollama.prove.prompts import FIRST_QUESTION, SYSTEM_TEXT, Prompt
 from ft2ollama.prove.reference import Reference
@@ -24,7 +25,6 @@ _MARKER = re.compile(
     r"|^#{1,4} ?[A-Z]\w+:?|^[A-Z]{2,}:",
     re.MULTILINE,
 )
-_AROUND = 36
 
 
 def check_template(served: Served, reference: Reference, prompts: Sequence[Prompt]) -> Check:
@@ -88,31 +88,20 @@ _FIX = "the Modelfile below has the right TEMPLATE"
 
 
 def difference(prompt: Prompt) -> str:
-    """The first place where the two texts part, with marked white space."""
-    pairs = enumerate(zip(prompt.wanted, prompt.got, strict=False))
-    shorter = min(len(prompt.wanted), len(prompt.got))
-    at = next((i for i, (a, b) in pairs if a != b), shorter)
+    """The first place where the two texts part."""
     if prompt.wanted == prompt.got and prompt.tokens:
         return f"{prompt.tokens[0]} tokens in training, {prompt.tokens[1]} served"
-    return f"trained {_excerpt(prompt.wanted, at)}\nserved  {_excerpt(prompt.got, at)}"
+    return text_difference(prompt.wanted, prompt.got)
 
 
-def visible(text: str) -> str:
-    """White space that is told apart: spaces as ·, line ends as ⏎."""
-    return text.replace(" ", "·").replace("\r", "␍").replace("\n", "⏎").replace("\t", "⇥")
-
-
-def _excerpt(text: str, at: int) -> str:
-    start = max(0, at - _AROUND)
-    tail = text[at : at + _AROUND] or "(ends here)"
-    dots = "..." if start else ""
-    more = "..." if len(text) > at + _AROUND else ""
-    return f"{dots}{visible(text[start:at])}»{visible(tail)}{more}"
+def _both(prompt: Prompt) -> str:
+    """How the two prompts begin."""
+    return f"  trained  {_shown(prompt.wanted)}\n  served   {_shown(prompt.got)}"
 
 
 def _shown(text: str, most: int = 70) -> str:
-    marked = visible(text)
-    return marked if len(marked) <= most else marked[: most - 3] + "..."
+    signs = marked(text)
+    return signs if len(signs) <= most else signs[: most - 3] + "..."
 
 
 def _bare(served: Served, reference: Reference, prompts: Sequence[Prompt]) -> Finding | None:
@@ -123,8 +112,7 @@ def _bare(served: Served, reference: Reference, prompts: Sequence[Prompt]) -> Fi
     return Finding(
         "no-template",
         "the model has no chat template in Ollama",
-        f"TEMPLATE is {served.shown.template.strip() or 'empty'!r}: the model is fed "
-        f"{_shown(first.got)!r}, trained on {_shown(first.wanted)!r}",
+        f"TEMPLATE is {served.shown.template.strip() or 'empty'}\n{_both(first)}",
         _FIX,
     )
 
@@ -137,7 +125,7 @@ def _escapes(served: Served, reference: Reference, prompts: Sequence[Prompt]) ->
                 "escapes-in-template",
                 f"the TEMPLATE has {name} where a line should end",
                 "a Modelfile has no escapes and keeps carriage returns: the model is fed "
-                f"{_shown(prompts[0].got)!r}",
+                f"{_shown(prompts[0].got)}",
                 _FIX,
             )
     return None
@@ -156,11 +144,11 @@ def _other_family(
     pieces = ""
     if spelt:
         count = len(reference.tokenizer.encode(spelt[0])[0])
-        pieces = f"; {spelt[0]} is no token of this model, it reads {count} pieces"
+        pieces = f"\n{spelt[0]} is no token of this model: it reads {count} pieces"
     return Finding(
         "wrong-template",
         f"the model is fed the prompts of another family{f', {name}' if name else ''}",
-        f"served {_shown(first.got)!r}, trained on {_shown(first.wanted)!r}{pieces}",
+        f"{_both(first)}{pieces}",
         _FIX,
     )
 
@@ -194,7 +182,7 @@ def _no_header(served: Served, reference: Reference, prompts: Sequence[Prompt]) 
     return Finding(
         "no-answer-header",
         "the prompt ends before the answer's turn begins",
-        f"after the question the training has {_shown(missing)!r}, the server nothing",
+        f"after the question the training has {_shown(missing)}, the server nothing",
         _FIX,
     )
 
@@ -206,7 +194,7 @@ def _system(served: Served, reference: Reference, prompts: Sequence[Prompt]) -> 
         return Finding(
             "system-lost",
             "system prompts are not passed to the model",
-            f"asked with system {SYSTEM_TEXT!r}, the model is fed {_shown(given.got)!r}",
+            f"asked with system {SYSTEM_TEXT!r}, the model is fed {_shown(given.got)}",
             _FIX,
         )
     if not reference.system or served.shown.system or reference.system in prompts[0].got:
@@ -214,7 +202,7 @@ def _system(served: Served, reference: Reference, prompts: Sequence[Prompt]) -> 
     return Finding(
         "default-system-lost",
         "the system prompt that the model was trained with is not there",
-        f"without one the chat template writes {_shown(reference.system)!r}; the Modelfile has no "
+        f"without one the chat template writes {_shown(reference.system)}; the Modelfile has no "
         "SYSTEM",
         "the Modelfile below has the SYSTEM line",
     )
@@ -229,7 +217,7 @@ def _history(served: Served, reference: Reference, prompts: Sequence[Prompt]) ->
             return Finding(
                 "history-lost",
                 "earlier turns of a conversation are not passed to the model",
-                f"{lost[0]!r} is not in the prompt of {one.name!r}: {_shown(one.got)!r}",
+                f"{lost[0]!r} is not in the prompt of {one.name!r}: {_shown(one.got)}",
                 _FIX,
             )
     return None

@@ -23,7 +23,7 @@ def test_what_was_published_is_proved_by_its_own_run(
     done = command("prove", "proved", "--no-replies", **host)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "proved\n"
-    assert "of the training in them" in done.stderr
+    assert "100% of the training" in done.stderr
     shutil.rmtree(trained)
     done = command("prove", "proved", "--no-replies", **host)
     assert done.returncode == 2
