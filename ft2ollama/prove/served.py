@@ -6,6 +6,7 @@ user) /api/show still tells the file's settings, but neither tokens nor tensors.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,8 @@ from ft2ollama.ollama_api import Ollama, Shown
 if TYPE_CHECKING:
     from converters import GgufFile
 
-LINEAGE = "ft2ollama."
+LINEAGE = "ft2ollama."  # keys of a GGUF file
+MANIFEST = "ft2ollama-manifest: "  # a line of LICENSE
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,38 @@ class Served:
 
     @property
     def lineage(self) -> dict[str, str]:
-        """What ft2ollama wrote into a file of its own: run, base.sha256, ..."""
-        known = self.shown.model_info if self.file is None else self.file.values
-        return {
+        """What ft2ollama wrote into a file of its own, or into LICENSE: run, base.sha256, ..."""
+        known = [self.shown.model_info if self.file is None else self.file.values]
+        if self.server.is_local:
+            known += [values for path in self.adapters if (values := _values(path))]
+        found = {
             key.removeprefix(LINEAGE): str(value)
-            for key, value in known.items()
+            for values in known
+            for key, value in values.items()
             if key.startswith(LINEAGE)
         }
+        return found or _manifest(self.shown.license)
+
+
+def _values(path: Path) -> dict[str, object]:
+    from converters import ConvertError, read_gguf
+
+    try:
+        return read_gguf(path).values
+    except (ConvertError, OSError):
+        return {}
+
+
+def _manifest(license: str) -> dict[str, str]:
+    """The line that `publish` adds to LICENSE; where a server rewrote the file, only it is left."""
+    for line in license.splitlines():
+        if line.startswith(MANIFEST):
+            try:
+                found = json.loads(line.removeprefix(MANIFEST))
+            except ValueError:
+                return {}
+            return {key: str(value) for key, value in found.items()}
+    return {}
 
 
 def look(server: Ollama, name: str) -> Served:

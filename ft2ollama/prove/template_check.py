@@ -31,6 +31,8 @@ def check_template(served: Served, reference: Reference, prompts: Sequence[Promp
     """One fault at most: the first cause of the list that fits."""
     if reference.template is None:
         return Check("template", "unknown", f"{reference.no_template}: name one with --template")
+    if not prompts:
+        return Check("template", "unknown", "it refuses the Modelfile's SYSTEM or MESSAGE lines")
     wrong = [one for one in prompts if not one.equal_text]
     if not wrong:
         by = "token ids" if prompts and prompts[0].got_ids is not None else "text"

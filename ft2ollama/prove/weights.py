@@ -38,7 +38,7 @@ def check_weights(served: Served, reference: Reference) -> Check:
     try:
         faults = setting_faults(served, reference)
     except ConvertError as error:
-        return Check("weights", "unknown", f"{error.what}: {error.why.splitlines()[0]}")
+        return Check("weights", "unknown", f"{error.what}: {error.why}".splitlines()[0])
     if faults or served.file is None:
         unread = Check("weights", "unknown", f"settings equal; tensors not read, {served.unread}")
         return checked("weights", "", faults) if faults else unread

@@ -377,3 +377,10 @@ def test_a_folder_that_ollama_itself_imported(
     assert first(verdict) == "rope", verdict.findings
     assert "Ollama's own import" in verdict.findings[0].what
     assert {finding.code for finding in verdict.findings} >= {"rope", "no-template"}
+
+
+def test_the_run_that_made_a_model_stands_in_its_license(clinic: Clinic) -> None:
+    """Where neither the file nor its metadata tell it: a server that rewrote the file."""
+    line = 'ft2ollama-manifest: {"run":"20261122-mine","quant":"Q8_0"}'
+    clinic.ollama.create("sick", gguf=clinic.file, license=["MIT\nand so on", line])
+    assert look(clinic.ollama, "sick").lineage["run"] == "20261122-mine"
