@@ -15,7 +15,7 @@ from typing import Any
 
 from ft2ollama.aliases import digest_of, move_alias
 from ft2ollama.base import Base
-from ft2ollama.candidate import Candidate, Goods, Watch, propose
+from ft2ollama.candidate import NOBODY, Candidate, Goods, Watch, propose
 from ft2ollama.errors import UsageError, UserError
 from ft2ollama.export import Exported
 from ft2ollama.modelfile_values import license_texts
@@ -46,7 +46,7 @@ def publish(
     name: str,
     *,
     servers: Sequence[Ollama],
-    watch: Watch = Watch(),
+    watch: Watch = NOBODY,
     force: str = "",
 ) -> list[Published]:
     """Create and prove on every server, then move the public name on each.
@@ -54,12 +54,9 @@ def publish(
     force: a reason to publish although a proof fails; it is written into the report and the log.
     Raises what `propose` raises; then nothing was published.
     """
-    run = goods.run
-    names = public_names(name, run)
-    with (
-        run.lock(),
-        run.stage("publish", {"gguf": goods.exported.sha256, "name": names[0]}) as stage,
-    ):
+    run, names = goods.run, public_names(name, goods.run)
+    inputs = {"gguf": goods.exported.sha256, "name": names[0]}
+    with run.lock(), run.stage("publish", inputs) as stage:
         candidates = propose(goods, names, servers, watch=watch, force=force)
         published = _move_all(candidates, names[0], force)
         reports = [report for one in candidates for report in one.reports]
@@ -94,12 +91,11 @@ def _move(one: Candidate, public: str, force: str) -> Published:
     if tag != one.tag:
         one.server.delete(one.tag)
     move = move_alias(one.server, public, tag, expected=one.expected)
-    verdict = "equal" if not one.proof.failures else "forced"
-    record_move(
-        one.server, move, action="publish", run=one.goods.run.id, proof=verdict, forced=force
+    goods, verdict = one.goods, "equal" if not one.proof.failures else "forced"
+    record_move(one.server, move, action="publish", run=goods.run.id, proof=verdict, forced=force)
+    return Published(
+        public, tag, one.previous, one.proof, one.server.host, move.way, goods.modelfile.parameters
     )
-    parameters = one.goods.modelfile.parameters
-    return Published(public, tag, one.previous, one.proof, one.server.host, move.way, parameters)
 
 
 def _move_back(one: Candidate, done: Published) -> str:

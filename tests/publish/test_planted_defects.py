@@ -21,8 +21,9 @@ from defects import another_base, in_four_bits, move_rows, with_alpha
 
 import converters
 from ft2ollama.base import Base, resolve_base
+from ft2ollama.candidate import Goods, Watch, create_candidate
 from ft2ollama.config import Config, load_config
-from ft2ollama.errors import GateError
+from ft2ollama.errors import GateError, UsageError
 from ft2ollama.export import Exported
 from ft2ollama.files import sha256_file
 from ft2ollama.gotemplate import derive
@@ -30,8 +31,8 @@ from ft2ollama.modelfile import Modelfile
 from ft2ollama.ollama_api import Ollama
 from ft2ollama.proof import prove_effect
 from ft2ollama.proof.of_run import prove_run
-from ft2ollama.proof_weights import WeightsCheck
-from ft2ollama.publish import Watch, create_candidate, publish
+from ft2ollama.proof_weights import WeightsCheck, recompute_weights
+from ft2ollama.publish import publish
 from ft2ollama.runs import Run, create_run
 from ft2ollama.template import ChatTemplate, families
 from ft2ollama.train.plan import make_plan
@@ -64,7 +65,7 @@ class Trained:
         path = gguf or self.gguf
         exported = Exported(path, "model", "F16", sha256_file(path), path.stat().st_size, True)
         modelfile = replace(self.modelfile, **changes)
-        publish(self.run, exported, self.base, modelfile, "planted", servers=[server])
+        publish(Goods(self.run, exported, self.base, modelfile), "planted", servers=[server])
 
     def write(self, name: str, **changes: object) -> Path:
         """The GGUF, with other inputs than the right ones."""
@@ -183,7 +184,6 @@ DEFECTS: dict[str, tuple[Plant, str]] = {
         lambda t, f: {"gguf": t.write("double", adapter=with_alpha(t.run.adapter, 32, f / "a"))},
         "weights double.gguf: .*",
     ),
-    "truncated GGUF": (truncated, "ends at byte"),
     "q and k not permuted": (lambda t, _: moved(t, "blk.0.attn_q.weight"), "blk.0.attn_q.weight"),
     "gate and up swapped": (
         lambda t, _: moved(t, "blk.1.ffn_gate.weight", "blk.1.ffn_up.weight"),
@@ -216,6 +216,21 @@ def test_a_planted_defect_is_refused_and_the_name_stays(
     assert "planted:latest" in before
     report = json.loads((published.run.proof / "proof.json").read_text())
     assert report["verdict"] == "refused"
+
+
+def test_a_truncated_file_is_not_even_sent(
+    published: Trained, ollama: Ollama, tmp_path: Path
+) -> None:
+    """And if it were, the proof of its weights would refuse it."""
+    plant, before = truncated(published, tmp_path), ollama.models()
+    with pytest.raises(UsageError, match="ends at byte"):
+        published.publish(ollama, **plant)
+    assert ollama.models() == before
+    run, gguf = published.run, plant["gguf"]
+    assert isinstance(gguf, Path)
+    check = recompute_weights(gguf, published.base.folder, run.adapter)
+    assert check.equal is False
+    assert "ends at byte" in check.difference
 
 
 @pytest.mark.parametrize("defect", ["none", *IN_WEIGHTS])

@@ -12,6 +12,7 @@ import pytest
 
 import converters
 from ft2ollama.base import Base, resolve_base, trained_base
+from ft2ollama.candidate import Goods
 from ft2ollama.config import Config
 from ft2ollama.errors import GateError
 from ft2ollama.export import Exported
@@ -87,7 +88,7 @@ def test_a_tool_call_and_a_thought_come_back_as_such(
     whole = trained_base(base, run.model)
 
     def go(given: Modelfile) -> dict[str, Any]:
-        publish(run, exported, whole, given, "tools", servers=[ollama])
+        publish(Goods(run, exported, whole, given), "tools", servers=[ollama])
         found: dict[str, Any] = json.loads((run.proof / "proof.json").read_text("utf-8"))
         return found
 
