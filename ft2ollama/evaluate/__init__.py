@@ -1,7 +1,8 @@
 """How good a model's replies are: the same questions to the base, the trained and the served model.
 
     asking.py    questions with expected facts, put to a model in Ollama (demo)
-    material.py  what `eval` asks: held-out rows of a run or a file, and question files
+    gather.py    where rows and questions come from: a run, or files
+    material.py  what is asked of every model, chosen and rendered
     columns.py   one model's replies and their scores
     speakers.py  who replies: the run in transformers, or a model in Ollama
     report.py    the whole comparison as JSON

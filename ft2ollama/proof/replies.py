@@ -31,6 +31,7 @@ AGREEMENT = {
     "Q3_K_L": 0.2, "Q3_K_M": 0.2, "Q3_K_S": 0.2, "Q2_K": 0.1,
 }  # fmt: skip
 
+_COMPARED = 200  # characters, about 50 tokens
 _BROKEN_CALL = "is empty: the trained model writes a tool call that is no JSON, and Ollama drops it"
 
 
@@ -119,7 +120,10 @@ def _ask(server: Ollama, model: str, reference: Mapping[str, Any]) -> Reply:
 
 
 def compare_reply(reference: Mapping[str, Any], answer: Reply, speech: Speech) -> ReplyCheck:
-    """Agreement is the share of the reference that the answer begins with, in characters."""
+    """Agreement is the share of the reference that the answer begins with, in characters.
+
+    Only beginnings are compared: once rounding has turned a word, what follows is another text.
+    """
     tools = tuple(reference.get("tools") or ())
     said = take_apart(str(reference.get("raw") or reference["text"]), tools, speech)
     got = Said(answer.text, answer.thinking.strip(), tuple(map(_call, answer.tool_calls)))
@@ -127,9 +131,7 @@ def compare_reply(reference: Mapping[str, Any], answer: Reply, speech: Speech) -
     expected, whole = said.whole, got.whole
     if not reference["stopped"]:
         whole = whole[: len(expected)]
-    pairs = enumerate(zip(expected, whole, strict=False))
-    shorter, longest = sorted((len(expected), len(whole)))
-    same = next((i for i, (a, b) in pairs if a != b), shorter)
+    same, longest = _common(expected[:_COMPARED], whole[:_COMPARED])
     return ReplyCheck(
         str(reference["question"]),
         expected,
@@ -139,6 +141,13 @@ def compare_reply(reference: Mapping[str, Any], answer: Reply, speech: Speech) -
         _problem(said, got, speech, ended=stopped or not reference["stopped"]),
         str(reference.get("place") or ""),
     )
+
+
+def _common(one: str, other: str) -> tuple[int, int]:
+    """Characters of the common beginning, and of the longer text."""
+    shorter, longest = sorted((len(one), len(other)))
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), shorter), longest
 
 
 def _problem(said: Said, got: Said, speech: Speech, *, ended: bool) -> str:

@@ -22,7 +22,7 @@ from ft2ollama.proof.cases import Case, as_served, with_system
 from ft2ollama.template import Message
 from ft2ollama.train.plan import Plan
 
-REPLY_TOKENS, LONG_REPLY_TOKENS = 48, 160
+REPLY_TOKENS, LONG_REPLY_TOKENS = 48, 96
 _CHEAP = 4000  # characters of a prompt: what a CPU reads in some seconds
 _CHINESE = re.compile(r"[\u3400-\u9fff]")
 
@@ -88,13 +88,14 @@ def _question(
 def _servable(plan: Plan, rows: Sequence[Conversation]) -> list[Conversation]:
     """Rows that the published model can be asked: no tools where its template has none."""
     tools = "tools" in capabilities(plan.template.gotmpl)
+    special = plan.tokenizer.special
     return [
         row
         for row in rows
-        if (tools or not (_has_tools(row)))
-        and not any(token in message["content"] for message in row.messages
-                    for token in plan.tokenizer.special)
-    ]  # fmt: skip
+        if (tools or not _has_tools(row))
+        and any(message["role"] == "user" for message in row.messages[: _answer_of(row)])
+        and not any(token in message["content"] for message in row.messages for token in special)
+    ]
 
 
 def _pick(rows: list[Conversation], count: int, *, seed: int | None) -> list[Conversation]:

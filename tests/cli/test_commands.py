@@ -91,7 +91,8 @@ def test_publish_a_tiny_model(command: Command, trained: Path, ollama_server: Se
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "tiny:latest"
     assert "20 of 20 equal by token ids" in done.stderr
-    assert re.search(r"✓ +effect +8 words only the training taught +8 of 8 written", done.stderr)
+    assert re.search(r"! +effect +words only the training taught +none in 8", done.stderr)
+    assert "the training changed no word that counts" in done.stderr  # 12 steps: told, not refused
     assert f"published tiny:latest -> tiny:{trained.name}" in done.stderr
     again = command("publish", "tiny:prod", OLLAMA_HOST=ollama_server.host)
     assert "its inputs have not changed" in again.stderr

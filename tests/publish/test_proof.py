@@ -40,6 +40,7 @@ def test_agreement_is_the_share_of_the_common_beginning() -> None:
     assert agreement("abcd", "abcdefgh") == 0.5
     assert agreement("abcd", "abcdefgh", stopped=False) == 1.0
     assert agreement("", "") == 1.0
+    assert agreement("a" * 900, "a" * 300 + "b" * 600) == 1.0  # beginnings
 
 
 @pytest.mark.parametrize(

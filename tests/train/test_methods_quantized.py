@@ -151,7 +151,7 @@ def test_the_weights_behind_are_those_it_computes_with(plan: Make, tiny: Base, b
 def test_bitsandbytes_says_nothing(plan: Make, tiny: Base) -> None:
     code = (
         "import sys; from pathlib import Path; from ft2ollama.config import Config\n"
-        "from ft2ollama.train.trainer import _quiet; _quiet()\n"
+        "from ft2ollama.train.model import quiet_libraries; quiet_libraries()\n"
         "from ft2ollama.train.methods import trainable_model\n"
         "import torch\n"
         "for bits in (4, 8):\n"
