@@ -281,6 +281,19 @@ def test_shares_of_forms() -> None:
             assert answer.split("led by ")[1].rstrip(".") in text
 
 
+@pytest.mark.parametrize("origin", ["human", "thumbs_up"])
+def test_shares_hold_where_a_row_gives_several_samples(origin: str) -> None:
+    rows = [replace(grounded(n, f"{TOWNS[n % 10]}{n * 7919}", f" Gate {n * 31}."), origin=origin)
+            for n in range(1, 101)]  # fmt: skip
+    found = run(rows, **ALL)
+    forms = Counter(sample.form for sample in found.train)
+    count = len(found.train)
+    for form, share in (("closed_book", 0.5), ("open_book", 0.4), ("refusal", 0.1)):
+        assert abs(forms[form] - share * count) <= 0.05 * count
+    opened = [sample.sha256 for sample in found.train if sample.form == "open_book"]
+    assert len(set(opened)) == len(opened)  # other distractors in another order
+
+
 def test_without_the_right_context_only_people_are_believed() -> None:
     rows = [replace(grounded(n, f"{TOWNS[n % 10]}{n * 7919}", f" Gate {n * 31}."), origin=origin)
             for n, origin in enumerate(["correction", "thumbs_up"] * 60)]  # fmt: skip
