@@ -21,7 +21,8 @@ from ft2ollama.ollama_server import Server
 
 pytestmark = pytest.mark.ollama
 ASKED = [{"role": "user", "content": "Say hello."}]
-OPTIONS = {"temperature": 0, "seed": 1, "num_predict": 8, "num_ctx": 256}
+# Of the model, not of the request, so that every route uses one loaded runner.
+PARAMETERS = {"temperature": 0, "seed": 1, "num_predict": 3, "num_ctx": 256}
 Rig = tuple[str, str, Ledger]
 
 
@@ -31,6 +32,8 @@ def rig(
 ) -> Iterator[Rig]:
     """The proxy's URL, the server's, the ledger."""
     folder = tmp_path_factory.mktemp("proxy")
+    made = {"model": "quick", "from": smol, "parameters": PARAMETERS, "stream": False}
+    httpx.post(f"{ollama_server.host}/api/create", json=made, timeout=60).raise_for_status()
     with (
         Ledger.open(folder / "ledger.db") as ledger,
         proxied(ollama_server.host, ledger, folder) as (url, _),
@@ -50,13 +53,10 @@ def _timeless(body: bytes) -> bytes:
 )
 def test_the_same_answer_with_and_without(rig: Rig, path: str, stream: bool) -> None:
     url, server, ledger = rig
-    asked: dict[str, Any] = {"model": "smol", "stream": stream}
+    asked: dict[str, Any] = {"model": "quick", "stream": stream}
     asked |= {"messages": ASKED} if "chat" in path else {"prompt": "Say hello."}
-    own = {"options": OPTIONS}
-    theirs = {"temperature": 0, "seed": 1, "max_tokens": 8}
-    asked |= theirs if path.startswith("/v1") else own
+    asked |= {"temperature": 0, "seed": 1, "max_tokens": 3} if path.startswith("/v1") else {}
     asked |= {"stream_options": {"include_usage": True}} if stream and "/v1" in path else {}
-    httpx.post(server + path, json=asked, timeout=120)  # the second one has the prompt in its cache
     direct = httpx.post(server + path, json=asked, timeout=120)
     through = httpx.post(url + path, json=asked, timeout=120)
     assert _timeless(through.content) == _timeless(direct.content)
@@ -70,15 +70,15 @@ def test_the_same_answer_with_and_without(rig: Rig, path: str, stream: bool) -> 
     assert (row["question"], row["route"], row["complete"]) == ("Say hello.", path, True)
     assert len(row["answer"]) > 3
     assert row["done_reason"] == "length"
-    assert row["usage"]["completion_tokens"] == 8
-    assert row["model_digest"] == Ollama(server).models()["smol:latest"]
+    assert row["usage"]["completion_tokens"] == 3
+    assert row["model_digest"] == Ollama(server).models()["quick:latest"]
 
 
 def test_the_ollama_package(rig: Rig) -> None:
     url, server, ledger = rig
     client = ollama_client.Client(url)
-    answer = client.chat("smol", ASKED, options=OPTIONS)
-    pieces = list(client.chat("smol", ASKED, options=OPTIONS, stream=True))
+    answer = client.chat("quick", ASKED)
+    pieces = list(client.chat("quick", ASKED, stream=True))
     first, second = rows(ledger)[-2:]
     assert first["answer"] == answer.message.content
     assert second["answer"] == "".join(piece.message.content or "" for piece in pieces)
@@ -104,7 +104,7 @@ def test_the_openai_package(rig: Rig) -> None:
             user="li",  # type: ignore[arg-type]
         )
         answer = raw.parse()
-        stream = ask(model="smol", messages=ASKED, max_tokens=8, temperature=0, stream=True)  # type: ignore[call-overload]
+        stream = ask(model="quick", messages=ASKED, max_tokens=3, temperature=0, stream=True)  # type: ignore[call-overload]
         pieces = [piece.choices[0].delta.content or "" for piece in stream]
     first, second = rows(ledger)[-2:]
     assert first["rid"] == raw.headers["x-f2o-rid"]
@@ -154,11 +154,11 @@ def test_every_other_route_gives_the_same_bytes(rig: Rig, tmp_path: Path) -> Non
 def test_the_server_stops_when_the_client_leaves(rig: Rig) -> None:
     url, server, ledger = rig
     before = len(rows(ledger))
-    asked = {"model": "smol", "messages": ASKED, "options": {**OPTIONS, "num_predict": 3000}}
+    asked = {"model": "quick", "messages": ASKED, "options": {"num_predict": 3000}}
     with httpx.stream("POST", f"{url}/api/chat", json=asked, timeout=120) as answer:
         json.loads(next(answer.iter_lines()))
     # One answer at a time: were it still busy with the first, this would take minutes.
-    asked["options"] = OPTIONS
+    asked["options"] = {"num_predict": 1}
     assert httpx.post(f"{server}/api/chat", json=asked, timeout=60).status_code == 200
     (row,) = rows(ledger)[before:]
     assert (row["complete"], row["http_status"]) == (False, 200)
