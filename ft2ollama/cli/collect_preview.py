@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ft2ollama.loop.curate.pipeline import Curation, Inputs, Verdict
 
 _EXAMPLES = 2
+_WIDE = 44  # columns of an example
 
 
 @click.command()
@@ -89,10 +90,10 @@ def _show(output: Output, inputs: Inputs, found: Curation, language: Language) -
         if rule in groups:
             _show_rule(output, rule, groups[rule], questions, language)
     forms = Counter(one.form if one.role == "new" else one.role for one in found.train)
-    told = ", ".join(f"{name} {count}" for name, count in sorted(forms.items()))
+    made = ", ".join(f"{name} {count}" for name, count in sorted(forms.items()))
     output.say("")
     output.say("  " + word["made"].format(
-        train=len(found.train), forms=told or "-", val=len(found.val), fresh=len(found.fresh)
+        train=len(found.train), forms=made or "-", val=len(found.val), fresh=len(found.fresh)
     ))  # fmt: skip
     if found.pii:
         counts = ", ".join(f"{name} {count}" for name, count in found.pii.items())
@@ -112,17 +113,25 @@ def _show_rule(
     from rich.markup import escape
 
     from ft2ollama.loop.curate.pii import scrubber
-    from ft2ollama.loop.curate.texts import RULE_TEXTS
+    from ft2ollama.loop.curate.pipeline import RETURNING
+    from ft2ollama.loop.curate.texts import RULE_TEXTS, told
 
-    mark = {"keep": "[green]✓[/]", "eval_fresh": "[cyan]○[/]"}.get(rule, "[yellow]✗[/]")
+    waits = "[cyan]…[/]" if rule in RETURNING else "[yellow]✗[/]"
+    mark = {"keep": "[green]✓[/]", "eval_fresh": "[cyan]○[/]"}.get(rule, waits)
     text = escape(RULE_TEXTS[rule][language])
     output.console.print(f"{mark} {len(group):>7,}  [bold]{rule:<19}[/] {text}")
     for one in group[:_EXAMPLES]:
         question = " ".join(scrubber(questions[one.rid])(questions[one.rid]).split())
-        shown = question if len(question) <= 44 else f"{question[:44]}…"
-        why = "; ".join(f"{name} {_told(value)}" for name, value in one.evidence.items())
-        output.console.print(f"           [dim]{escape(shown)}[/]  {escape(why)}")
+        why = _cut(told(one.evidence))
+        text = f"           [dim]{escape(_cut(question))}[/]  {escape(why)}"
+        output.console.print(text.rstrip())
 
 
-def _told(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+def _cut(text: str) -> str:
+    """As much as stands in half a line; a Chinese letter is two wide."""
+    width = 0
+    for number, char in enumerate(text):
+        width += 1 + (char >= "\u2e80")
+        if width > _WIDE:
+            return f"{text[:number]}…"
+    return text

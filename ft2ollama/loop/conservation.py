@@ -85,7 +85,7 @@ def conservation(ledger: Ledger) -> list[Violation]:
         found = [
             Violation(promise, str(subject), str(detail))
             for promise, query in _QUERIES.items()
-            for subject, detail in connection.execute(text(query)).tuples()
+            for subject, detail in connection.execute(text(query))
         ]
         lines = select(t.run.c.line).distinct().order_by(t.run.c.line)
         for line in connection.execute(lines).scalars():
@@ -124,13 +124,11 @@ def _snapshots(connection: Connection) -> list[Violation]:
             select(t.run.c.run_id, t.run.c.record_set_sha256).where(
                 t.run.c.record_set_sha256.is_not(None)
             )
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     rids: dict[str, list[str]] = {run_id: [] for run_id in wanted}
     query = select(record.c.run_id, record.c.rid).where(record.c.role == "new")
-    for run_id, rid in connection.execute(query).tuples():
+    for run_id, rid in connection.execute(query):
         if run_id in rids:
             rids[run_id].append(rid)
     return [

@@ -217,7 +217,7 @@ def test_alike_texts_are_found_as_by_comparing_all(texts: list[str], smallest: f
 def grounded(seq: int, town: str, extra: str = "") -> Row:
     said = f"The depot of {town} is led by the {town} brothers"
     doc = f"{said} and opens at {seq % 12} o'clock. {extra}"
-    return row(seq, f"Who leads the depot in {town} number {seq}{extra}?", f"{said}.", [doc])  # fmt: skip
+    return row(seq, f"Who leads the depot in {town} number {seq}{extra}?", f"{said}.", [doc])
 
 
 def test_the_models_own_answers_are_limited_and_come_again() -> None:
@@ -339,7 +339,7 @@ def test_few_rows_are_not_halved_and_people_are_told() -> None:
 
 # --- nothing is lost, and the same again
 
-_WORDS = st.sampled_from(["退货期是多久？", "退货期多久", "30天", "14天。", "发货？", "Hello there", "",
+_WORDS = st.sampled_from(["退货期是多久？", "退货期多久", "30天", "14天。", "发货？", "Hello", "",
                           "13800138000", "抱歉，我无法回答这个问题。", "可以。" * 40])  # fmt: skip
 
 

@@ -74,7 +74,7 @@ def read_inputs(
     new = load_rows(connection, pending_rids(connection, line) if rids is None else rids)
     known = {row.rid for row in new}
     old = load_rows(connection, [rid for rid in kept_rids(connection, line) if rid not in known])
-    pairs = connection.execute(select(t.supersede.c.old_rid, t.supersede.c.new_rid)).tuples().all()
+    pairs = connection.execute(select(t.supersede.c.old_rid, t.supersede.c.new_rid)).all()
     path = needs.config.general_data
     return Inputs(
         new=new,
@@ -93,9 +93,7 @@ def eval_items(connection: Connection) -> list[EvalItem]:
     newest = dict(
         connection.execute(
             select(versions.c.name, func.max(versions.c.version)).group_by(versions.c.name)
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     since: dict[tuple[str, str, str], int] = {}
     found = []
