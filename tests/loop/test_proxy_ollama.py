@@ -83,7 +83,8 @@ def test_the_ollama_package(rig: Rig) -> None:
     assert first["answer"] == answer.message.content
     assert second["answer"] == "".join(piece.message.content or "" for piece in pieces)
     direct = ollama_client.Client(server)
-    assert client.list() == direct.list()
+    names = [sorted(str(one) for one in asked.list().models) for asked in (client, direct)]
+    assert names[0] == names[1]
     assert client.show("smol") == direct.show("smol")
     with pytest.raises(ollama_client.ResponseError, match="not found"):
         client.chat("nobody", ASKED)
@@ -114,6 +115,15 @@ def test_the_openai_package(rig: Rig) -> None:
     assert second["user_hmac"] is None
 
 
+def _answer(base: str, method: str, path: str, body: Any) -> tuple[int, dict[str, str], bytes]:
+    sent = {"content": body} if isinstance(body, bytes) else {"json": body} if body else {}
+    answer = httpx.request(method, base + path, timeout=120, **sent)  # type: ignore[arg-type]
+    # Transfer-Encoding is about one connection: after a HEAD, h11 and Go do not choose the same.
+    changed = {"date", "x-f2o-rid", "transfer-encoding"}
+    head = {name: value for name, value in answer.headers.items() if name not in changed}
+    return answer.status_code, head, _timeless(answer.content)
+
+
 def test_every_other_route_gives_the_same_bytes(rig: Rig, tmp_path: Path) -> None:
     url, server, ledger = rig
     before = len(rows(ledger))
@@ -135,17 +145,14 @@ def test_every_other_route_gives_the_same_bytes(rig: Rig, tmp_path: Path) -> Non
         ("POST", "/api/chat", b"{"), ("POST", "/api/generate", {"model": "nobody", "prompt": "x"}),
     ]  # fmt: skip
     for method, path, body in calls:
-        seen = []
-        for base in (server, url):
-            sent = {"content": body} if isinstance(body, bytes) else {"json": body} if body else {}
-            answer = httpx.request(method, base + path, timeout=120, **sent)  # type: ignore[arg-type]
-            head = {k: v for k, v in answer.headers.items() if k not in ("date", "x-f2o-rid")}
-            seen.append((answer.status_code, head, _timeless(answer.content)))
-            if method == "POST" and path.startswith("/api/blobs/") and base == server:
-                assert answer.status_code in (200, 201, 400)
-        if method == "POST" and path == f"/api/blobs/{digest}":
-            seen = [one[2:] for one in seen]  # the first makes the blob (201), the second finds it
-        assert seen[0] == seen[1], (method, path)
+        seen = [_answer(base, method, path, body) for base in (server, url)]
+        for _ in range(30):  # models made in one second are listed in an order of chance
+            if method == "GET" and seen[0] != seen[1]:
+                seen = [_answer(base, method, path, body) for base in (server, url)]
+        if (method, path) == ("POST", f"/api/blobs/{digest}"):
+            assert [one[0] for one in seen] == [201, 200]  # the first made it
+        else:
+            assert seen[0] == seen[1], (method, path)
     # Broken JSON and an unknown model on a captured route are kept as what they are.
     kept = rows(ledger)[before:]
     assert [(row["http_status"], row["complete"]) for row in kept] == [(400, False), (404, False)]
