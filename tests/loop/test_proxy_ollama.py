@@ -115,8 +115,12 @@ def test_the_openai_package(rig: Rig) -> None:
     assert second["user_hmac"] is None
 
 
-def _answer(base: str, method: str, path: str, body: Any) -> tuple[int, dict[str, str], bytes]:
-    sent = {"content": body} if isinstance(body, bytes) else {"json": body} if body else {}
+def _answer(
+    base: str, method: str, path: str, body: Any, n: int = 0
+) -> tuple[int, dict[str, str], bytes]:
+    if isinstance(body, dict):
+        body = json.dumps(body).replace("{n}", str(n)).encode()
+    sent = {"content": body} if body else {}
     answer = httpx.request(method, base + path, timeout=120, **sent)  # type: ignore[arg-type]
     # Transfer-Encoding is about one connection: after a HEAD, h11 and Go do not choose the same.
     changed = {"date", "x-f2o-rid", "transfer-encoding"}
@@ -137,15 +141,18 @@ def test_every_other_route_gives_the_same_bytes(rig: Rig, tmp_path: Path) -> Non
         ("DELETE", "/api/delete", {"model": "nobody"}), ("PUT", "/api/tags", None),
         ("HEAD", f"/api/blobs/{digest}", None), ("POST", f"/api/blobs/{digest}", data),
         ("HEAD", f"/api/blobs/{digest}", None), ("POST", "/api/blobs/sha256:00", data),
-        ("POST", "/api/copy", {"source": "smol", "destination": "copy"}),
-        ("DELETE", "/api/delete", {"model": "copy"}),
-        ("POST", "/api/create", {"model": "made", "from": "smol", "system": "x"}),
-        ("DELETE", "/api/delete", {"model": "made"}),
+        ("POST", "/api/copy", {"source": "smol", "destination": "copy-{n}"}),
+        ("DELETE", "/api/delete", {"model": "copy-{n}"}),
+        ("POST", "/api/create", {"model": "made-{n}", "from": "smol", "system": "x"}),
+        ("DELETE", "/api/delete", {"model": "made-{n}"}),
         ("POST", "/api/embed", {"model": "nobody", "input": "x"}), ("OPTIONS", "/api/chat", None),
         ("POST", "/api/chat", b"{"), ("POST", "/api/generate", {"model": "nobody", "prompt": "x"}),
     ]  # fmt: skip
+    # Later ones find its layers there.
+    _answer(server, "POST", "/api/create", {"model": "made", "from": "smol", "system": "x"})
     for method, path, body in calls:
-        seen = [_answer(base, method, path, body) for base in (server, url)]
+        # {n}: what one call makes or deletes must not be there, or be gone, for the other.
+        seen = [_answer(base, method, path, body, n) for n, base in enumerate((server, url))]
         for _ in range(30):  # models made in one second are listed in an order of chance
             if method == "GET" and seen[0] != seen[1]:
                 seen = [_answer(base, method, path, body) for base in (server, url)]
