@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from ft2ollama.errors import ConfigError
+from ft2ollama.loop.curate.docs import markdown
 from ft2ollama.loop.curate.pipeline import ORDER, curate
 from ft2ollama.loop.curate.rows import load_rows
 from ft2ollama.loop.curate.rules import Needs
@@ -120,6 +121,14 @@ def test_every_rule_and_word_is_there_in_both_languages() -> None:
             re.findall(r"{\w+}", text) == re.findall(r"{\w+}", REVIEW["zh"][name])
             or name == "ended"
         )
+
+
+def test_the_page_is_the_code() -> None:
+    page = Path(__file__).parent.parent.parent / "docs/curate.md"
+    assert page.read_text("utf-8") == markdown(), (
+        "python -m ft2ollama.loop.curate.docs > docs/curate.md"
+    )
+    assert all(field.description for field in CurateConfig.model_fields.values())
 
 
 class Terminal:
