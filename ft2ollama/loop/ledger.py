@@ -30,11 +30,13 @@ from sqlalchemy.exc import ArgumentError, DatabaseError
 
 from ft2ollama.errors import MachineError, UsageError
 from ft2ollama.loop import tables as t
+from ft2ollama.loop.identity import content_hmac
 from ft2ollama.loop.migrations import migrate
 from ft2ollama.loop.records import Exchange, Feedback, question_key
 from ft2ollama.paths import data_dir
 
 _BUSY_S = 30  # how long a writer waits for another one
+_READS = "ft2ollama_reads"  # execution option: no write lock
 
 
 class Ledger:
@@ -76,6 +78,13 @@ class Ledger:
         with self.engine.begin() as connection:
             yield connection
 
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads, at one moment of the ledger, and holds no writer up."""
+        reading = self.engine.execution_options(**{_READS: True})
+        with reading.connect() as connection:
+            yield connection
+
     def close(self) -> None:
         """Give the connections back."""
         self.engine.dispose()
@@ -110,11 +119,16 @@ def add_exchanges(
 ) -> list[str | None]:
     """Write exchanges; the rid of each, None for one that was there already.
 
-    source: (kind, uri).  Feedback that was waiting for one of them is joined to it.
+    source: (kind, uri).  Feedback that was waiting for one of them is joined to it. An import does
+    not bring back what was erased, from whichever file it comes.
     """
     place = source_id(connection, *source)
     rids: list[str | None] = []
+    erased = _erased(connection, rows)
     for row in rows:
+        if not row.rid and content_hmac(row) in erased:
+            rids.append(None)
+            continue
         rid = row.rid or row.content_rid(*source)
         values = {**_columns(row), "rid": rid, "source_id": place, "batch_id": batch_id}
         new = insert_new(connection, t.exchange, [values])
@@ -158,6 +172,16 @@ def insert_new(connection: Connection, table: Table, rows: Sequence[dict[str, An
 def now_ms() -> int:
     """Milliseconds since 1970."""
     return time.time_ns() // 1_000_000
+
+
+def _erased(connection: Connection, rows: Sequence[Exchange]) -> set[str]:
+    """Which of these texts were erased once, as HMACs; most ledgers have no erasure at all."""
+    wanted = t.erasure.c.content_hmac
+    if connection.execute(select(wanted).where(wanted.is_not(None)).limit(1)).first() is None:
+        return set()
+    asked = [content_hmac(row) for row in rows if not row.rid]
+    found = select(wanted).where(wanted.in_(asked))
+    return set(connection.execute(found).scalars()) if asked else set()
 
 
 def _rid_of(connection: Connection, said: Feedback) -> str | None:
@@ -285,4 +309,5 @@ def _set_up_sqlite(connection: Any, _: object) -> None:
 
 def _begin_at_once(connection: Connection) -> None:
     """Take the write lock before the first read, so that no transaction fails half-way."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    reads = connection.get_execution_options().get(_READS)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
