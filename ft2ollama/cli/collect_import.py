@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from ft2ollama.language import Language
     from ft2ollama.loop.importers.base import Importer
     from ft2ollama.loop.importers.detect import Found
-    from ft2ollama.loop.importers.run import Result
+    from ft2ollama.loop.importers.run import Reason, Result
     from ft2ollama.loop.ledger import Ledger
 
 _PEOPLE = ("openai-messages", "alpaca", "sharegpt", "pairs")
@@ -184,20 +185,35 @@ def _reasons(
     """A table of the reasons; every row in a file, whose path is returned."""
     from ft2ollama.loop.importers.texts import told, word
 
-    reasons = [reason for one in results for reason in one.reasons.values()]
-    if not reasons:
+    first, counts = _by_code(results)
+    if not first:
         return None
     heads = [word(key, language) for key in ("count", "reason", "first", "fix")]
     rows = []
-    for reason in sorted(reasons, key=lambda one: -one.count):
-        what, fix = told(reason.code, reason.place, reason.values, language)
-        rows.append([str(reason.count), *map(_escaped, (what, reason.place, fix))])
+    for code, count in counts.most_common():
+        reason, folder = first[code]
+        what, fix = told(code, reason.place, reason.values, language)
+        place = reason.place.removeprefix(f"{folder}{os.sep}")
+        rows.append([str(count), *map(_escaped, (what, place, fix))])
     output.table("", heads, rows, right=heads[:1])
     if how["dry_run"]:
         return None
     path = _list_rejects(ledger, results, language, how["rejects"])
     output.say(word("listed", language, path=path))
     return path
+
+
+def _by_code(
+    results: Sequence[Result],
+) -> tuple[dict[str, tuple[Reason, Path]], Counter[str]]:
+    """The first row of each reason with its file's folder, and how many there are in all files."""
+    counts: Counter[str] = Counter()
+    first: dict[str, tuple[Reason, Path]] = {}
+    for one in results:
+        for code, reason in one.reasons.items():
+            counts[code] += reason.count
+            first.setdefault(code, (reason, one.path.parent))
+    return first, counts
 
 
 def _list_rejects(

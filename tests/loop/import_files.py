@@ -175,8 +175,10 @@ def _dify() -> list[Case]:
     failed = {**message, "id": "m2", "status": "error", "error": "quota", "feedback": None}
     rating = {"id": "f9", "message_id": "m1", "rating": "dislike", "content": "no",
               "from_source": "user", "created_at": "2026-11-01T00:00:00"}  # fmt: skip
-    notes = [{"id": "1", "question": "a?", "answer": "A", "hit_count": 0, "created_at": 1700000000},
-             {"id": "2", "question": "b?", "answer": "", "hit_count": 0, "created_at": 1700000000}]
+    notes = [
+        {"id": "1", "question": "a?", "answer": "A", "hit_count": 0, "created_at": 1700000000},
+        {"id": "2", "question": "b?", "answer": "", "hit_count": 0, "created_at": 1700000000},
+    ]
     return [
         Case("annotations.csv", "dify-annotations",
              _csv(["问题", "答案"], ["多少？", "'-5 元"], ["引号？", "'很好'"], bom=True),
@@ -310,7 +312,7 @@ def _others() -> list[Case]:
             {"from": "human", "value": "a"}, {"from": "gpt", "value": "b"},
             {"from": "human", "value": "c"}, {"from": "gpt", "value": "d"}]}), ["b", "d"]),
         Case("pairs.csv", "pairs", _csv(["question", "answer"], ["a", "b"], ["c", ""]),
-             ["b", No("row-other")]),
+             ["b", No("row-no-format")]),
     ]  # fmt: skip
 
 

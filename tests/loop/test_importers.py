@@ -1,4 +1,4 @@
-"""Every importer: files as the tools write them, with a trap in each, and the verdict of every row."""
+"""Every importer: files as the tools write them, each with traps, and the verdict of every row."""
 
 from __future__ import annotations
 

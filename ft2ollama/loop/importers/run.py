@@ -117,7 +117,7 @@ def rejects(connection: Connection, batch_id: int) -> Iterator[tuple[str, str, d
     """place, code and values of every rejected row of a batch, in the file's order."""
     table = t.import_reject
     query = select(table.c.place, table.c.reason).where(table.c.batch_id == batch_id)
-    for place, reason in connection.execute(query.order_by(table.c.row_no)).tuples():
+    for place, reason in connection.execute(query.order_by(table.c.row_no)):
         code, _, values = reason.partition(" ")
         yield place, code, json.loads(values) if values else {}
 

@@ -145,7 +145,8 @@ def told(code: str, place: str, values: Mapping[str, Any], language: Language) -
         return code, ""
     key = str(values.get("key", ""))
     rest = {name: value for name, value in values.items() if name != "key"}
-    return catalogue.sentence(Problem(code, place, key, rest), language)
+    what, fix = catalogue.sentence(Problem(code, place, key, rest), language)
+    return (f"{key}: {what}" if key else what), fix
 
 
 _WORDS: Mapping[str, Mapping[Language, str]] = {
