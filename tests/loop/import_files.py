@@ -123,8 +123,8 @@ def _openwebui_feedback() -> Case:
     def row(message: str, rating: int, **more: Any) -> dict[str, Any]:
         chat = openwebui_chat(openwebui_messages(), "a4")
         return {"id": f"f-{message}", "user_id": "u-li", "version": 0, "type": "rating",
-                "data": {"rating": rating, "model_id": "biz:latest", "reason": "accurate_information",
-                         "comment": "对", "details": {"rating": 9}},
+                "data": {"rating": rating, "model_id": "biz:latest", "comment": "对", "details": {"rating": 9},
+                         "reason": "accurate_information"},
                 "meta": {"message_id": message, "chat_id": "chat-1"},
                 "snapshot": {"chat": {**chat, "chat": chat["chat"]}},
                 "created_at": 1700000000, "updated_at": 1700000000, **more}  # fmt: skip
@@ -185,7 +185,8 @@ def _dify() -> list[Case]:
              ["-5 元", "'很好'"]),
         Case("annotations-en.csv", "dify-annotations",
              _csv(["Question", "Answer"], ["how?", "so,\nlike this"]), ["so,\nlike this"]),
-        Case("annotations.json", "dify-annotations", _json({"data": notes}), ["A", No("no-answer")]),
+        Case("annotations.json", "dify-annotations", _json({"data": notes}),
+             ["A", No("no-answer")]),
         Case("dify_feedback.csv", "dify-feedback", _csv(head, *feedback, bom=True), verdicts),
         Case("dify_feedback.json", "dify-feedback", _json(as_json), verdicts),
         Case("dify-messages.jsonl", "dify-api", _jsonl(message, failed, rating),
@@ -220,8 +221,8 @@ def _write_anythingllm(path: Path) -> None:
 def _anythingllm() -> list[Case]:
     lump = [turn("system", ANYTHINGLLM_SYSTEM), turn("user", "Anna?"), turn("assistant", "a"),
             turn("user", "Bert?"), turn("assistant", "b")]  # fmt: skip
-    alpaca = {"instruction": f"{ANYTHINGLLM_SYSTEM}\nContext:\n[CONTEXT 0]:\n30 天内\n[END CONTEXT 0]\n",
-              "input": "退货？", "output": "30 天"}  # fmt: skip
+    context = "\nContext:\n[CONTEXT 0]:\n30 天内\n[END CONTEXT 0]\n"
+    alpaca = {"instruction": ANYTHINGLLM_SYSTEM + context, "input": "退货？", "output": "30 天"}  # fmt: skip
     chat = {"id": 1, "prompt": "退货？", "response": "30 天", "sent_at": 1700000000000,
             "rating": "GOOD", "username": "anna", "workspace": "Shop"}  # fmt: skip
     return [
@@ -245,7 +246,8 @@ def _langfuse() -> list[Case]:
     failed = {**answer, "id": "o3", "traceId": "t2", "level": "ERROR", "output": None}
     scores = [
         {"id": "s1", "traceId": "t1", "observationId": "o1", "name": "correction", "value": 0,
-         "stringValue": "30 个工作日", "dataType": "CORRECTION", "timestamp": "2026-11-02T00:00:00Z"},
+         "stringValue": "30 个工作日", "dataType": "CORRECTION",
+         "timestamp": "2026-11-02T00:00:00Z"},
         {"id": "s2", "traceId": "t1", "observationId": None, "name": "user-feedback", "value": -1,
          "stringValue": None, "comment": "wrong", "timestamp": "2026-11-02T00:00:00Z"},
         {"id": "s3", "traceId": "t9", "observationId": None, "name": "quality", "value": 0.5,
@@ -267,7 +269,8 @@ def _langfuse() -> list[Case]:
         Case("scores.jsonl", "langfuse", _jsonl(*scores),
              ["said", No("no-answer-here"), No("no-answer-here"), No("feedback-nameless")]),
         Case("items.json", "langfuse", _json(items), ["A", No("langfuse-archived")]),
-        Case("observations.csv", "langfuse", _csv(["id", "traceId", "type", "input", "output"], *cells),
+        Case("observations.csv", "langfuse",
+             _csv(["id", "traceId", "type", "input", "output"], *cells),
              ["30 天", No("langfuse-no-generation")]),
     ]  # fmt: skip
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,4 +89,52 @@ def test_every_row_has_its_verdict(case: Case, ledger: Ledger, tmp_path: Path) -
     again = imported(ledger, path)
     assert (again.imported, again.feedback) == (0, 0)
     assert again.seen == again.duplicate + again.rejected == result.seen
+    assert conservation(ledger) == []
+
+
+_KILLED = """\
+import os, signal, sys
+from pathlib import Path
+from ft2ollama.loop.importers import run
+from ft2ollama.loop.importers.detect import find
+from ft2ollama.loop.ledger import Ledger
+for line in Path(sys.argv[2]).read_text().splitlines():
+    after, _, path = line.partition(" ")
+    child = os.fork()
+    if not child:
+        run.BATCH, write = 1, run._records
+        def records(connection, job, rows, result):
+            write(connection, job, rows, result)
+            if result.seen == int(after):  # in the middle of a transaction
+                os.kill(os.getpid(), signal.SIGKILL)
+        run._records = records
+        ((one,), _) = find([Path(path)], "en")
+        with Ledger.open(sys.argv[1]) as ledger:
+            run.import_file(ledger, Path(path), run.Job(one.importer))
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    assert os.WTERMSIG(status) == signal.SIGKILL, path
+"""
+
+
+def test_every_importer_goes_on_after_a_kill(ledger: Ledger, tmp_path: Path) -> None:
+    halves = {case.name: len(case.verdicts) // 2 for case in CASES}
+    paths = [written(case, tmp_path) for case in CASES]
+    (tmp_path / "list.txt").write_text("".join(f"{halves[one.name]} {one}\n" for one in paths))
+    url = ledger.engine.url.render_as_string(hide_password=False)
+    command = [sys.executable, "-c", _KILLED, url, str(tmp_path / "list.txt")]
+    subprocess.run(command, check=True)
+    for case, path in zip(CASES, paths, strict=True):
+        result = imported(ledger, path)
+        assert result.resumed == halves[case.name]
+        assert result.seen == len(case.verdicts)
+        assert result.seen == result.imported + result.duplicate + result.rejected
+        again = imported(ledger, path)
+        assert (again.seen, again.imported, again.resumed) == (result.seen, 0, 0)
+    with ledger.read() as connection:
+        batches = connection.execute(select(t.import_batch)).mappings().all()
+    assert len(batches) == 2 * len(CASES)
+    for batch in batches:
+        assert batch["state"] == "done"
+        assert batch["seen"] == batch["imported"] + batch["duplicate"] + batch["rejected"]
     assert conservation(ledger) == []
