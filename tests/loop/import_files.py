@@ -123,8 +123,8 @@ def _openwebui_feedback() -> Case:
     def row(message: str, rating: int, **more: Any) -> dict[str, Any]:
         chat = openwebui_chat(openwebui_messages(), "a4")
         return {"id": f"f-{message}", "user_id": "u-li", "version": 0, "type": "rating",
-                "data": {"rating": rating, "model_id": "biz:latest", "comment": "对", "details": {"rating": 9},
-                         "reason": "accurate_information"},
+                "data": {"rating": rating, "model_id": "biz:latest", "comment": "对",
+                         "details": {"rating": 9}, "reason": "accurate_information"},
                 "meta": {"message_id": message, "chat_id": "chat-1"},
                 "snapshot": {"chat": {**chat, "chat": chat["chat"]}},
                 "created_at": 1700000000, "updated_at": 1700000000, **more}  # fmt: skip
@@ -222,7 +222,8 @@ def _anythingllm() -> list[Case]:
     lump = [turn("system", ANYTHINGLLM_SYSTEM), turn("user", "Anna?"), turn("assistant", "a"),
             turn("user", "Bert?"), turn("assistant", "b")]  # fmt: skip
     context = "\nContext:\n[CONTEXT 0]:\n30 天内\n[END CONTEXT 0]\n"
-    alpaca = {"instruction": ANYTHINGLLM_SYSTEM + context, "input": "退货？", "output": "30 天"}  # fmt: skip
+    alpaca = {"instruction": ANYTHINGLLM_SYSTEM + context, "input": "退货？",
+              "output": "30 天"}  # fmt: skip
     chat = {"id": 1, "prompt": "退货？", "response": "30 天", "sent_at": 1700000000000,
             "rating": "GOOD", "username": "anna", "workspace": "Shop"}  # fmt: skip
     return [
