@@ -168,6 +168,14 @@ def test_an_erased_answer_does_not_come_back(ledger: Ledger, tmp_path: Path) -> 
     assert conservation(ledger) == []
 
 
+def test_a_person_is_forgotten_in_rejected_rows_too(ledger: Ledger, tmp_path: Path) -> None:
+    case(ledger, "dify_feedback.csv", tmp_path)
+    assert len([row for row in rows(ledger, t.import_reject) if row["raw"]]) == 2
+    forget(ledger, Choice(user="u-li"), [], "asked")
+    assert not [row for row in rows(ledger, t.import_reject) if row["raw"]]
+    assert rows(ledger, t.feedback_waiting) == []
+
+
 def test_nul_and_half_characters(ledger: Ledger, tmp_path: Path) -> None:
     text = '{"messages": [{"role": "user", "content": "a\\u0000b\\ud800"}, '
     text += '{"role": "assistant", "content": "c\\u0000"}]}\n{"a\\u0000'
