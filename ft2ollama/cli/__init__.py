@@ -22,7 +22,9 @@ from ft2ollama.cli import (
     export,
     history,
     init,
+    loop,
     publish,
+    retrain,
     runs,
     train,
 )
@@ -43,6 +45,9 @@ COMMANDS = (
     eval.eval_,
     runs.runs,
     collect.collect,
+    retrain.retrain,
+    loop.loop,
+    loop.lineage,
 )
 
 
