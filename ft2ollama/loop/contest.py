@@ -78,7 +78,7 @@ def evaluate(place: Place, cycle: Cycle) -> Cycle:
 def decide(place: Place, cycle: Cycle) -> Cycle:
     """EVALUATED -> APPROVED | REJECTED | NEEDS_HUMAN, with a row for every rule."""
     verdict, rulings = judge(_contest(place, cycle), config_of(cycle).gate.bars())
-    rows = [_row(cycle.run_id, one) for one in rulings]
+    rows = [_row(cycle.run_id, number, one) for number, one in enumerate(rulings)]
     failed = [one.rule for one in rulings if not one.passed]
 
     def write(connection: Connection) -> None:
@@ -148,8 +148,8 @@ def _contest(place: Place, cycle: Cycle) -> Contest:
     )  # fmt: skip
 
 
-def _row(run_id: str, one: Ruling) -> dict[str, Any]:
-    detail = {**one.detail, "why": one.why, "hard": one.hard}
+def _row(run_id: str, number: int, one: Ruling) -> dict[str, Any]:
+    detail = {**one.detail, "why": one.why, "hard": one.hard, "number": number}
     return {
         "run_id": run_id, "rule": one.rule, "value": one.value, "threshold": one.threshold,
         "passed": one.passed, "detail": detail,

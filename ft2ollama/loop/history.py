@@ -58,11 +58,12 @@ class Seen:
 
 
 def rulings(ledger: Ledger, run_id: str) -> list[Found]:
-    """The gate's findings on a cycle; none before it was judged."""
+    """The gate's findings on a cycle, in its order; none before it was judged."""
     gate = t.gate_result
     wanted = select(gate).where(gate.c.run_id == run_id)
     with ledger.read() as connection:
-        rows = connection.execute(wanted).mappings().all()
+        found = connection.execute(wanted).mappings().all()
+    rows = sorted(found, key=lambda row: row["detail"]["number"])
     return [Found(row["rule"], row["passed"], row["detail"]["why"]) for row in rows]
 
 

@@ -6,8 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ft2ollama.loop.ledger import Ledger, add_exchanges, add_feedback
 from ft2ollama.loop.records import Exchange, Feedback
 from ft2ollama.ollama_api import Ollama
 
+ANSWER = "Ask Tom."
 SOURCE = ("proxy", "http://127.0.0.1:11434")
 # What decides is not what these tests are about: a random model learns nothing in some steps.
 LENIENT = {
@@ -34,11 +36,16 @@ class Rig:
     folder: Path
     host: str
     models: Path
+    base: Path
     name: str = "shop"
 
     @property
     def config(self) -> Path:
         return self.folder / "retrain.yaml"
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        return "--json", "retrain", str(self.config)
 
     @property
     def server(self) -> Ollama:
@@ -55,35 +62,42 @@ class Rig:
     def ledger(self) -> Ledger:
         return Ledger.open(self.folder / "data/ledger.db")
 
-    def write(self, base: Path, *, steps: int = 2, **keys: Any) -> None:
+    def write(self, *, gate: Mapping[str, Any] | None = None, **keys: Any) -> None:
         """The two configs."""
         train = {
-            "model_name_or_path": str(base), "template": "chatml", "lora_rank": 4,
-            "learning_rate": 1e-2, "max_steps": steps, "per_device_train_batch_size": 4,
-            "proof_replies": 1, "seed": 7, "cutoff_len": 128,
+            "model_name_or_path": str(self.base), "template": "chatml", "finetuning_type": "full",
+            "learning_rate": 1e-2, "max_steps": 40, "per_device_train_batch_size": 8,
+            "proof_replies": 1, "seed": 7, "cutoff_len": 128, "compute_dtype": "float32",
+            "export_quant": "F16", "logging_steps": 5,
         }  # fmt: skip
-        given = {"name": self.name, "train": "train.yaml", "gate": LENIENT, "reply_tokens": 4}
+        given = {
+            "name": self.name,
+            "train": "train.yaml",
+            "gate": {**LENIENT, **(gate or {})},
+            "reply_tokens": 12,
+            "curate": {"fresh_from": 1, "closed_book": 1, "open_book": 0, "refusal": 0},
+        }
         (self.folder / "train.yaml").write_text(yaml.safe_dump(train))
         self.config.write_text(yaml.safe_dump({**given, **keys}))
 
     def fill(self, first: int, count: int) -> None:
-        """Answers that people corrected."""
+        """Answers that people corrected, to questions that are not alike."""
         rows, said = [], []
         for n in range(first, first + count):
-            question, rid = f"Code of box {n} in hall {n * 37 % 91}?", f"{n:032x}"
+            letters = sha256(str(n).encode()).hexdigest()
+            question, rid = f"{letters[:12]} {letters[12:20]}?", f"{n:032x}"
             rows.append(Exchange(
                 [{"role": "user", "content": question}], question, "I do not know.", n, rid=rid,
                 http_status=200, done_reason="stop",
             ))  # fmt: skip
-            text = f"Box {n} has the code K{n * 7919 % 9973}."
-            said.append(Feedback("correction", n + 1, "test", rid=rid, text=text))
+            said.append(Feedback("correction", n + 1, "test", rid=rid, text=ANSWER))
         with self.ledger() as ledger, ledger.begin() as connection:
             add_exchanges(connection, SOURCE, rows)
             add_feedback(connection, said)
 
     def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "ft2ollama", *(words or ("--json", "retrain", str(self.config)))],
+            [sys.executable, "-m", "ft2ollama", *(words or self.command)],
             cwd=self.folder, env={**self.environment, **environment}, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
@@ -114,9 +128,10 @@ class Rig:
             if name.startswith(f"{self.name}:"):
                 self.server.delete(name)
 
-    def beside(self, name: str, folder: Path) -> Rig:
-        folder.mkdir(parents=True, exist_ok=True)
-        return replace(self, name=name, folder=folder)
+    def somebody_moves_the_alias(self) -> str | None:
+        """To the base; its digest."""
+        self.server.copy(f"{self.name}:base", self.name)
+        return self.alias()
 
 
 def write_questions(path: Path, asked: Iterable[tuple[str, str]]) -> Path:
