@@ -22,8 +22,10 @@ from ft2ollama.cli import (
     export,
     history,
     init,
+    loop,
     prove,
     publish,
+    retrain,
     runs,
     train,
 )
@@ -45,6 +47,9 @@ COMMANDS = (
     eval.eval_,
     runs.runs,
     collect.collect,
+    retrain.retrain,
+    loop.loop,
+    loop.lineage,
 )
 
 
