@@ -134,6 +134,8 @@ def outcome(rig: Rig) -> dict[str, Any]:
             assert (move["state"], move["to_digest"]) == ("verified", rig.alias())
             weights = folder / cycle.run_id / "model/model.safetensors"
             found["weights"] = sha256_file(weights)
+            made = [name for name in rig.server.models() if name.startswith(f"{rig.name}:2")]
+            assert made == [move["to_tag"]]
     rig.sound()
     return found
 
