@@ -27,6 +27,7 @@ from ft2ollama.cli import (
     publish,
     retrain,
     runs,
+    schedule,
     train,
 )
 from ft2ollama.cli.output import Output
@@ -48,6 +49,7 @@ COMMANDS = (
     runs.runs,
     collect.collect,
     retrain.retrain,
+    schedule.schedule,
     loop.loop,
     loop.lineage,
 )

@@ -77,6 +77,7 @@ def _retrain(
 def _show(output: Output, ledger: Ledger, line: str, outcome: Outcome) -> int:
     """How it ended; the exit code."""
     from ft2ollama.errors import ExitCode
+    from ft2ollama.loop.swap import deployment_of
 
     cycle = outcome.cycle
     if cycle is None:
@@ -86,7 +87,8 @@ def _show(output: Output, ledger: Ledger, line: str, outcome: Outcome) -> int:
     show_gate(output, ledger, cycle)
     if cycle.state == "PROMOTED":
         output.done(f"{line} is {cycle.run_id} now")
-        output.say(f"  back: ft2ollama rollback {line}")
+        if deployment_of(ledger, cycle.run_id)["from_digest"]:
+            output.say(f"  back: ft2ollama rollback {line}")
     elif cycle.state == "NEEDS_HUMAN":
         output.warn(f"cycle {cycle.run_id} wants a person: {cycle.error}")
         output.say(f"  ft2ollama loop approve {cycle.run_id}     # or: loop reject")

@@ -48,7 +48,8 @@ def run_child(place: Place, words: Sequence[str], folder: Path) -> None:
         try:
             code = child.wait()
         except KeyboardInterrupt:
-            code = child.wait() and ExitCode.INTERRUPTED
+            child.wait()
+            code = ExitCode.INTERRUPTED
         except BaseException:
             child.terminate()
             child.wait()

@@ -123,7 +123,8 @@ def _champion(place: Place, cycle: Cycle, alias: str, digest: str | None) -> exa
     goods: Goods = goods_of(run, place.server)
     base = find_base(load_config(run.config_file).config)
     place.say(f"{alias} does not exist yet: the new model is held against the base, {name}")
-    register_base(place.server, name, base_gguf(base), goods.modelfile, NOBODY)
+    gguf = base_gguf(base, adds_bos=read_template(run.proof / "template.json").adds_bos)
+    register_base(place.server, name, gguf, goods.modelfile, NOBODY)
     return exam.Spoken(name, digest_of(place.server, name) or "", marks)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from sqlalchemy import Connection, update
+from sqlalchemy.exc import OperationalError
 
 from ft2ollama import __version__
 from ft2ollama.config import load_config
@@ -100,7 +101,7 @@ def _to_its_end(place: Place, cycle: Cycle) -> Cycle:
     try:
         while cycle.state in STEPS:
             cycle = STEPS[cycle.state](place, cycle)
-    except UserError as error:
+    except Exception as error:
         _after_failure(place, cycle.run_id, error)
         raise
     if cycle.state == "PROMOTED":
@@ -111,12 +112,15 @@ def _to_its_end(place: Place, cycle: Cycle) -> Cycle:
     return cycle
 
 
-def _after_failure(place: Place, run_id: str, error: UserError) -> None:
+def _after_failure(place: Place, run_id: str, error: Exception) -> None:
     """Count the try, or close the cycle; what is not the cycle's fault does not count."""
-    cycle = states.find(place.ledger, run_id)
-    if cycle is None or not cycle.is_open or isinstance(error, (Interrupted, MachineError)):
+    if isinstance(error, (Interrupted, MachineError, OperationalError)):
         return
-    told = f"{error.what}: {error.why}".strip(": ")
+    cycle = states.find(place.ledger, run_id)
+    if cycle is None or not cycle.is_open:
+        return
+    told = f"{error.what}: {error.why}" if isinstance(error, UserError) else str(error)
+    told = told.strip(": ")
     if isinstance(error, (GateError, NoGood)) or cycle.attempt + 1 >= _TRIES:
         tell = close(place, cycle, "FAILED", told)
         _tell(place, tell)

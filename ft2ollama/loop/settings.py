@@ -196,7 +196,9 @@ def _problem(detail: Any, given: dict[str, Given], path: Path) -> Problem:
         word = str(place[-1] if place else key)
         near = did_you_mean(word, _keys_beside(key, place))
         said = f"no such key{f'; did you mean {near}?' if near else ''}"
-        return given[key].problem(said, path=place, fix=f"write {near}" if near else "remove it")
+        return given[key].problem(
+            said, path=place or None, fix=f"write {near}" if near else "remove it"
+        )
     text = str(detail["msg"]).removeprefix("Value error, ")
     if not place and kind == "value_error":
         return given[key].problem(text, path=())

@@ -95,11 +95,13 @@ class Rig:
             add_exchanges(connection, SOURCE, rows)
             add_feedback(connection, said)
 
-    def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
+    def start(
+        self, *words: str, session: bool = False, **environment: str
+    ) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "ft2ollama", *(words or self.command)],
             cwd=self.folder, env={**self.environment, **environment}, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=session,
         )  # fmt: skip
 
     def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -11,10 +11,8 @@ from pathlib import Path
 
 import pytest
 from cycle_rig import ANSWER, Rig, write_questions
-from sqlalchemy import func, select
 
 from ft2ollama.loop import states
-from ft2ollama.loop import tables as t
 from ft2ollama.loop.curate.store import pending_rids
 from ft2ollama.loop.swap import deployment_of
 from ft2ollama.ollama_server import Server
@@ -89,7 +87,6 @@ def test_a_model_that_fails_the_gate_gives_its_rows_back(rig: Rig) -> None:
 
 
 def test_a_person_decides_where_the_evidence_is_thin(rig: Rig) -> None:
-    rig.write(gate={"thin_evidence": False})
     hook = f"cat >> {rig.folder}/told.jsonl"
     rig.write(gate={"thin_evidence": False}, notify={"command": hook})
     done = rig.retrain()
@@ -110,7 +107,5 @@ def test_a_person_decides_where_the_evidence_is_thin(rig: Rig) -> None:
         cycle = states.find(ledger, run_id)
         assert cycle is not None
         assert cycle.state == "FAILED"
-        with ledger.read() as connection:
-            count = select(func.count()).select_from(t.deployment)
-            assert connection.execute(count).scalar_one() <= 1
+        assert deployment_of(ledger, run_id)["state"] == "failed"
     assert len(pending(rig)) == 24

@@ -1,7 +1,7 @@
 """A YAML file and key=value words -> `CurateConfig`, or one ConfigError with all that is wrong.
 
-The file is a retrain config with a block `curate:`, or the block's own keys; other keys of a
-retrain config are left to `retrain`.
+The file is a retrain config, of which the block `curate:` is read if there is one, or the block's
+own keys; other keys of a retrain config are left to `retrain`.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def _of_file(path: Path) -> Mapping[str, Any]:
         raise ConfigError(f"{path} is not there", "", f"ls {path.parent}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no YAML", str(error), "a line is 'key: value'") from None
-    if isinstance(made, Mapping) and "curate" in made:
-        made = made["curate"] or {}
+    if isinstance(made, Mapping) and {"curate", "name", "train"} & made.keys():
+        made = made.get("curate") or {}
     if not isinstance(made, Mapping):
         raise ConfigError(f"{path} holds no settings", shown(made), "grounded_cap: 0.7")
     return made
