@@ -52,9 +52,9 @@ def test_bad_rows_are_dropped_and_each_set_is_measured(
 def test_the_plan_says_what_the_data_doctor_sees(
     command: Command, config: Path, rows: Path
 ) -> None:
-    good = rows.read_text("utf-8").splitlines()
-    twice = config.parent / "twice.jsonl"
-    twice.write_text("\n".join([*good, good[0]]) + "\n", "utf-8")
+    good = json.loads(rows.read_text("utf-8"))
+    twice = config.parent / "twice.json"
+    twice.write_text(json.dumps([*good, good[0]], ensure_ascii=False), "utf-8")
     words = [str(config), f"dataset={twice}"]
     told = " ".join(command("train", "--dry-run", *words).stderr.split())
     assert "worth a look in the data: 1 duplicate; see: ft2ollama data check " in told
