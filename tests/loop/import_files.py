@@ -140,14 +140,18 @@ def _openwebui_chats(name: str, *, lines: bool) -> Case:
     nested = openwebui_chat(
         {"q": {"id": "q", "parentId": None, **turn("user", "营业时间？")},
          "r": {"id": "r", "parentId": "q", **turn("assistant", "9 点")},
-         "e": {"id": "e", "parentId": "q", **turn("assistant", ""), "error": {"content": "x"}}},
-        "r", user_id="u-li",
+         "e": {"id": "e", "parentId": "q", **turn("assistant", ""), "error": {"content": "x"},
+               "annotation": {"rating": -1}},
+         "q2": {"id": "q2", "parentId": "r", **turn("user", "周日？")},
+         "s": {"id": "s", "parentId": "q2", **turn("assistant", "休"), "done": False}},
+        "s", user_id="u-li",
     )  # fmt: skip
     nested = {**nested, "id": "chat-2", "chat": {"chat": nested["chat"]}}
     rows = [chat, nested, {"id": "chat-3", "chat": {}}]
     write = _jsonl(*rows) if lines else _json(rows)
     verdicts = [No("other-branch"), "30 天", No("other-branch"), ("免费", 1), "9 点",
-                No("other-branch"), No("openwebui-no-history")]  # fmt: skip
+                No("answer-error", 1), No("answer-unfinished"),
+                No("openwebui-no-history")]  # fmt: skip
     return Case(name, "openwebui", write, verdicts)
 
 

@@ -85,7 +85,8 @@ def _chat(row: Row, place: str) -> Iterator[Item]:
                            ms_of(row.get("created_at")))  # fmt: skip
             yield Record(f"{place}: {message_id}", made, tuple(said))
         except BadRow as error:
-            yield reject(error, f"{place}: {message_id}", message)
+            named = [_named(one, message_id, chat_id) for one in said if chat_id]
+            yield reject(error, f"{place}: {message_id}", message, named)
 
 
 def _answer(
