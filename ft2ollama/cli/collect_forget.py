@@ -100,6 +100,6 @@ def _report(output: Output, rows: Sequence[Row], trained: Sequence[Trained]) -> 
         output.event("trained", run=one.run_id, line=one.line, state=one.state, rows=one.rows,
                      names=one.names, files=[str(file) for file in one.files])  # fmt: skip
     if rows and not trained:
-        output.say("no model was trained on them")
+        output.say("no model was trained on them, or judged by them")
     output.done(f"{len(rows)} exchanges are erased")
     output.result(str(len(rows)), erased=len(rows), runs=[one.run_id for one in trained])

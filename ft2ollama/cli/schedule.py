@@ -8,6 +8,8 @@ import click
 
 from ft2ollama.cli.output import Output
 
+_PLACES = ("FT2OLLAMA_DATA", "FT2OLLAMA_CACHE", "OLLAMA_HOST", "OLLAMA_MODELS")
+
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
@@ -29,7 +31,7 @@ def schedule(output: Output, config: Path, at: str, kind: str | None, *, install
     from ft2ollama.loop.settings import read_config
 
     name = read_config(config).name
-    words = made.words_to_run(sys.executable, config)
+    words = (*_places(output), *made.words_to_run(sys.executable, config))
     task, when = made.Task(name, words, config.absolute().parent), made.parse_when(at)
     found = "systemd" if shutil.which("systemctl") else "cron"
     kind = kind or ("windows" if sys.platform == "win32" else found)
@@ -45,6 +47,21 @@ def schedule(output: Output, config: Path, at: str, kind: str | None, *, install
     line = made.cron_line(task, when) if kind == "cron" else made.windows_command(task, when)
     output.say("into your table: crontab -e" if kind == "cron" else "on the command prompt:")
     output.result(line, kind=kind, line=line)
+
+
+def _places(output: Output) -> tuple[str, ...]:
+    """What a timer would not know: it starts without the variables of this shell."""
+    import os
+    import sys
+
+    known = [f"{name}={os.environ[name]}" for name in _PLACES if os.environ.get(name)]
+    if os.environ.get("FT2OLLAMA_LEDGER"):
+        output.warn("FT2OLLAMA_LEDGER is not written down, it may hold a password: set it there")
+    if sys.platform == "win32":
+        for one in known:
+            output.warn(f"the task does not know {one}: setx {one.replace('=', ' ', 1)}")
+        return ()
+    return ("/usr/bin/env", *known) if known else ()
 
 
 def _systemd(output: Output, units: dict[str, str], unit: str, *, install: bool) -> None:

@@ -50,7 +50,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Trained:
-    """A run that was trained on erased rows. names: what it was published as; files: its data."""
+    """A run that was trained on erased rows, or judged by them.
+
+    names: what it was published as.  files: its data.
+    """
 
     run_id: str
     line: str
@@ -99,6 +102,7 @@ def forget(ledger: Ledger, choice: Choice, rows: Sequence[Row], reason: str) -> 
         trained = list(trained_on(connection, rids))
         for rid in rids:
             _erase(connection, rid, reason)
+        _erase_answers(connection, [one.run_id for one in trained])
         if choice.text:
             _erase_elsewhere(connection, choice.text)
         if choice == Choice(user=choice.user):
@@ -109,12 +113,13 @@ def forget(ledger: Ledger, choice: Choice, rows: Sequence[Row], reason: str) -> 
 
 
 def trained_on(connection: Connection, rids: Sequence[str]) -> Iterator[Trained]:
-    """The runs that kept one of these rows for training, oldest first."""
+    """The runs that kept one of these rows, to train on or for their gate, oldest first."""
     record, run = t.run_record, t.run
     counts: dict[str, int] = {}
     for start in range(0, len(rids), _CHUNK):
         query = select(record.c.run_id).where(
-            record.c.rid.in_(rids[start : start + _CHUNK]), record.c.verdict == "keep"
+            record.c.rid.in_(rids[start : start + _CHUNK]),
+            record.c.verdict.in_(("keep", "eval_fresh")),
         )
         for run_id in connection.execute(query).scalars():
             counts[run_id] = counts.get(run_id, 0) + 1
@@ -165,6 +170,13 @@ def _erase_eval_items(connection: Connection, rid: str) -> None:
         connection.execute(update(result).where(here).values(output=""))
     empty: dict[str, Any] = {"prompt": {}, "reference": None, "keyfacts": None}
     connection.execute(update(item).where(item.c.rid == rid).values(**empty))
+
+
+def _erase_answers(connection: Connection, runs: Sequence[str]) -> None:
+    """What models answered to a run's held-out rows: the answers repeat the questions."""
+    result = t.eval_result
+    here = and_(result.c.run_id.in_(runs), result.c.set_name.endswith("/fresh"))
+    connection.execute(update(result).where(here).values(output=""))
 
 
 def _erase_elsewhere(connection: Connection, text: str) -> None:
