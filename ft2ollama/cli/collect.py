@@ -6,6 +6,7 @@ import click
 
 from ft2ollama.cli.collect_export import export
 from ft2ollama.cli.collect_forget import forget
+from ft2ollama.cli.collect_import import import_
 from ft2ollama.cli.collect_preview import preview
 from ft2ollama.cli.collect_review import review
 from ft2ollama.cli.collect_serve import serve
@@ -18,6 +19,7 @@ def collect() -> None:
 
 
 collect.add_command(serve)
+collect.add_command(import_)
 collect.add_command(status)
 collect.add_command(review)
 collect.add_command(preview)

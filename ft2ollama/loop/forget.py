@@ -101,6 +101,8 @@ def forget(ledger: Ledger, choice: Choice, rows: Sequence[Row], reason: str) -> 
             _erase(connection, rid, reason)
         if choice.text:
             _erase_elsewhere(connection, choice.text)
+        if choice == Choice(user=choice.user):
+            _erase_elsewhere_of(connection, hmac_user(choice.user))
     if ledger.engine.dialect.name == "sqlite":
         _empty_the_log(ledger)
     return trained
@@ -175,6 +177,14 @@ def _erase_elsewhere(connection: Connection, text: str) -> None:
     for row in connection.execute(select(waiting)).mappings().all():
         if text in (row["text"] or ""):
             connection.execute(waiting.delete().where(waiting.c.id == row["id"]))
+
+
+def _erase_elsewhere_of(connection: Connection, who: str) -> None:
+    """The same by person: importers keep names and ids only as HMAC."""
+    reject, waiting = t.import_reject, t.feedback_waiting
+    here = reject.c.raw.contains(who, autoescape=True)
+    connection.execute(update(reject).where(here).values(raw=None))
+    connection.execute(waiting.delete().where(waiting.c.actor_hmac == who))
 
 
 def _said_with(connection: Connection, text: str) -> set[str]:
