@@ -8,7 +8,7 @@ here each of them gets a role, so that every one stops an answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,11 +96,16 @@ def _end_roles(
 
 
 def _known_ends(tokens: Tokens) -> set[int]:
-    texts = {text for text in _ENDS_BY_TEXT if text in tokens.ids}
+    return {tokens.ids[text] for text in ends_by_text(tokens.ids)}
+
+
+def ends_by_text(vocabulary: Container[str]) -> set[str]:
+    """The tokens of a vocabulary at which llama.cpp ends an answer, whatever the file says."""
+    texts = {text for text in _ENDS_BY_TEXT if text in vocabulary}
     for both, taken_back in _NOT_AFTER_ALL:
         if both <= texts:
             texts.discard(taken_back)
-    return {tokens.ids[text] for text in texts}
+    return texts
 
 
 def _left_notes(tokens: Tokens, left: Sequence[int]) -> tuple[str, ...]:

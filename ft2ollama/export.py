@@ -163,14 +163,19 @@ def _write(
     )
 
 
-def base_gguf(base: Base, progress: Progress | None = None) -> Path:
-    """The untuned base as Q8_0, written once: in the form the tuned model will be published."""
+def base_gguf(base: Base, *, adds_bos: bool, progress: Progress | None = None) -> Path:
+    """The untuned base as Q8_0, written once: in the form the tuned model will be published.
+
+    adds_bos: of the template that the tuned model has.
+    """
     import converters
 
-    path = cache_dir() / "bases" / f"{base.sha256[:16]}-Q8_0.gguf"
+    path = cache_dir() / "bases" / f"{base.sha256[:16]}{'-bos' * adds_bos}-Q8_0.gguf"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        converters.write_model(base.folder, path, outtype="Q8_0", name=base.name, progress=progress)
+        converters.write_model(
+            base.folder, path, outtype="Q8_0", name=base.name, add_bos=adds_bos, progress=progress
+        )
     return path
 
 

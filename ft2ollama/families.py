@@ -13,8 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ft2ollama.chat_jinja import Message
-
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -37,12 +35,6 @@ class Family:
 def families() -> dict[str, Family]:
     """Every family folder, by name."""
     return {path.parent.name: _load(path) for path in sorted(_root().glob("*/family.toml"))}
-
-
-def family_cases(name: str) -> list[tuple[str, list[Message]]]:
-    """(name, messages) of the conversations a family is proved with; none for an unknown one."""
-    family = families().get(name)
-    return [(case["name"], case["messages"]) for case in family.cases] if family else []
 
 
 def _root() -> Path:

@@ -53,7 +53,9 @@ def forget(
     choice = Choice(rid, chat, user, text, expired)
     if choice == Choice():
         raise UsageError(
-            "what is to be erased?", "no option says it", "--user ID, --chat ID, --rid RID, --text"
+            "what is to be erased?",
+            "no option says it",
+            "--user ID, --chat ID, --rid RID, --text TEXT or --expired",
         )
     with Ledger.open() as ledger:
         drain_into(ledger, Spool(spool_file(), ("proxy", "")))
@@ -84,7 +86,7 @@ def _show(output: Output, rows: Sequence[Row]) -> None:
         when = datetime.datetime.fromtimestamp(row.ts_ms / 1000).astimezone()
         question = row.question if len(row.question) <= 50 else f"{row.question[:50]}…"
         lines.append([row.rid, f"{when:%Y-%m-%d %H:%M}", row.model, question.replace("[", "\\[")])
-    output.table("", ["run", "when", "model", "question"], lines)
+    output.table("", ["rid", "when", "model", "question"], lines)
     if len(rows) > _SHOWN:
         output.say(f"  and {len(rows) - _SHOWN} more")
 

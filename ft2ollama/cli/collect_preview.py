@@ -90,10 +90,10 @@ def _show(output: Output, inputs: Inputs, found: Curation, language: Language) -
         if rule in groups:
             _show_rule(output, rule, groups[rule], questions, language)
     forms = Counter(one.form if one.role == "new" else one.role for one in found.train)
-    told = ", ".join(f"{name} {count}" for name, count in sorted(forms.items()))
+    made = ", ".join(f"{name} {count}" for name, count in sorted(forms.items()))
     output.say("")
     output.say("  " + word["made"].format(
-        train=len(found.train), forms=told or "-", val=len(found.val), fresh=len(found.fresh)
+        train=len(found.train), forms=made or "-", val=len(found.val), fresh=len(found.fresh)
     ))  # fmt: skip
     if found.pii:
         counts = ", ".join(f"{name} {count}" for name, count in found.pii.items())
@@ -114,7 +114,7 @@ def _show_rule(
 
     from ft2ollama.loop.curate.pii import scrubber
     from ft2ollama.loop.curate.pipeline import RETURNING
-    from ft2ollama.loop.curate.texts import RULE_TEXTS
+    from ft2ollama.loop.curate.texts import RULE_TEXTS, told
 
     waits = "[cyan]…[/]" if rule in RETURNING else "[yellow]✗[/]"
     mark = {"keep": "[green]✓[/]", "eval_fresh": "[cyan]○[/]"}.get(rule, waits)
@@ -122,8 +122,8 @@ def _show_rule(
     output.console.print(f"{mark} {len(group):>7,}  [bold]{rule:<19}[/] {text}")
     for one in group[:_EXAMPLES]:
         question = " ".join(scrubber(questions[one.rid])(questions[one.rid]).split())
-        why = "; ".join(f"{name} {_told(value)}" for name, value in one.evidence.items())
-        text = f"           [dim]{escape(_cut(question))}[/]  {escape(_cut(why))}"
+        why = _cut(told(one.evidence))
+        text = f"           [dim]{escape(_cut(question))}[/]  {escape(why)}"
         output.console.print(text.rstrip())
 
 
@@ -135,7 +135,3 @@ def _cut(text: str) -> str:
         if width > _WIDE:
             return f"{text[:number]}…"
     return text
-
-
-def _told(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

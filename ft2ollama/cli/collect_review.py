@@ -164,9 +164,11 @@ def _edit(output: Output, session: Review, card: Card, word: Mapping[str, str]) 
 def _show(output: Output, card: Card, at: int, total: int, word: Mapping[str, str]) -> None:
     from rich.markup import escape
 
+    from ft2ollama.loop.curate.texts import told
+
     row = card.row
-    why = "; ".join(f"{name} {value}" for name, value in card.evidence.items())
-    stopped = f" · [yellow]{card.rule}[/] {escape(why)}" if card.rule else ""
+    why = escape(told(card.evidence))
+    stopped = f" · [yellow]{card.rule}[/] {why}" if card.rule else ""
     place = word["row"].format(number=at + 1, total=total)
     output.console.print(f"\n[bold cyan]{place}[/]{stopped}", soft_wrap=False)
     for context in row.contexts:

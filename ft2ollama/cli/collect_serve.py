@@ -139,7 +139,7 @@ def counter(health: Mapping[str, Any]) -> str:
         ("spooled", "of them in the spool"), ("background", "of them background tasks"),
         ("incomplete", "of them incomplete"), ("declined", "without consent"),
         ("loads", "only loaded a model"), ("lost", "LOST"), ("open", "running"),
-        ("feedback", "feedback"), ("passed", "other requests passed on"),
+        ("feedback", "feedback"), ("passed", "passed on unrecorded"),
     ):  # fmt: skip
         if health[name]:
             parts.append(f"{health[name]} {words}")
@@ -195,7 +195,7 @@ class _Display:
 
 def _line(fields: Mapping[str, Any]) -> str:
     if fields["event"] == "feedback":
-        return f"feedback  {fields['kind']}  {fields['rid'] or ''}  {fields['where']}"
+        return f"feedback  {fields['said']}  {fields['rid']}  {fields['where']}"
     state = "complete" if fields["complete"] else f"incomplete (HTTP {fields['status']})"
     parts = [fields["route"], fields["model"] or "-", fields["task"] or state]
     if fields["tokens"] is not None:

@@ -173,15 +173,16 @@ def _register_base(output: Output, loaded: Loaded, server: Ollama, tag: str) -> 
 
     config = loaded.config
     base = resolve(output, config.model_name_or_path, config.hub)
-    template = asdict(model_template(config.template, base.folder))
+    template = model_template(config.template, base.folder)
     modelfile = make_modelfile(
-        template,
+        asdict(template),
         num_ctx=config.resolved_num_ctx,
         system=config.default_system,
         extra=config.ollama_parameters,
     )
     with output.bytes("registering the base") as meter:
-        register_base(server, tag, base_gguf(base, meter), modelfile, Watch(upload=meter))
+        gguf = base_gguf(base, adds_bos=template.adds_bos, progress=meter)
+        register_base(server, tag, gguf, modelfile, Watch(upload=meter))
 
 
 def _train(output: Output, loaded: Loaded, *, force: bool) -> Run:

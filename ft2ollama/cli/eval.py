@@ -82,11 +82,14 @@ def eval_(  # noqa: PLR0913 - one parameter per option
     from ft2ollama.evaluate.speakers import Job
     from ft2ollama.export import check_trained
     from ft2ollama.runs import find_run
-    from ft2ollama.train.speaker import template_of
+    from ft2ollama.served import read_template
 
     found = find_run(run)
     check_trained(found)
-    config, template = load_config(found.config_file).config, template_of(found)
+    config, template = (
+        load_config(found.config_file).config,
+        read_template(found.proof / "template.json"),
+    )
     base, why = _base(output, found, config)
     renderer = _renderer(found, config, base)
     with output.waiting("reading the data"):
@@ -125,14 +128,14 @@ def _renderer(run: Run, config: Config, base: Base | None) -> Renderer | None:
     """What made the training's samples; None without a tokenizer."""
     from ft2ollama.data.from_config import rules_of
     from ft2ollama.data.render import Renderer, Tokenizer
-    from ft2ollama.train.speaker import template_of
+    from ft2ollama.served import read_template
 
     folders = [base.tokenizer_folder] if base is not None else []
     folders += [run.model] if run.is_whole else []
     folder = next((one for one in folders if (one / "tokenizer.json").is_file()), None)
     if folder is None:
         return None
-    return Renderer(template_of(run), Tokenizer(folder), rules_of(config))
+    return Renderer(read_template(run.proof / "template.json"), Tokenizer(folder), rules_of(config))
 
 
 def _announce(output: Output, run: Run, gathered: Gathered) -> None:

@@ -118,14 +118,16 @@ def _run(output: Output, run: Run, manner: Manner) -> Partner:
     check_trained(run)
     config, base = load_config(run.config_file).config, base_of(output, run)
     with output.waiting(f"loading {run.id}"):
+        from ft2ollama.served import read_template
         from ft2ollama.train.model import choose_device
-        from ft2ollama.train.speaker import Speaker, Style, load_tuned, template_of
+        from ft2ollama.train.speaker import Speaker, Style, load_tuned
 
         device = choose_device()
         model, form = load_tuned(run, base.folder, device, config)
     thinking = config.enable_thinking if manner.think is None else manner.think
     tokenizer = Tokenizer(base.tokenizer_folder)
-    speaker = Speaker(model, template_of(run), tokenizer, thinking=thinking)
+    template = read_template(run.proof / "template.json")
+    speaker = Speaker(model, template, tokenizer, thinking=thinking)
     style = Style(manner.temperature or 0.0)
 
     def stream(messages: list[dict[str, str]]) -> Iterator[Any]:

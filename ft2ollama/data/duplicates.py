@@ -208,15 +208,11 @@ def _marks(rows: Iterable[Sides]) -> _Marks:
     for chunk in _chunks(rows):
         whole.append(_signatures([_padded(row.whole) for row in chunk], _PERMUTATIONS))
         question.append(_signatures([_padded(row.question) for row in chunk], _BANDS))
-        guards += [_guard(row) for row in chunk]
+        guards += [
+            hash((facts(row.question), facts(row.answer), row.setting)) & (2**64 - 1)
+            for row in chunk
+        ]
     return _Marks(np.concatenate(whole), np.concatenate(question), np.array(guards, np.uint64))
-
-
-def _guard(row: Sides) -> int:
-    """64 bits of what must be equal; not Python's hash, which another process salts otherwise."""
-    told = repr((facts(row.question), facts(row.answer), row.setting))
-    digest = hashlib.blake2b(told.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
 
 
 def _chunks(rows: Iterable[Sides]) -> Iterator[list[Sides]]:

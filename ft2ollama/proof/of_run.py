@@ -27,6 +27,7 @@ from ft2ollama.proof.replies import AGREEMENT, ReplyCheck, check_replies, make_s
 from ft2ollama.proof.result import Proof
 from ft2ollama.proof_weights import WeightsCheck, prove_weights
 from ft2ollama.runs import Run
+from ft2ollama.served import base_adds_bos, read_template
 
 # A larger base is not written once more only to be asked some words.
 _CHEAP_BYTES = 2_000_000_000
@@ -121,17 +122,25 @@ def _untrained(
 ) -> Iterator[tuple[str | None, str]]:
     """(name of the base in the same Ollama, "") or (None, why it is not there)."""
     size = sum(path.stat().st_size for path in base.folder.glob("*.safetensors"))
+    adds_bos = read_template(run.proof / "template.json").adds_bos
     if not needed or run.is_whole:
         yield None, "the run holds a whole model, not a base and its adapter" * run.is_whole
-    elif base.gguf is not None:
+    elif base.gguf is not None and _begins_alike(base.gguf, adds_bos=adds_bos):
         with served_base(server, base.gguf, base.sha256) as name:
             yield name, ""
     elif size > _CHEAP_BYTES:
         yield None, f"its {size / 1e9:.0f} GB would be converted for it"
     else:
-        gguf = base_gguf(base)
+        gguf = base_gguf(base, adds_bos=adds_bos)
         with served_base(server, gguf, sha256_file(gguf)) as name:
             yield name, ""
+
+
+def _begins_alike(gguf: Path, *, adds_bos: bool) -> bool:
+    """Does Ollama begin a prompt to this file as the training text begins?"""
+    from converters import read_gguf
+
+    return base_adds_bos(read_gguf(gguf).values) in (None, adds_bos)
 
 
 def _bar(exported: Exported, base: Base) -> float:

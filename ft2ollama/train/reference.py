@@ -25,6 +25,7 @@ from ft2ollama.train.effect import choose_samples, effect, score
 from ft2ollama.train.model import load_run, load_trained
 from ft2ollama.train.plan import Plan
 from ft2ollama.train.proof_rows import REPLY_TOKENS, data_cases, held_out, questions
+from ft2ollama.train.speaker import Style, choice, tokens
 
 __all__ = ["REPLY_TOKENS", "greedy", "prompts", "replies", "write_proof"]
 
@@ -112,13 +113,8 @@ def greedy(
 ) -> tuple[list[int], bool]:
     """(reply ids without the stop token, was a stop token reached) by argmax with a KV cache."""
     found: list[int] = []
-    past, ids = None, torch.tensor([prompt], device=model.device)
-    for _ in range(limit):
-        with torch.inference_mode():
-            output = model(input_ids=ids, past_key_values=past, use_cache=True)
-        token = int(output.logits[0, -1].argmax())
+    for token in tokens(model, prompt, limit, choice(Style())):
         if token in stop:
             return found, True
         found.append(token)
-        past, ids = output.past_key_values, torch.tensor([[token]], device=model.device)
     return found, False

@@ -9,10 +9,9 @@ it. The base is loaded before the adapter is put on it, so that both can be meas
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -162,14 +161,6 @@ def tokens(model: Any, prompt: Sequence[int], limit: int, choose: Choose) -> Ite
         token = choose(output.logits[0, -1])
         yield token
         past, ids = output.past_key_values, torch.tensor([[token]], device=model.device)
-
-
-def template_of(run: Run) -> ChatTemplate:
-    """The chat template that the run was trained with, its default system prompt included."""
-    saved = json.loads((run.proof / "template.json").read_text("utf-8"))
-    known = {one.name: saved[one.name] for one in fields(ChatTemplate) if one.name in saved}
-    known = {k: tuple(v) if isinstance(v, list) else v for k, v in known.items()}  # as JSON has it
-    return ChatTemplate(**known)
 
 
 def load_for_speaking(folder: Path, device: str, config: Config | None = None) -> tuple[Any, str]:

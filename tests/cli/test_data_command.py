@@ -93,7 +93,7 @@ def test_a_config_brings_model_and_proof_questions(command: Command, folder: Pat
     (folder / "faq.yaml").write_text(text)
     done = command("data", "check", "faq.yaml")
     assert done.returncode == 0, done.stderr
-    assert "model, template chatml, cutoff_len 64" in done.stderr
+    assert "model, template its own, cutoff_len 64" in done.stderr
     assert "proof.jsonl:1 question  this proof question is 100 % the same" in done.stderr
     assert "tokens per role: user" in done.stderr
     done = command("data", "check", "faq.yaml", "cutoff_len=40")

@@ -23,8 +23,9 @@ from ft2ollama.files import read_jsonl
 from ft2ollama.ollama_api import Ollama, quiet_options
 from ft2ollama.ollama_server import Server
 from ft2ollama.runs import Run
+from ft2ollama.served import read_template
 from ft2ollama.train.model import load_trained
-from ft2ollama.train.speaker import Speaker, held_out_loss, load_tuned, template_of
+from ft2ollama.train.speaker import Speaker, held_out_loss, load_tuned
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -48,12 +49,14 @@ def run(tiny: Base, tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="module")
 def speaker(run: Run, tiny: Base) -> Speaker:
     model, _ = load_tuned(run, tiny.folder, "cpu", load_config(run.config_file).config)
-    return Speaker(model, template_of(run), Tokenizer(tiny.folder))
+    return Speaker(model, read_template(run.proof / "template.json"), Tokenizer(tiny.folder))
 
 
 def samples(run: Run, tiny: Base) -> list[Any]:
     config = load_config(run.config_file).config
-    renderer = Renderer(template_of(run), Tokenizer(tiny.folder), rules_of(config))
+    renderer = Renderer(
+        read_template(run.proof / "template.json"), Tokenizer(tiny.folder), rules_of(config)
+    )
     held = read_parts(config)[1].validation[""]
     assert len(held) == 6
     return renderer.render(held).samples

@@ -57,14 +57,14 @@ class Fake:
             tags = {"models": [{"name": "m:latest", "digest": "d" * 64}]}
             await reply(send, json.dumps(tags).encode(), b"application/json")
             return
-        body = b""
+        body = bytearray()
         while self.reads_body:
             message = await receive()
             body += message.get("body", b"")
             if not message.get("more_body"):
                 break
-        self.requests.append((scope, body))
-        await self.script(scope, body, receive, send)
+        self.requests.append((scope, bytes(body)))
+        await self.script(scope, bytes(body), receive, send)
 
 
 def answering(

@@ -231,13 +231,16 @@ def test_serve_ends_with_all_its_records(
             assert proxy.stdout is not None
             address = json.loads(proxy.stdout.readline())["address"]
             for _ in range(5):
-                assert httpx.post(f"{address}/api/chat", json=CHAT).content == NDJSON
+                answer = httpx.post(f"{address}/api/chat", json=CHAT)
+                assert answer.content == NDJSON
+            said = {"rid": answer.headers["x-f2o-rid"], "thumb": 1, "comment": "so"}
+            assert httpx.post(f"{address}/ft2ollama/feedback", json=said).status_code == 200
             os.kill(proxy.pid, how)
             out, err = proxy.communicate(timeout=30)
     assert proxy.returncode == 0, err
     *events, ended = map(json.loads, out.splitlines())
     assert (ended["event"], ended["stored"], ended["adds_up"]) == ("ended", 5, True)
-    assert [one["event"] for one in events] == ["exchange"] * 5
+    assert [one["event"] for one in events] == ["exchange"] * 5 + ["feedback"] * 2
     assert "/api/chat  m  complete  3 tokens" in err
     with Ledger.open(tmp_path / "ledger.db") as ledger, ledger.read() as connection:
         assert connection.execute(text("SELECT count(*) FROM exchange")).scalar_one() == 5

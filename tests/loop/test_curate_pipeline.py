@@ -161,6 +161,15 @@ def test_the_same_words_after_another_conversation_are_another_question() -> Non
 
 # --- who is alike
 
+LEADER = "仓库在节假日和周末值班期间的现场安全与货物管理总负责人"
+
+
+def test_long_answers_that_differ_in_a_number_are_not_the_same() -> None:
+    said = "客户收到商品之后的{}天之内都可以通过网站提交申请，办理免费退货。"
+    answers = said.format(30), said.format(14), said.format(14) + "谢谢"
+    rows = [human(n, "退货期是多久？", answer) for n, answer in enumerate(answers, 1)]
+    assert rules(run(rows, **ALL)) == {"r1": "superseded", "r2": "keep", "r3": "keep"}
+
 
 def test_copies_go_and_numbers_make_facts() -> None:
     doc = "会员在收货之后的7天内可以免费退货，普通客户在收货之后的15天内可以付费退货。"
@@ -181,9 +190,11 @@ def test_the_better_origin_stays_and_people_are_never_nearly_alike() -> None:
     rows = [
         human(1, "退货期是多久？", answer),
         row(2, "退货期是多久？", answer, [doc]),
-        human(3, "Alpha 仓库的负责人是哪一位同事？", "Alpha 仓库的负责人是来自上海的王伟同事。"),
-        human(4, "Alfa 仓库的负责人是哪一位同事？", "Alfa 仓库的负责人是来自上海的王炜同事。"),
+        human(3, f"Alpha {LEADER}是哪一位同事？", f"Alpha {LEADER}是来自上海的王伟同事。"),
+        human(4, f"Alfa {LEADER}是哪一位同事？", f"Alfa {LEADER}是来自上海的王炜同事。"),
     ]
+    models = [replace(one, origin="thumbs_up") for one in rows[2:]]  # so they are nearly alike
+    assert rules(run(models, **ALL)) == {"r3": "near_dup", "r4": "keep"}
     assert rules(run(rows, **ALL)) == {"r1": "keep", "r2": "exact_dup", "r3": "keep", "r4": "keep"}
 
 
@@ -268,6 +279,19 @@ def test_shares_of_forms() -> None:
             assert answer == CurateConfig().refusal_en
         elif sample.form == "open_book":
             assert answer.split("led by ")[1].rstrip(".") in text
+
+
+@pytest.mark.parametrize("origin", ["human", "thumbs_up"])
+def test_shares_hold_where_a_row_gives_several_samples(origin: str) -> None:
+    rows = [replace(grounded(n, f"{TOWNS[n % 10]}{n * 7919}", f" Gate {n * 31}."), origin=origin)
+            for n in range(1, 101)]  # fmt: skip
+    found = run(rows, **ALL)
+    forms = Counter(sample.form for sample in found.train)
+    count = len(found.train)
+    for form, share in (("closed_book", 0.5), ("open_book", 0.4), ("refusal", 0.1)):
+        assert abs(forms[form] - share * count) <= 0.05 * count
+    opened = [sample.sha256 for sample in found.train if sample.form == "open_book"]
+    assert len(set(opened)) == len(opened)  # other distractors in another order
 
 
 def test_without_the_right_context_only_people_are_believed() -> None:

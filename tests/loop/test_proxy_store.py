@@ -131,12 +131,30 @@ def test_a_store_that_hangs_keeps_no_client_waiting(
     assert sorted(_rids(sqlite)) == sorted(rids)  # written twice, there once
 
 
+def test_a_spool_that_is_drained_slowly_takes_more(sqlite: Ledger, tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool.jsonl", ("proxy", "x"))
+    spool.append([Exchange((), "a", "b", 1, rid="r1")])
+    seen: list[str] = []
+
+    def slow(_: Any, items: list[Any]) -> None:
+        seen.extend(item.rid for item in items)
+        if len(seen) == 1:
+            spool.append([Exchange((), "a", "b", 1, rid="r2")])
+            raise OSError("away again")
+
+    with pytest.raises(OSError, match="away again"):
+        spool.drain(slow)
+    assert (spool.drain(slow), spool.drain(slow), spool.drain(slow)) == (1, 1, 0)
+    assert seen == ["r1", "r1", "r2"]
+
+
 @pytest.mark.parametrize("refuse", [False, True])
 def test_ledger_and_spool_fail(upstream: str, sqlite: Ledger, tmp_path: Path, refuse: bool) -> None:
     """The answer is given all the same, or broken off: as the user chose; and it is counted."""
     with proxied(upstream, sqlite, tmp_path, refuse_when_lost=refuse) as (url, proxy):
         proxy.store._patience_s = 0.2
-        (tmp_path / "spool.jsonl").mkdir()
+        (tmp_path / "file").touch()
+        proxy.spool.path = tmp_path / "file/spool.jsonl"
         with sqlite.begin():
             if refuse:
                 with pytest.raises(httpx.RemoteProtocolError):
@@ -146,7 +164,6 @@ def test_ledger_and_spool_fail(upstream: str, sqlite: Ledger, tmp_path: Path, re
             health = httpx.get(f"{url}/ft2ollama/health")
             assert (health.status_code, health.json()["lost"]) == (503, 1)
             assert "spool" in health.json()["problem"]
-        (tmp_path / "spool.jsonl").rmdir()
 
 
 def test_the_spool_of_the_last_time_is_drained(sqlite: Ledger, tmp_path: Path) -> None:

@@ -100,8 +100,8 @@ def test_a_word_changed_among_tools_is_found_although_the_number_of_tokens_is_eq
     assert (plain.method, plain.equal) == ("ids", True)
     assert (tools.method, tools.equal) == ("count and reply", False)
     assert tools.expected_tokens == tools.got_tokens
-    assert "trained  …m⏎#·Tools⏎⏎You·may·call·▸one·or·more·functions" in tools.difference
-    assert "served   …m⏎#·Tools⏎⏎You·may·call·▸two·or·more·functions" in tools.difference
+    assert "trained  …Tools⏎⏎You·may·call·▸one·or·more·functions" in tools.difference
+    assert "served   …Tools⏎⏎You·may·call·▸two·or·more·functions" in tools.difference
 
 
 def test_a_switch_for_thinking_that_does_nothing_is_found(qwen: Served) -> None:

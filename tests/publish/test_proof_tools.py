@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,10 @@ import pytest
 import converters
 from ft2ollama.base import Base, resolve_base, trained_base
 from ft2ollama.candidate import Goods
-from ft2ollama.config import Config
+from ft2ollama.config import Config, dump_config
 from ft2ollama.errors import GateError
 from ft2ollama.export import Exported
 from ft2ollama.files import read_jsonl, sha256_file, write_jsonl
-from ft2ollama.gotemplate import derive
 from ft2ollama.modelfile import Modelfile
 from ft2ollama.ollama_api import Ollama
 from ft2ollama.publish import publish
@@ -59,18 +57,13 @@ def make_run(base: Base, folder: Path) -> tuple[Run, Modelfile]:
         per_device_train_batch_size=2, proof_replies=2, enable_thinking=True, cutoff_len=1024,
     )  # fmt: skip
     plan = make_plan(config, base)
-    found = derive(
-        plan.template.render,
-        special_tokens=plan.template.special_tokens,
-        ends=plan.template.stop,
+    template = plan.template
+    assert set(template.capabilities) == {"tools", "thinking"}
+    run = create_run("tools", dump_config(config), folder=folder / "run")
+    train(plan, run, dtype="float32", device="cpu", report=lambda _: None)
+    return run, Modelfile(
+        template.gotmpl, template.system, {"stop": template.stop, "num_ctx": 2048}
     )
-    assert found.capabilities == {"tools", "thinking"}
-    template = replace(plan.template, gotmpl=found.gotmpl, system=found.system)
-    run = create_run("tools", "", folder=folder / "run")
-    train(
-        replace(plan, template=template), run, dtype="float32", device="cpu", report=lambda _: None
-    )
-    return run, Modelfile(found.gotmpl, found.system, {"stop": template.stop, "num_ctx": 2048})
 
 
 def test_a_tool_call_and_a_thought_come_back_as_such(

@@ -126,7 +126,7 @@ def train(command: Command, base: Path, rows: list[Any], folder: Path, **keys: A
     settings: Mapping[str, Any] = {
         "model_name_or_path": base, "dataset": folder / "rows.json", "lora_rank": 4,
         "learning_rate": 1e-2, "max_steps": 2, "per_device_train_batch_size": 2,
-        "proof_replies": 1, "compute_dtype": "float32", "num_threads": 1, **keys,
+        "proof_replies": 0, "compute_dtype": "float32", "num_threads": 1, **keys,
     }  # fmt: skip
     return command("train", *(f"{key}={value}" for key, value in settings.items()))
 

@@ -14,6 +14,7 @@ from ft2ollama.data.samples import Sample
 from ft2ollama.data.tokenizer import Tokenizer
 from ft2ollama.errors import UsageError
 from ft2ollama.runs import create_run
+from ft2ollama.served import read_template
 from ft2ollama.train.plan import Plan
 from ft2ollama.train.speaker import (
     Speaker,
@@ -22,7 +23,6 @@ from ft2ollama.train.speaker import (
     held_out_loss,
     load_for_speaking,
     load_tuned,
-    template_of,
 )
 from ft2ollama.train.trainer import train
 
@@ -48,7 +48,7 @@ def test_the_loss_is_that_of_the_training(
     assert held_out_loss(model, made.validation) == pytest.approx(known, abs=tolerance)
     base, _ = load_for_speaking(tiny.folder, "cpu", made.config)
     assert held_out_loss(base, made.validation) > known + 0.05
-    speaker = Speaker(model, template_of(run), Tokenizer(tiny.folder))
+    speaker = Speaker(model, read_template(run.proof / "template.json"), Tokenizer(tiny.folder))
     spoken = speaker.reply([{"role": "user", "content": "What is 3 times 3?"}], limit=6)
     assert len(spoken.ids) == 6
     assert spoken.steps == 5

@@ -254,11 +254,10 @@ def _notes(table: _Table, config: CurateConfig) -> Iterable[str]:
     waiting = Counter(one.rule for one in table.stopped.values())
     if waiting["grounded_cap"]:
         yield (
-            f"{waiting['grounded_cap']} of the model's own answers wait: at most "
-            f"{config.grounded_cap:.0%} of new samples may be such (ft2ollama collect review adds "
-            "answers of people; grounded_cap: 1 lifts the limit)"
+            f"{waiting['grounded_cap']} of the model's own answers wait: they may be "
+            f"{config.grounded_cap:.0%} of new samples; collect review some, or grounded_cap: 1"
         )
     if waiting["no_room"]:
         yield f"{waiting['no_room']} rows wait: max_samples is {config.max_samples}"
     if not config.general_data and table.of("new"):
-        yield "no general_data: nothing but the ledger's own history works against forgetting"
+        yield "no general_data: only the ledger's own history works against forgetting"

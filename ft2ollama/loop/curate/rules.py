@@ -21,6 +21,7 @@ from ft2ollama.loop.curate.grounding import coverage, ungrounded
 from ft2ollama.loop.curate.pii import scrubber
 from ft2ollama.loop.curate.rows import REJECT, Row
 from ft2ollama.loop.curate.settings import CurateConfig
+from ft2ollama.scores import distinct_4
 
 Evidence = Mapping[str, Any]
 Check = Callable[[Row, "Needs"], Evidence | None]
@@ -91,14 +92,6 @@ def is_refusal(answer: str) -> bool:
     return bool(_SENTINELS.search(answer[:200])) or any(
         code == "refusal" for code, _ in check_answer("", answer)
     )
-
-
-def distinct_4(text: str) -> float:
-    """Share of distinct 4-grams of words, or of characters where words are not spaced."""
-    words = text.split()
-    items = words if len(words) > len(text) / 12 else list(text)
-    grams = {tuple(items[i : i + 4]) for i in range(len(items) - 3)}
-    return len(grams) / (len(items) - 3) if grams else 1.0
 
 
 def sources(row: Row) -> list[str]:

@@ -96,17 +96,17 @@ class Builder:
         return self._sample(row, "closed_book", 0, role)
 
     def _choose(self, row: Row, used: Sequence[Form]) -> Form:
-        """The form that is furthest below its share, of those the row can have and has not yet."""
-        possible = self._possible(row)
-        fewest = min(used.count(form) for form in possible)
+        """The form furthest below its share that the row can have; a form that the row has not had
+        yet goes first, as long as it is not above its share.
+        """
         total = sum(self._counts.values()) + 1
         shares = {"closed_book": self._config.closed_book, "open_book": self._config.open_book,
                   "refusal": self._config.refusal}  # fmt: skip
+        missing = {form: shares[form] * total - self._counts[form] for form in FORMS}
+        possible = self._possible(row)
         wanted = [form for form in possible if shares[form] > 0] or possible
-        fresh = [form for form in wanted if used.count(form) == fewest] or wanted
-        return max(
-            fresh, key=lambda form: (shares[form] * total - self._counts[form], -FORMS.index(form))
-        )
+        fresh = [form for form in wanted if form not in used and missing[form] > 0] or wanted
+        return max(fresh, key=lambda form: (missing[form], -FORMS.index(form)))
 
     def _possible(self, row: Row) -> list[Form]:
         if is_refusal(row.answer):

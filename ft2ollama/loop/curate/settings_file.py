@@ -40,7 +40,7 @@ def settings_from(given: Mapping[str, Any], places: Mapping[str, str]) -> Curate
     raise ConfigError(
         f"{len(lines)} wrong setting{'s' * (len(lines) > 1)} for curation",
         "\n".join(lines),
-        "python -m pydoc ft2ollama.loop.curate.settings lists every key",
+        "every key with its reason: python -m ft2ollama.loop.curate.docs",
     )
 
 

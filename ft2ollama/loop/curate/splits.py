@@ -74,12 +74,12 @@ def _take(drawn: Sequence[int], members: Callable[[int], list[str]], wanted: int
 def _notes(rows: int, wanted: int, fresh: set[str], config: CurateConfig) -> Iterable[str]:
     if 0 < rows < config.fresh_from:
         yield (
-            f"{rows} new rows are few: {len(fresh)} of them held out for the gate, none to measure "
-            f"the loss (from {config.fresh_from} on it would be at least "
+            f"{rows} new rows are few: {len(fresh)} held out for the gate, none to measure "
+            f"the loss (from {config.fresh_from} on: "
             f"{min(config.fresh_min, config.fresh_from // 3)})"
         )
     elif len(fresh) < wanted // 2:
         yield (
-            f"only {len(fresh)} of {wanted} rows could be held out: the questions are so alike "
-            "that they form one group"
+            f"only {len(fresh)} of {wanted} rows could be held out: the others ask like each "
+            "other, or like what was trained on"
         )

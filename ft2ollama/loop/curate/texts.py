@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from ft2ollama.language import Language
 
@@ -43,6 +44,16 @@ RULE_TEXTS: Mapping[str, Mapping[Language, str]] = {
     "grounded_cap": {"en": "waits: too many of the model's own answers", "zh": "等待：模型自己的回答太多"},
     "no_room": {"en": "waits: max_samples is reached", "zh": "等待：已达 max_samples"},
 }  # fmt: skip
+
+
+def told(evidence: Mapping[str, Any]) -> str:
+    """Evidence in a line: `missing 60, 7; coverage 0.02`."""
+    parts = []
+    for name, value in evidence.items():
+        text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+        parts.append(f"{name} {text}")
+    return "; ".join(parts)
+
 
 REVIEW: Mapping[Language, Mapping[str, str]] = {
     "en": {

@@ -89,7 +89,7 @@ class Recorder:
         """Keep what a person said of an answer; it is durable when this returns."""
         where = await self.store.keep(said)
         self.counts["feedback"] += where != "unknown"
-        self._on_event({"event": "feedback", "kind": said.kind, "rid": said.rid, "where": where})
+        self._on_event({"event": "feedback", "said": said.kind, "rid": said.rid, "where": where})
         return where
 
     async def finish(self) -> None:

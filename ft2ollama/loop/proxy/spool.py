@@ -58,32 +58,46 @@ class Spool:
 
     def waiting(self) -> int:
         """How many bytes wait."""
-        return self.path.stat().st_size if self.path.exists() else 0
+        return sum(path.stat().st_size for path in (self.path, self._taken) if path.exists())
 
     def beside(self, name: str) -> Spool:
         """Another file of the same form, for what the ledger will not take."""
         return Spool(self.path.with_name(f"{name}.jsonl"), self._source)
 
     def drain(self, write: Callable[[tuple[str, str], list[Item]], object]) -> int:
-        """Give everything to `write` (source, items), then empty the file; how many there were.
+        """Give everything to `write` (source, items), then delete it; how many there were.
 
-        An error of `write` leaves the file as it is.
+        An error of `write` leaves everything where it can be drained again.
         """
         if not self.waiting():
             return 0
-        with self._lock():
-            found = _read(self.path)
+        with self._lock(self._taken):
+            # Who appends meanwhile must not wait for a slow ledger: the file is set aside.
+            if not self._taken.exists() and not self._set_aside():
+                return 0
+            found = _read(self._taken)
             for source, run in groupby(found, key=lambda one: one[0]):
                 items = [item for _, item in run]
                 for start in range(0, len(items), _BATCH):
                     write(source, items[start : start + _BATCH])
-            with self.path.open("r+b") as file:
-                file.truncate(0)
-                os.fsync(file.fileno())
+            self._taken.unlink()
             return len(found)
 
-    def _lock(self) -> FileLock:
-        return FileLock(self.path.with_suffix(".lock"))
+    def _set_aside(self) -> bool:
+        with self._lock():
+            if not self.path.exists():  # another process was first
+                return False
+            self.path.replace(self._taken)
+            fsync_folder(self.path.parent)
+            return True
+
+    @property
+    def _taken(self) -> Path:
+        """What is being written to the ledger; after a crash, what was."""
+        return self.path.with_suffix(".draining")
+
+    def _lock(self, path: Path | None = None) -> FileLock:
+        return FileLock(f"{path or self.path}.lock")
 
 
 def _line(source: tuple[str, str], item: Item) -> str:

@@ -171,7 +171,7 @@ class Store:
         return self._ledger
 
     def _drain(self) -> None:
-        if count := self._spool.drain(self._add):
+        while count := self._spool.drain(self._add):
             _log.info("%d records of the spool are in the ledger now", count)
 
     def _try_to_drain(self) -> None:
@@ -208,7 +208,7 @@ def drain_into(ledger: Ledger, spool: Spool) -> int:
             for item in items:
                 _add(connection, source, item)
 
-    return spool.drain(write)
+    return sum(iter(lambda: spool.drain(write), 0))
 
 
 class _StillDown(Exception):
