@@ -22,9 +22,12 @@ from ft2ollama.cli import (
     export,
     history,
     init,
+    loop,
     prove,
     publish,
+    retrain,
     runs,
+    schedule,
     train,
 )
 from ft2ollama.cli.output import Output
@@ -45,6 +48,10 @@ COMMANDS = (
     eval.eval_,
     runs.runs,
     collect.collect,
+    retrain.retrain,
+    schedule.schedule,
+    loop.loop,
+    loop.lineage,
 )
 
 

@@ -55,6 +55,14 @@ def postgres() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama of 0.1 M parameters in which a character is a token."""
+    from tiny_families import FAMILIES, make_base
+
+    return make_base(FAMILIES["llama"], tmp_path_factory.mktemp("base") / "tiny")
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
     """An empty ledger."""
