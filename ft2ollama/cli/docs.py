@@ -40,7 +40,7 @@ def _block(command: click.Command, path: str) -> str:
         info_name=path,
         max_content_width=100,
         terminal_width=100,
-        help_option_names=["--help"],
+        help_option_names=["-h", "--help"],
     )
     return f"```text\n{command.get_help(context)}\n```\n"
 

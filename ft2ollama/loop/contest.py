@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection
@@ -30,6 +31,7 @@ from ft2ollama.loop.steps import NoGood, Step, check_outputs, config_of, detail_
 from ft2ollama.publish import public_names
 from ft2ollama.runs import Run
 from ft2ollama.served import read_template
+from ft2ollama.template import ChatTemplate
 
 _AFTER = {Verdict.PASS: "APPROVED", Verdict.NEEDS_HUMAN: "NEEDS_HUMAN"}
 
@@ -109,8 +111,11 @@ def _challenger(place: Place, cycle: Cycle, made: Mapping[str, Any]) -> exam.Spo
 
 
 def _marks(place: Place, cycle: Cycle) -> tuple[str, str]:
-    proof = Run(place.training(cycle.run_id)).proof
-    return read_template(proof / "template.json").thought_marks
+    return _template(place, cycle).thought_marks
+
+
+def _template(place: Place, cycle: Cycle) -> ChatTemplate:
+    return read_template(Run(place.training(cycle.run_id)).proof / "template.json")
 
 
 def _champion(place: Place, cycle: Cycle, alias: str, digest: str | None) -> exam.Spoken:
@@ -123,13 +128,15 @@ def _champion(place: Place, cycle: Cycle, alias: str, digest: str | None) -> exa
     goods: Goods = goods_of(run, place.server)
     base = find_base(load_config(run.config_file).config)
     place.say(f"{alias} does not exist yet: the new model is held against the base, {name}")
-    gguf = base_gguf(base, adds_bos=read_template(run.proof / "template.json").adds_bos)
+    gguf = base_gguf(base, adds_bos=_template(place, cycle).adds_bos)
     register_base(place.server, name, gguf, goods.modelfile, NOBODY)
     return exam.Spoken(name, digest_of(place.server, name) or "", marks)
 
 
 def _contest(place: Place, cycle: Cycle) -> Contest:
-    """The held-out loss is not compared: each cycle holds out rows of its own."""
+    """The held-out loss is not compared: each cycle holds out rows of its own. Nor are size and
+    speed with the base, which nobody uses and which may be of another quantization.
+    """
     made = detail_of(place.ledger, cycle.run_id, "REGISTERED")
     judged = detail_of(place.ledger, cycle.run_id, "EVALUATED")
     marks, items = _marks(place, cycle), _items(place, cycle)
@@ -138,15 +145,12 @@ def _contest(place: Place, cycle: Cycle) -> Contest:
     loss = detail_of(place.ledger, cycle.run_id, "TRAINED").get("last_loss")
     before, old_speed = exam.answers(place.ledger, old.digest, items)
     after, new_speed = exam.answers(place.ledger, new.digest, items)
-    return Contest(
-        exam.artefact(place.server, old, old.digest, old_speed),
-        exam.artefact(
-            place.server, new, made["digest"], new_speed,
-            finite=loss is None or math.isfinite(loss),
-        ),
-        before,
-        after,
-    )  # fmt: skip
+    champion = exam.artefact(place.server, old, old.digest, old_speed)
+    finite = loss is None or math.isfinite(loss)
+    challenger = exam.artefact(place.server, new, made["digest"], new_speed, finite=finite)
+    if judged["from_digest"] is None:
+        champion = replace(champion, size_bytes=challenger.size_bytes, tokens_per_s=0.0)
+    return Contest(champion, challenger, before, after)
 
 
 def _row(run_id: str, number: int, one: Ruling) -> dict[str, Any]:

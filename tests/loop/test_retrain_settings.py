@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -175,3 +177,33 @@ def test_a_hook_hears_how_it_ended_and_cannot_harm(tmp_path: Path) -> None:
     assert said == []
     notify(Notify(command="exit 3", webhook="http://127.0.0.1:9/"), "failed", {}, said.append)
     assert len(said) == 2
+
+
+def ft2ollama(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ft2ollama", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_timer_runs_this_config(tmp_path: Path) -> None:
+    path = config(tmp_path, "name: shop\ntrain: train.yaml\n")
+    line = ft2ollama("schedule", str(path), "--at", "mon 4:30", "--as", "cron")
+    assert line.stdout.startswith(f"30 4 * * 1 cd {tmp_path} && ")
+    assert line.stdout.endswith(f"-m ft2ollama retrain {path} --if-due\n")
+    assert ft2ollama("schedule", str(path), "--as", "cron", "--install").returncode == 2
+
+    done = ft2ollama("schedule", str(path), "--as", "systemd", "--install")
+    assert "systemctl --user enable --now ft2ollama-retrain-shop.timer" in done.stderr
+    timer = Path.home() / ".config/systemd/user/ft2ollama-retrain-shop.timer"
+    assert done.stdout == f"{timer}\n"
+    assert "OnCalendar=Sun *-*-* 03:00:00" in timer.read_text()
+    assert f"retrain {path} --if-due" in timer.with_suffix(".service").read_text()
+
+
+@pytest.mark.parametrize("word", ["approve", "reject"])
+def test_a_person_decides_only_where_one_is_asked(
+    word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FT2OLLAMA_DATA", str(tmp_path))
+    done = ft2ollama("loop", word, "20261122-030000-abcdef")
+    assert done.returncode == 2
+    assert "there is no such cycle" in done.stderr
