@@ -90,6 +90,12 @@ def test_an_empty_ledger_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "nothing to review" in command("collect", "review")[1]
 
 
+def test_a_retrain_config_without_a_block_has_the_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "loop.yaml"
+    path.write_text("name: shop\ntrain: train.yaml\n")
+    assert read_settings(path) == CurateConfig()
+
+
 def test_settings_of_a_file_and_words(tmp_path: Path) -> None:
     path = tmp_path / "retrain.yaml"
     path.write_text("model_name_or_path: x\ncurate:\n  grounded_cap: 0.5\n  languages: [zh]\n")

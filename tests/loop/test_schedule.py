@@ -123,3 +123,20 @@ def test_the_command_needs_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert words == (
         "/venv/bin/python", "-m", "ft2ollama", "retrain", str(tmp_path / "loop.yaml"), "--if-due",
     )  # fmt: skip
+
+
+def test_a_timer_knows_the_folders_of_this_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "train.yaml").write_text("")
+    config = tmp_path / "loop.yaml"
+    config.write_text("name: shop\ntrain: train.yaml\n")
+    monkeypatch.setenv("FT2OLLAMA_DATA", str(tmp_path / "a b"))
+    monkeypatch.setenv("FT2OLLAMA_LEDGER", "postgresql://me:secret@db/f")
+    done = subprocess.run(
+        [sys.executable, "-m", "ft2ollama", "schedule", str(config), "--as", "cron"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert f"/usr/bin/env 'FT2OLLAMA_DATA={tmp_path}/a b' " in done.stdout
+    assert "secret" not in done.stdout
+    assert "FT2OLLAMA_LEDGER is not written down" in done.stderr
