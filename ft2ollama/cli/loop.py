@@ -48,7 +48,7 @@ def _show_line(output: Output, ledger: Ledger, line: str) -> None:
         waiting = len(pending_rids(connection, line))
     cycles = history.cycles(ledger, line, _SHOWN)
     output.title(line)
-    output.say(f"  live: {live.get('to_tag', 'not from a cycle')}; {waiting} rows wait")
+    output.say(f"  promoted last: {live.get('to_tag', 'not from a cycle')}; {waiting} rows wait")
     colours = {"PROMOTED": "green", "REJECTED": "yellow", "FAILED": "red", "NEEDS_HUMAN": "cyan"}
     rows = []
     for one in cycles:
