@@ -238,14 +238,6 @@ def _or_null(value: Any) -> Any:
     return None if value == "" else value
 
 
-def set_expired(connection: Connection, now: int) -> list[str]:
-    """rids of exchanges whose time is over and that are still there (consent given for a time)."""
-    wanted = select(t.exchange.c.rid).where(
-        t.exchange.c.expires_ms <= now, t.exchange.c.deleted_ms.is_(None)
-    )
-    return list(connection.execute(wanted).scalars())
-
-
 def mark_deleted(connection: Connection, rid: str, now: int) -> None:
     """The row stays as a number in every count; its text is gone."""
     empty: dict[str, Any] = {

@@ -65,18 +65,6 @@ def power_to_pass(spread: float, items: int, margin: float, *, alpha: float = _A
     return _NORMAL.cdf(margin / error - _NORMAL.inv_cdf(1 - alpha))
 
 
-def power_to_see(rate: float, items: int, *, alpha: float = _ALPHA) -> float:
-    """How often a sign test sees a model that wins `rate` of the items that differ.
-
-    Exact: the smallest number of wins that chance reaches in at most `alpha` of the cases.
-    """
-    tail, needed = 0.0, items + 1
-    while needed > 0 and tail + _binomial(items, needed - 1, 0.5) <= alpha:
-        needed -= 1
-        tail += _binomial(items, needed, 0.5)
-    return sum(_binomial(items, wins, rate) for wins in range(needed, items + 1))
-
-
 def spread(before: Sequence[float], after: Sequence[float]) -> float:
     """Standard deviation of the paired differences."""
     difference = _paired(before, after)
@@ -89,14 +77,3 @@ def _paired(
     if len(before) != len(after) or not before:
         raise ValueError(f"{len(before)} and {len(after)} scores are no pairs")
     return np.asarray(after, np.float64) - np.asarray(before, np.float64)
-
-
-def _binomial(n: int, k: int, p: float) -> float:
-    if k > n:
-        return 0.0
-    log = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
-    return (
-        math.exp(log + k * math.log(p) + (n - k) * math.log1p(-p))
-        if 0 < p < 1
-        else float(k == n * p)
-    )

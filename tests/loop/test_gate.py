@@ -149,12 +149,6 @@ def test_the_bound_holds_as_often_as_it_says() -> None:
     assert passes(0.04) <= 0.02
 
 
-@pytest.mark.parametrize(("items", "seen"), [(35, 0.27), (70, 0.48), (140, 0.76), (280, 0.95)])
-def test_the_power_of_a_sign_test(items: int, seen: float) -> None:
-    """items: those that differ; at 30 % ties 50, 100, 200 and 400 were asked."""
-    assert statistics.power_to_see(0.6, items) == pytest.approx(seen, abs=0.05)
-
-
 def test_better_by_chance() -> None:
     assert statistics.p_better([0.0], [0.0]) == 1.0
     assert statistics.p_better([0.0] * 3, [1.0] * 3) == 1 / 8
