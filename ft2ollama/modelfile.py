@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from ft2ollama.config import Config
 from ft2ollama.errors import UsageError
 from ft2ollama.modelfile_grammar import dropped_characters, spell_value
-from ft2ollama.modelfile_values import PINNED
+from ft2ollama.modelfile_values import PINNED, context_length, generation_parameters
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,22 @@ class Modelfile:
     license: tuple[str, ...] = ()
     messages: tuple[tuple[str, str], ...] = ()
     parser: str = ""
+
+
+def modelfile_for(template: Mapping[str, Any], config: Config, base: Path) -> Modelfile:
+    """Template, parameters and system prompt: of a run's template, its config and its base folder.
+
+    Raises what `make_modelfile` raises.
+    """
+    num_ctx, reason = context_length(config.num_ctx, config.cutoff_len, base)
+    return make_modelfile(
+        template,
+        num_ctx=num_ctx,
+        num_ctx_reason=reason,
+        system=config.ollama_system,
+        base_parameters=generation_parameters(base),
+        extra=config.ollama_parameters,
+    )
 
 
 def make_modelfile(

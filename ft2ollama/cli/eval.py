@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ft2ollama.cli.bars import Bars
 from ft2ollama.cli.output import Output
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ def eval_(  # noqa: PLR0913 - one parameter per option
     with output.waiting("reading the data"):
         gathered = gather(found, config, renderer, Wanted(data, questions, rows, tokens))
     _announce(output, found, gathered)
-    with _Screen(output) as screen:
-        job = Job(found, config, template, gathered.material, screen.move)
+    with Bars(output) as bars:
+        job = Job(found, config, template, gathered.material, bars.move)
         wanted = [name for name in _COLUMNS if name not in skip]
         columns = _local(job, wanted, renderer, base, why, base_in_ollama=base_name is not None)
         columns = _with_ollama(job, wanted, columns, base_name, against, host)
@@ -260,28 +260,3 @@ def _show_replies(output: Output, columns: list[Column]) -> None:
 
 def _wanted(item: Item) -> str:
     return " + ".join(item.facts) if item.reference is None else item.reference
-
-
-class _Screen:
-    """One bar after the other for the steps of a comparison."""
-
-    def __init__(self, output: Output) -> None:
-        self._output, self._stack = output, ExitStack()
-        self._title = ""
-        self._meter: Any = None
-
-    def __enter__(self) -> _Screen:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def move(self, title: str, done: int, of: int) -> None:
-        """Show a step; a new title begins a new bar."""
-        if title != self._title:
-            self._stack.close()
-            self._title = title
-            bar = self._output.counting(title, "rows") if of else self._output.waiting(title)
-            self._meter = self._stack.enter_context(bar)
-        if self._meter is not None:
-            self._meter(done, of)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from ft2ollama.cli.bars import Bars
 from ft2ollama.cli.output import Output
 
 if TYPE_CHECKING:
-    from ft2ollama.base import Base
+    from ft2ollama.candidate import Watch
     from ft2ollama.config.schema import Config
-    from ft2ollama.modelfile import Modelfile
     from ft2ollama.ollama_api import Ollama
     from ft2ollama.proof import Proof
     from ft2ollama.publish import Published
@@ -122,13 +121,14 @@ def publish_run(
     force: str = "",
 ) -> list[Published]:
     """Export if needed, register, prove and move the name, with progress."""
-    from dataclasses import replace
+    from dataclasses import asdict, replace
 
     from ft2ollama.candidate import Goods
     from ft2ollama.cli.export import base_of, export_run
     from ft2ollama.config import load_config
     from ft2ollama.examples import read_examples
     from ft2ollama.export import check_trained
+    from ft2ollama.modelfile import modelfile_for
     from ft2ollama.preflight import check_servers
     from ft2ollama.publish import licenses
     from ft2ollama.publish import publish as register
@@ -139,16 +139,16 @@ def publish_run(
     config = load_config(run.config_file).config
     base = base_of(output, run)
     template = _template(output, run, config)
-    modelfile = _modelfile(template, config, base)
+    modelfile = modelfile_for(asdict(template), config, base.folder)
     examples = read_examples(config.ollama_messages)
     kind = kind or config.export_as
     check_servers(servers, base.folder, adapter=kind == "adapter")
     quant = wanted_quant(config, kind, quant)
     exported = export_run(output, run, kind=kind, quant=quant, mode=config.export_mode)
     modelfile = replace(modelfile, license=licenses(run, exported, base), messages=examples)
-    with _Screen(output) as screen:
+    with Bars(output) as bars:
         goods = Goods(run, exported, base, modelfile)
-        published = register(goods, name, servers=servers, watch=screen.watch(), force=force)
+        published = register(goods, name, servers=servers, watch=_watch(output, bars), force=force)
     for one, server in zip(published, servers, strict=True):
         _say(output, one, server)
     for line in limits(template):
@@ -163,24 +163,6 @@ def _template(output: Output, run: Run, config: Config) -> ChatTemplate:
     template = read_template(run.proof / "template.json")
     with output.waiting("finding Ollama's template"):
         return publishable(template, thinking=config.enable_thinking)
-
-
-def _modelfile(template: ChatTemplate, config: Config, base: Base) -> Modelfile:
-    """Template, parameters and system prompt: of the run, its base and its config."""
-    from dataclasses import asdict
-
-    from ft2ollama.modelfile import make_modelfile
-    from ft2ollama.modelfile_values import context_length, generation_parameters
-
-    num_ctx, reason = context_length(config.num_ctx, config.cutoff_len, base.folder)
-    return make_modelfile(
-        asdict(template),
-        num_ctx=num_ctx,
-        num_ctx_reason=reason,
-        system=config.ollama_system,
-        base_parameters=generation_parameters(base.folder),
-        extra=config.ollama_parameters,
-    )
 
 
 def short(name: str) -> str:
@@ -224,47 +206,21 @@ def _show_proof(output: Output, proof: Proof, tag: str, server: Ollama) -> None:
         output.warn(text)
 
 
-class _Screen:
-    """One bar after the other for the steps of a publication."""
+def _watch(output: Output, bars: Bars) -> Watch:
+    """The callbacks of a publication."""
+    from ft2ollama.candidate import Watch
 
-    def __init__(self, output: Output) -> None:
-        self._output = output
-        self._stack = ExitStack()
-        self._title = ""
-        self._meter: Any = None
+    def proved(proof: Proof, tag: str, server: Ollama) -> None:
+        bars.end()
+        output.event("proof", tag=tag, host=server.host, failures=proof.failures)
+        _show_proof(output, proof, tag, server)
 
-    def __enter__(self) -> _Screen:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
-    def watch(self) -> Any:
-        """The callbacks for ft2ollama.publish."""
-        from ft2ollama.candidate import Watch
-
-        return Watch(
-            upload=lambda done, total: self._move("uploading to Ollama", "bytes", done, total),
-            prompts=lambda done, total: self._move("prompt proof", "prompts", done, total),
-            replies=lambda done, total: self._move("reply proof", "replies", done, total),
-            effect=lambda done, total: self._move("effect proof", "words", done, total),
-            status=lambda text: self._output.event("ollama", status=text),
-            warn=self._output.warn,
-            proved=self._proved,
-        )
-
-    def _proved(self, proof: Proof, tag: str, server: Ollama) -> None:
-        self._stack.close()
-        self._title = ""
-        self._output.event("proof", tag=tag, host=server.host, failures=proof.failures)
-        _show_proof(self._output, proof, tag, server)
-
-    def _move(self, title: str, unit: str, done: int, total: int) -> None:
-        if title != self._title:
-            self._stack.close()
-            self._title = title
-            bar = (
-                self._output.bytes(title) if unit == "bytes" else self._output.counting(title, unit)
-            )
-            self._meter = self._stack.enter_context(bar)
-        self._meter(done, total)
+    return Watch(
+        upload=lambda done, of: bars.move("uploading to Ollama", done, of, "bytes"),
+        prompts=lambda done, of: bars.move("prompt proof", done, of, "prompts"),
+        replies=lambda done, of: bars.move("reply proof", done, of, "replies"),
+        effect=lambda done, of: bars.move("effect proof", done, of, "words"),
+        status=lambda text: output.event("ollama", status=text),
+        warn=output.warn,
+        proved=proved,
+    )

@@ -17,8 +17,7 @@ from ft2ollama.config import Config, dump_config, load_config
 from ft2ollama.errors import JobError
 from ft2ollama.examples import read_examples
 from ft2ollama.export import Exported, check_trained, export
-from ft2ollama.modelfile import Modelfile, make_modelfile
-from ft2ollama.modelfile_values import context_length, generation_parameters
+from ft2ollama.modelfile import modelfile_for
 from ft2ollama.preflight import check_servers
 from ft2ollama.publish import licenses
 from ft2ollama.quant_choice import wanted_quant
@@ -96,24 +95,12 @@ def goods_of(run: Run, server: Any) -> Goods:
     """What is published of a run, as `ft2ollama publish` would."""
     config, base, exported = load_config(run.config_file).config, base_of(run), exported_of(run)
     check_servers([server], base.folder, adapter=exported.kind == "adapter")
+    template = publishable(
+        read_template(run.proof / "template.json"), thinking=config.enable_thinking
+    )
     modelfile = replace(
-        _modelfile(run, config, base),
+        modelfile_for(asdict(template), config, base.folder),
         license=licenses(run, exported, base),
         messages=read_examples(config.ollama_messages),
     )
     return Goods(run, exported, base, modelfile)
-
-
-def _modelfile(run: Run, config: Config, base: Base) -> Modelfile:
-    template = publishable(
-        read_template(run.proof / "template.json"), thinking=config.enable_thinking
-    )
-    num_ctx, reason = context_length(config.num_ctx, config.cutoff_len, base.folder)
-    return make_modelfile(
-        asdict(template),
-        num_ctx=num_ctx,
-        num_ctx_reason=reason,
-        system=config.ollama_system,
-        base_parameters=generation_parameters(base.folder),
-        extra=config.ollama_parameters,
-    )
