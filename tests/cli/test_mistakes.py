@@ -87,7 +87,7 @@ def test_a_missing_config_and_a_missing_model(command: Command, config: Path) ->
 def test_an_unknown_command_and_option(command: Command) -> None:
     done = command("trian")
     assert done.returncode == 2
-    assert "Did you mean 'train'?" in done.stderr
+    assert "Did you mean one of: 'retrain', 'train'?" in done.stderr
     assert command("train", "--forse").returncode == 2
 
 
