@@ -152,25 +152,18 @@ def collect(
 
 def base_of(output: Output, run: Run, ref: str | None = None) -> Base:
     """The base a run was trained on, checked by its hash (unless the user names another place)."""
-    from ft2ollama.base import Base, trained_base
     from ft2ollama.cli.train import resolve_config
     from ft2ollama.config import load_config
-    from ft2ollama.errors import UsageError
+    from ft2ollama.train.bases import base_of_run
 
-    known = run.record.get("base", {})
-    if run.is_whole:
+    if ref is None or run.is_whole:
         if ref is not None:
             output.warn(f"--base is not needed: run {run.id} holds the whole trained model")
-        found = Base(known["ref"], known["kind"], known["name"], run.model, known["sha256"])
-        return trained_base(found, run.model)
-    base = resolve_config(output, load_config(run.config_file).config, ref or known["ref"])
-    if ref is None and base.sha256 != known["sha256"]:
-        raise UsageError(
-            f"the base model {known['ref']} has changed since run {run.id} was trained",
-            f"trained on {known['sha256'][:12]}, now {base.sha256[:12]}",
-            "put the old file back, or train again",
-        )
-    if ref is not None and base.sha256 != known["sha256"]:
+        name = str(run.record.get("base", {}).get("name", "the base"))
+        with output.bytes(f"unpacking {name}") as meter:
+            return base_of_run(run, meter)
+    base = resolve_config(output, load_config(run.config_file).config, ref)
+    if base.sha256 != run.record["base"]["sha256"]:
         output.warn(
             f"{ref} is not byte for byte the base of run {run.id}; names and shapes are checked"
         )

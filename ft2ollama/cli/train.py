@@ -168,15 +168,11 @@ def plan_run(output: Output, config: Config) -> Plan:
 
 def resolve_config(output: Output, config: Config, ref: str | None = None) -> Base:
     """The base a config names (or another place of it), with the tokens it adds."""
-    base = resolve(
-        output, ref or config.model_name_or_path, config.hub, revision=config.model_revision
-    )
-    if not config.new_tokens:
-        return base
-    from ft2ollama.train.tokens import with_tokens
+    from ft2ollama.train.bases import named_base
 
-    with output.waiting("adding tokens to the base"):
-        return with_tokens(base, config.add_tokens or (), config.add_special_tokens or ())
+    name = (ref or config.model_name_or_path).rsplit("/", 1)[-1]
+    with output.bytes(f"unpacking {name}") as meter:
+        return named_base(config, ref, meter)
 
 
 def resolve(output: Output, ref: str, hub: str = "huggingface", *, revision: str = "main") -> Base:

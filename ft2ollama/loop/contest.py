@@ -23,7 +23,7 @@ from ft2ollama.loop import exam, swap
 from ft2ollama.loop import tables as t
 from ft2ollama.loop.crashpoint import crashpoint
 from ft2ollama.loop.gate import Contest, Ruling, Verdict, judge
-from ft2ollama.loop.goods import find_base, goods_of
+from ft2ollama.loop.goods import goods_of
 from ft2ollama.loop.ledger import insert_new
 from ft2ollama.loop.place import Place
 from ft2ollama.loop.states import Cycle, advance
@@ -32,6 +32,7 @@ from ft2ollama.publish import public_names
 from ft2ollama.runs import Run
 from ft2ollama.served import read_template
 from ft2ollama.template import ChatTemplate
+from ft2ollama.train.bases import named_base
 
 _AFTER = {Verdict.PASS: "APPROVED", Verdict.NEEDS_HUMAN: "NEEDS_HUMAN"}
 
@@ -126,7 +127,7 @@ def _champion(place: Place, cycle: Cycle, alias: str, digest: str | None) -> exa
     name = f"{alias.rpartition(':')[0]}:base"
     run = Run(place.training(cycle.run_id))
     goods: Goods = goods_of(run, place.server)
-    base = find_base(load_config(run.config_file).config)
+    base = named_base(load_config(run.config_file).config)
     place.say(f"{alias} does not exist yet: the new model is held against the base, {name}")
     gguf = base_gguf(base, adds_bos=_template(place, cycle).adds_bos)
     register_base(place.server, name, gguf, goods.modelfile, NOBODY)

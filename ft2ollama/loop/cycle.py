@@ -23,7 +23,7 @@ from ft2ollama.loop import contest, exam, states, steps, swap
 from ft2ollama.loop import tables as t
 from ft2ollama.loop.crashpoint import crashpoint
 from ft2ollama.loop.due import is_due
-from ft2ollama.loop.goods import find_base, training_text
+from ft2ollama.loop.goods import training_text
 from ft2ollama.loop.ledger import now_ms
 from ft2ollama.loop.notify import notify
 from ft2ollama.loop.place import Place
@@ -33,6 +33,7 @@ from ft2ollama.loop.states import Cycle, advance
 from ft2ollama.loop.steps import NoGood, Step, config_of, detail_of
 from ft2ollama.publish import public_names
 from ft2ollama.runs import Run
+from ft2ollama.train.bases import named_base
 from ft2ollama.versions import delete_superfluous
 
 STEPS: Mapping[str, Step] = {**steps.STEPS, **contest.STEPS}
@@ -74,7 +75,7 @@ def retrain(
 def begin(place: Place, config: RetrainConfig) -> Cycle:
     """A new cycle in CREATED; the sets of the gate are frozen in the same transaction."""
     text = training_text(config.train)
-    base = find_base(load_config(config.train, ["dataset=train.jsonl"]).config)
+    base = named_base(load_config(config.train, ["dataset=train.jsonl"]).config)
     kept = {"retrain": config.model_dump(mode="json"), "train": text}
     parent = swap.promoted_before(place.ledger, config.name)
     now = datetime.now(timezone.utc)

@@ -11,10 +11,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ft2ollama.base import Base, resolve_base, trained_base
 from ft2ollama.candidate import Goods
-from ft2ollama.config import Config, dump_config, load_config
-from ft2ollama.errors import JobError
+from ft2ollama.config import dump_config, load_config
 from ft2ollama.examples import read_examples
 from ft2ollama.export import Exported, check_trained, export
 from ft2ollama.modelfile import modelfile_for
@@ -23,6 +21,7 @@ from ft2ollama.publish import licenses
 from ft2ollama.quant_choice import wanted_quant
 from ft2ollama.runs import Run
 from ft2ollama.served import publishable, read_template
+from ft2ollama.train.bases import base_of_run
 
 # What says which rows are trained on, and where; the cycle decides about these.
 _OURS: Mapping[str, Any] = {
@@ -57,43 +56,19 @@ def config_for(kept: Path, dataset: Path, output_dir: Path) -> str:
     return dump_config(config.model_copy(update=changes))
 
 
-def find_base(config: Config) -> Base:
-    """The base that a training config names, with the tokens it adds."""
-    base = resolve_base(config.model_name_or_path, hub=config.hub, revision=config.model_revision)
-    if not config.new_tokens:
-        return base
-    from ft2ollama.train.tokens import with_tokens
-
-    return with_tokens(base, config.add_tokens or (), config.add_special_tokens or ())
-
-
-def base_of(run: Run) -> Base:
-    """The base of a finished run, checked by its hash."""
-    known = run.record["base"]
-    if run.is_whole:
-        found = Base(known["ref"], known["kind"], known["name"], run.model, known["sha256"])
-        return trained_base(found, run.model)
-    base = find_base(load_config(run.config_file).config)
-    if base.sha256 != known["sha256"]:
-        raise JobError(
-            f"the base model {known['ref']} has changed since {run.id} was trained",
-            f"trained on {known['sha256'][:12]}, now {base.sha256[:12]}",
-            "put the old file back",
-        )
-    return base
-
-
 def exported_of(run: Run) -> Exported:
     """The run's GGUF; written only where it is not there or not what it was."""
     check_trained(run)
     config = load_config(run.config_file).config
     quant = wanted_quant(config, config.export_as, None)
-    return export(run, base_of(run), kind=config.export_as, quant=quant, mode=config.export_mode)
+    return export(
+        run, base_of_run(run), kind=config.export_as, quant=quant, mode=config.export_mode
+    )
 
 
 def goods_of(run: Run, server: Any) -> Goods:
     """What is published of a run, as `ft2ollama publish` would."""
-    config, base, exported = load_config(run.config_file).config, base_of(run), exported_of(run)
+    config, base, exported = load_config(run.config_file).config, base_of_run(run), exported_of(run)
     check_servers([server], base.folder, adapter=exported.kind == "adapter")
     template = publishable(
         read_template(run.proof / "template.json"), thinking=config.enable_thinking

@@ -26,12 +26,13 @@ from ft2ollama.loop.curate.pipeline import curate
 from ft2ollama.loop.curate.rows import Row
 from ft2ollama.loop.curate.rules import Needs, text_in
 from ft2ollama.loop.curate.store import pending_rids, read_inputs, write_verdicts
-from ft2ollama.loop.goods import config_for, exported_of, find_base
+from ft2ollama.loop.goods import config_for, exported_of
 from ft2ollama.loop.ledger import Ledger, insert_new, now_ms
 from ft2ollama.loop.place import Place
 from ft2ollama.loop.settings import RetrainConfig
 from ft2ollama.loop.states import Cycle, advance
 from ft2ollama.runs import Run
+from ft2ollama.train.bases import named_base
 
 
 class NoGood(JobError):
@@ -98,7 +99,7 @@ def curate_rows(place: Place, cycle: Cycle) -> Cycle:
 def _needs(place: Place, cycle: Cycle) -> Needs:
     """Rows that training would have to cut are left out, so their length counts."""
     config = load_config(_kept_config(place, cycle)).config
-    tokenizer = Tokenizer(find_base(config).tokenizer_folder)
+    tokenizer = Tokenizer(named_base(config).tokenizer_folder)
 
     def tokens(row: Row) -> int:
         said = [text_in(message) for message in row.messages]
