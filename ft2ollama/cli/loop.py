@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import click
 
+from ft2ollama.cli import loop_status
 from ft2ollama.cli.output import Output
 
 if TYPE_CHECKING:
     from ft2ollama.loop.ledger import Ledger
     from ft2ollama.loop.states import Cycle
-
-_SHOWN = 5
 
 
 @click.group()
@@ -21,44 +19,7 @@ def loop() -> None:
     """See the cycles of retrain, and decide where the gate asks for a person."""
 
 
-@loop.command()
-@click.argument("name", required=False)
-@click.pass_obj
-def status(output: Output, name: str | None) -> None:
-    """The live model, rows that wait, and the last cycles of every line (or of NAME)."""
-    from ft2ollama.loop import history
-    from ft2ollama.loop.ledger import Ledger
-
-    with Ledger.open() as ledger:
-        names = [name] if name else history.lines(ledger)
-        for line in names:
-            _show_line(output, ledger, line)
-    if not names:
-        output.say("no cycle yet: ft2ollama retrain CONFIG")
-
-
-def _show_line(output: Output, ledger: Ledger, line: str) -> None:
-    from rich.markup import escape
-
-    from ft2ollama.loop import history
-    from ft2ollama.loop.curate.store import pending_rids
-
-    live = history.live(ledger, line)
-    with ledger.read() as connection:
-        waiting = len(pending_rids(connection, line))
-    cycles = history.cycles(ledger, line, _SHOWN)
-    output.title(line)
-    output.say(f"  promoted last: {live.get('to_tag', 'not from a cycle')}; {waiting} rows wait")
-    colours = {"PROMOTED": "green", "REJECTED": "yellow", "FAILED": "red", "NEEDS_HUMAN": "cyan"}
-    rows = []
-    for one in cycles:
-        colour = colours.get(one.state, "bold")
-        why = escape((one.error or "").splitlines()[0]) if one.error else ""
-        rows.append([one.run_id, f"[{colour}]{one.state}[/]", _when(one.created_ms), why])
-    output.table("", ["cycle", "state", "begun", "why"], rows)
-    output.event("line", line=line, waiting=waiting, live=live.get("to_tag"), cycles=[
-        {"run": one.run_id, "state": one.state, "error": one.error} for one in cycles
-    ])  # fmt: skip
+loop.add_command(loop_status.status)
 
 
 @loop.command()
@@ -103,7 +64,3 @@ def _waiting(ledger: Ledger, run: str) -> Cycle:
         why = f"it is {cycle.state}" if cycle else "there is no such cycle"
         raise UsageError(f"{run} does not wait for a person", why, "ft2ollama loop status")
     return cycle
-
-
-def _when(ms: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(ms / 1000))
