@@ -238,3 +238,21 @@ def test_a_model_made_of_ours_is_no_version_of_ours(rig: Rig, run_id: str) -> No
         assert "does not say where it is from" in done.stderr
     finally:
         rig.server.delete("whence:mine")
+
+
+def test_the_status_says_what_the_server_has(rig: Rig, run_id: str) -> None:
+    def live() -> Any:
+        done = rig.run("--json", "loop", "status", rig.name)
+        return json.loads(done.stdout.splitlines()[-1])["live"]
+
+    known = live()
+    assert (known["tag"], known["digest"]) == (f"whence:{run_id}", rig.alias())
+    assert known["known_by"] == "server"
+    assert known["since"].startswith("20")
+    other = rig.somebody_moves_the_alias()
+    try:
+        assert live() == {"tag": None, "digest": other, "since": None, "known_by": "server"}
+        shown = rig.run("loop", "status", rig.name, COLUMNS="200")
+        assert "none of the versions here" in shown.stderr
+    finally:
+        rig.server.copy(f"whence:{run_id}", rig.name)
