@@ -5,9 +5,7 @@ In: a ledger, names and ids.  Out: plain values. Nothing here writes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import select
 
@@ -50,17 +48,3 @@ def lines(ledger: Ledger) -> list[str]:
 def cycles(ledger: Ledger, line: str, most: int) -> list[Cycle]:
     """The newest cycles of a line."""
     return last_cycles(ledger, line, _STATES, most)
-
-
-def live(ledger: Ledger, line: str) -> Mapping[str, Any]:
-    """The newest verified deployment of a line; empty before the first."""
-    one = t.deployment
-    wanted = (
-        select(one)
-        .join(t.run, t.run.c.run_id == one.c.run_id)
-        .where(t.run.c.line == line, one.c.state == "verified")
-        .order_by(one.c.id.desc())
-        .limit(1)
-    )
-    with ledger.read() as connection:
-        return dict(connection.execute(wanted).mappings().first() or {})
