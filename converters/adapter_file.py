@@ -63,7 +63,7 @@ def write_adapter(  # noqa: PLR0913 - one option per thing a caller may decide
         *metadata.general(arch.NAME, "adapter", name),
         metadata.string("adapter.type", "lora"),
         metadata.f32("adapter.lora.alpha", read.alpha),
-        *metadata.lineage_pairs(lineage),
+        *metadata.lineage_pairs(lineage, name),
         *metadata.closing(wanted.id),
     ]
     digest, size = write(out, keys, tensors, progress)

@@ -75,9 +75,19 @@ def general(architecture: str, kind: str, name: str) -> list[KV]:
     return [*pairs, string("general.name", name)] if name else pairs
 
 
-def lineage_pairs(lineage: Mapping[str, str]) -> list[KV]:
-    """`ft2ollama.<key>` pairs: which run, data and base this file comes from."""
-    return [string(LINEAGE_PREFIX + key, value) for key, value in lineage.items()]
+def lineage_pairs(lineage: Mapping[str, str], base: str) -> list[KV]:
+    """`ft2ollama.<key>` pairs: which run, data and base this file comes from.
+
+    What llama.cpp has keys for is said in these too: the base's name, and the id of the data set.
+    Without lineage a file is the base itself and says nothing.
+    """
+    pairs = [string(LINEAGE_PREFIX + key, value) for key, value in lineage.items()]
+    if lineage and base:
+        pairs += [u32("general.base_model.count", 1), string("general.base_model.0.name", base)]
+    if dataset := lineage.get("dataset.sha256") or lineage.get("data.sha256"):
+        version = f"sha256:{dataset}"
+        pairs += [u32("general.dataset.count", 1), string("general.dataset.0.version", version)]
+    return pairs
 
 
 def closing(file_type: int) -> list[KV]:

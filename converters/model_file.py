@@ -77,7 +77,7 @@ def write_model(  # noqa: PLR0913 - one option per thing a caller may decide
             metadata.string("general.size_label", metadata.size_label(source.n_weights)),
             *arch.pairs(config),
             *vocabulary.pairs(),
-            *metadata.lineage_pairs(lineage),
+            *metadata.lineage_pairs(lineage, name),
             *metadata.closing(wanted.id),
         ]
         metadata.require_text(keys)

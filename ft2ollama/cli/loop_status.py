@@ -3,7 +3,7 @@
 JSON: one event `ledger` {name, rows, days: [[date, rows]]}, then an event `line` for each line:
     line, alias, host      its name, the name that moves, the server
     live                   {tag, digest, since, known_by: server | ledger}; null: no such name
-    promoted               the tag that a cycle promoted last, null before the first
+    promoted               the tag that was promoted or published last, or null
     waiting, due, why      rows that no promoted cycle has judged; whether --if-due would begin
     trigger                {rows, few, days}
     person                 the cycle that waits for approve or reject, or null

@@ -99,7 +99,7 @@ def ids_of(served: Served) -> Ids:
     """What a served model says of itself."""
     inside = {_SAME.get(key, key).replace(".", "_"): value for key, value in served.inside.items()}
     beside = served.beside
-    known = {**inside, **beside}
+    known = {"base": str(served.value("general.base_model.0.name") or ""), **inside, **beside}
     both = inside.keys() & beside.keys() & Ids.__dataclass_fields__.keys()
     return Ids(
         **{name: known[name] for name in Ids.__dataclass_fields__ if name in known},

@@ -160,7 +160,7 @@ def _line(ledger: Ledger, name: str, now_ms: int, models: Models, most: int) -> 
         shown = tuple(_cycle(connection, one, scores) for one in reversed(newest_first))
         moves = _deployments(connection, alias)
         host = moves[-1][1] if moves else (settings.host if settings else None) or ""
-    known = _with_rollbacks([move for move, _ in moves], alias, host)
+    known = _with_logged([move for move, _ in moves], alias, host)
     live = _live(models(host or None), alias, known)
     due = is_due(ledger, name, trigger, now_ms)
     return LinePicture(name, alias, host, live, due, trigger, shown, known)
@@ -250,7 +250,7 @@ def _deployments(connection: Connection, alias: str) -> list[tuple[Move, str]]:
     ]
 
 
-def _with_rollbacks(moves: Sequence[Move], alias: str, host: str) -> tuple[Move, ...]:
+def _with_logged(moves: Sequence[Move], alias: str, host: str) -> tuple[Move, ...]:
     """The ledger's moves, and those of the log of publications that it does not have."""
     logged = [
         move for move in _logged(alias, host)

@@ -57,13 +57,16 @@ def test_plain_adapter_keeps_its_bytes(outtype, base, make_adapter, tmp_path):
 
 def test_metadata_is_what_the_loader_reads(base, make_adapter, tmp_path):
     adapter = make_adapter(base, lora_alpha=12)
-    converters.write_adapter(adapter, base, tmp_path / "a.gguf", name="n", lineage={"run": "r1"})
+    lineage = {"run": "r1", "data.sha256": "ab", "dataset.sha256": "cd"}
+    converters.write_adapter(adapter, base, tmp_path / "a.gguf", name="n", lineage=lineage)
     values = converters.read_gguf(tmp_path / "a.gguf").values
     assert values["general.type"] == "adapter"
     assert values["general.architecture"] == "llama"
     assert values["adapter.type"] == "lora"
     assert values["adapter.lora.alpha"] == 12.0
     assert values["ft2ollama.run"] == "r1"
+    assert (values["general.base_model.count"], values["general.base_model.0.name"]) == (1, "n")
+    assert values["general.dataset.0.version"] == "sha256:cd"
 
 
 def test_a_config_is_base_enough(base, make_adapter, tmp_path):

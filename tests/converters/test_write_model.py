@@ -158,6 +158,7 @@ def test_order_is_the_one_ollama_copies_unchanged(base, tmp_path):
     reader = gguf.GGUFReader(tmp_path / "m.gguf")
     assert list(reader.fields)[-2:] == ["general.quantization_version", "general.file_type"]
     assert reader.fields["ft2ollama.run"].contents() == "7"
+    assert "general.base_model.count" not in reader.fields  # it has no name
     names = [t.name for t in reader.tensors]
     assert names[:3] == ["output.weight", "output_norm.weight", "token_embd.weight"]
     assert names[3:12] == sorted(n for n in names if n.startswith("blk.0."))

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, insert, update
 from ft2ollama.loop import states
 from ft2ollama.loop import tables as t
 from ft2ollama.loop.gate import Artefact, Bars, Contest, Scored, Verdict, judge
-from ft2ollama.loop.ledger import Ledger, add_exchanges, add_feedback
+from ft2ollama.loop.ledger import Ledger, add_exchanges, add_feedback, insert_new
 from ft2ollama.loop.records import Exchange, Feedback
 from ft2ollama.loop.texts import kept
 
@@ -135,16 +135,15 @@ class Story:
         self, connection: Connection, model: str, name: str, run_id: str, asked: tuple[int, float]
     ) -> None:
         items, score = asked
+        rows = []
         for number in range(items):
             item = f"{run_id if name == 'fresh' else ''}{number}"
             key = {"model_digest": model, "set_name": f"{self.line}/{name}", "version": 1,
                    "item_id": item}  # fmt: skip
-            known = t.eval_result.select().filter_by(**key)
-            if connection.execute(known).first() is None:
-                right = number * 37 % 101 < score * 101
-                connection.execute(insert(t.eval_result).values(
-                    **key, run_id=run_id, model_ref="x", output="", scores={"score": float(right)}
-                ))  # fmt: skip
+            right = number * 37 % 101 < score * 101
+            rows.append({**key, "run_id": run_id, "model_ref": "x", "output": "",
+                         "scores": {"score": float(right)}})  # fmt: skip
+        insert_new(connection, t.eval_result, rows)
 
     def _end(self, cycle: states.Cycle, sets: Mapping[str, tuple[int, float, float]]) -> None:
         """As contest.decide and swap do, without a server."""
