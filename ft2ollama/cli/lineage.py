@@ -145,7 +145,8 @@ class _Shown:
     ) -> None:
         words, base = self.words, ids.base_sha256[:_SHORT]
         where = words["digest"].format(digest=place[0][:_SHORT], host=place[1])
-        dataset = ids.dataset_sha256 or ids.data_sha256
+        dataset = found.dataset.removeprefix("sha256:") if found else ""
+        dataset = dataset or ids.dataset_sha256 or ids.data_sha256
         fields = [(words["model"], name, where)]
         if found:
             fields += [
@@ -156,14 +157,15 @@ class _Shown:
             fields.append((words["cycle" if ids.cycle else "run"], ids.cycle or ids.run_id, ""))
         fields += [
             (words["base"], found.base if found else ids.base, f"sha256 {base}" if base else ""),
-            (words["dataset"], found.dataset if found else f"sha256:{dataset}" * bool(dataset), ""),
+            (words["dataset"], f"sha256:{dataset[:_SHORT]}" if dataset else "", ""),
             (words["rows"], *self._counted(found)),
             (words["file"], f"{ids.kind} {ids.quant}".strip() or "GGUF", self._file(ids)),
         ]
-        if found:
-            told = (str(statement), words["in-toto"]) if statement else (words["no-statement"], "")
-            fields.append((words["statement"], *told))
+        if found and not statement:
+            fields.append((words["statement"], words["no-statement"], ""))
         self.output.fields(fields)
+        if statement:
+            self.output.say(f"  {words['in-toto']}: {statement}")
 
     def _counted(self, found: Lineage | None) -> tuple[str, str]:
         if found is None:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import Connection, func, select
@@ -120,7 +120,9 @@ class LinePicture:
 
 @dataclass(frozen=True)
 class Picture:
-    """ledger: its name.  days: (date, rows) up to the newest row's day, local time."""
+    """ledger: its name.  days: (date, rows) up to today, local time; up to the newest row's day
+    where nothing came for longer than the chart is.
+    """
 
     now_ms: int
     ledger: str
@@ -147,7 +149,19 @@ def take(
     with ledger.read() as connection:
         found = overview(connection, days)
     lines = tuple(_line(ledger, name, now_ms, models, cycles) for name in names)
-    return Picture(now_ms, ledger.name, found.days, found.sources, lines)
+    return Picture(now_ms, ledger.name, _to_today(found.days, now_ms, days), found.sources, lines)
+
+
+def _to_today(
+    known: tuple[tuple[str, int], ...], now_ms: int, most: int
+) -> tuple[tuple[str, int], ...]:
+    """Days without a row since the newest one are days too; older ones make room for them."""
+    if not known:
+        return known
+    day, today = date.fromisoformat(known[-1][0]), datetime.fromtimestamp(now_ms / 1000).date()
+    quiet = [(day + timedelta(days=n)).isoformat() for n in range(1, (today - day).days + 1)]
+    shown = [*known, *((one, 0) for one in quiet[:most])][-most:]
+    return tuple(shown) if len(quiet) < most else known
 
 
 def _line(ledger: Ledger, name: str, now_ms: int, models: Models, most: int) -> LinePicture:

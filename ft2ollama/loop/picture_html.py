@@ -65,9 +65,11 @@ def _collected(picture: Picture, words: Words) -> str:
         count=f"{sum(counts):,}", first=first, last=last, most=f"{max(counts):,}"
     )
     marks: dict[str, str] = {}
+    shown = {day for day, _ in picture.days}
     for line in picture.lines:
         for cycle in line.cycles:
-            day = when(cycle.begun_ms)[:10]
+            if (day := when(cycle.begun_ms)[:10]) not in shown:
+                continue
             marks[day] = f"{marks[day]}, {cycle.run_id}" if day in marks else (
                 f"{words['began']}: {cycle.run_id}"
             )  # fmt: skip
@@ -262,10 +264,10 @@ def _moves(line: LinePicture, now_ms: int, words: Words) -> str:
         f"<td>{escape(one.actor)}</td></tr>"
         for one in reversed(line.moves)
     )
-    legend = (
-        f'<p class="legend"><span><i class="keep round"></i>{escape(words["publish"])}</span>'
-        f'<span><i class="diamond"></i>{escape(words["rollback"])}</span></p>'
-    )
+    legend = f'<p class="legend"><span><i class="keep round"></i>{escape(words["publish"])}</span>'
+    if any(one.action == "rollback" for one in line.moves):
+        legend += f'<span><i class="diamond"></i>{escape(words["rollback"])}</span>'
+    legend += "</p>"
     table = _table(head, rows)
     return _card(words["moves"].format(alias=line.alias), chart, legend, table)
 

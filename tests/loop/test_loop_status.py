@@ -92,6 +92,16 @@ def test_the_server_knows_what_is_live(
     assert take(ledger, ["shop"], NOW, lambda host: {}).lines[0].live is None
 
 
+def test_quiet_days_are_days(ledger: Ledger, ids: Mapping[str, str]) -> None:
+    def days(later: int) -> tuple[tuple[str, int], ...]:
+        return take(ledger, [], NOW + later * DAY, nobody, days=20).days
+
+    assert [count > 0 for _, count in days(0)].count(True) > 10
+    assert days(3)[-3:] == (("2026-11-23", 0), ("2026-11-24", 0), ("2026-11-25", 0))
+    assert (len(days(3)), days(3)[:-3]) == (20, days(0)[3:])
+    assert days(400) == days(0)
+
+
 def test_a_rollback_that_only_the_log_has(
     ledger: Ledger, ids: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
