@@ -116,10 +116,10 @@ def test_a_training_that_cannot_fit_is_refused_before_it_starts(
 ) -> None:
     """By its config.json the activations of all rows at once are some terabytes."""
     folder = shutil.copytree(tiny.folder, tmp_path / "huge")
-    shape = {"hidden_size": 1 << 13, "intermediate_size": 1 << 15, "num_hidden_layers": 200}
+    shape = {"hidden_size": 1 << 11, "intermediate_size": 1 << 13, "num_hidden_layers": 100}
     known = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**known, **shape}))
-    rows = [{"instruction": f"say {i}", "output": "word " * 20} for i in range(3000)]
+    rows = [{"instruction": f"say {i}", "output": "word " * 20} for i in range(6000)]
     (tmp_path / "many.json").write_text(json.dumps(rows))
     done = command(
         "train", str(config), f"model_name_or_path={folder}", "dataset=many.json",
