@@ -119,7 +119,7 @@ def test_real_templates_are_equal_through_a_real_ollama(
 @pytest.mark.oracle
 @pytest.mark.slow
 def test_all_templates_of_the_sdist(go: GoPrompts, chat_models: Path) -> None:
-    """Each on a share of the conversations, another share each; benchmarks/go_templates.py: on all."""
+    """Each on a share of the conversations; benchmarks/go_templates.py: each on all."""
     equal, refused = [], []
     for number, path in enumerate(sorted(chat_models.glob("*.jinja"))):
         try:
