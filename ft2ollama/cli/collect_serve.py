@@ -137,6 +137,7 @@ def counter(health: Mapping[str, Any]) -> str:
         ("incomplete", "of them incomplete"), ("declined", "without consent"),
         ("loads", "only loaded a model"), ("lost", "LOST"), ("open", "running"),
         ("feedback", "feedback"), ("passed", "passed on unrecorded"),
+        ("asked_again", "asked again, for Ollama broke off"),
     ):  # fmt: skip
         if health[name]:
             parts.append(f"{health[name]} {words}")

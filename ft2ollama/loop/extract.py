@@ -8,6 +8,7 @@ cleans).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +21,7 @@ from ft2ollama.loop.curate.grounding import numbers_in
 from ft2ollama.loop.curate.rows import REJECT, Row, load_rows
 
 _CHUNK = 500
+_WITH_NUMBER = re.compile(r"[A-Za-z]*\d(?:[A-Za-z\d.,:/-]*[A-Za-z\d])?")
 _SHORT = 24  # characters of an answer that is a fact as a whole
 _MOST_GOLDEN = 400  # twice what the gate wants; statistics.py
 
@@ -96,11 +98,14 @@ def as_golden(row: Row) -> Mapping[str, Any] | None:
 
 
 def facts_of(answer: str) -> list[str]:
-    """The numbers of an answer as they are written; of a short one without any, all of it."""
+    """What of an answer holds a number, as it is written: 30, A1, 0431-55-70, 三十; of a short one
+    without any, all of it.
+    """
     plain = " ".join(answer.split()).strip(" .。!！")
-    written = list(dict.fromkeys(text for text, _ in numbers_in(plain) if text in plain))
+    codes = _WITH_NUMBER.findall(plain)
+    codes = codes or [text for text, _ in numbers_in(plain)]
     short = [plain] if len(plain) <= _SHORT else []
-    return [fact for fact in written or short if fact and "|" not in fact]
+    return [fact for fact in dict.fromkeys(codes or short) if fact and "|" not in fact]
 
 
 def golden_draft(connection: Connection, wanted: Wanted) -> tuple[list[Mapping[str, Any]], int]:
