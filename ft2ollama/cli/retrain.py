@@ -37,6 +37,7 @@ def retrain(
     Goes on with a cycle that was interrupted. Exit code 0: swapped, or nothing was due; 3: the
     gate said no, or wants a person. Example: ft2ollama retrain shop.yaml --if-due
     """
+    from ft2ollama.errors import UsageError
     from ft2ollama.language import choose_language
     from ft2ollama.train.threads import choose_threads, set_threads
 
@@ -47,6 +48,11 @@ def retrain(
     from ft2ollama.loop.texts import told
     from ft2ollama.ollama_api import Ollama
 
+    if not config.exists():
+        raise UsageError(
+            f"{config} is not there", "it says which model is retrained, and how",
+            "ft2ollama init --loop     # writes loop.yaml and train.yaml",
+        )  # fmt: skip
     wanted, language = read_config(config), choose_language(lang)
     if dry_run:
         from ft2ollama.cli.retrain_preview import preview
