@@ -44,18 +44,17 @@ def answers(output: Output, run: str, *, lang: str | None) -> None:
 
 
 def show_answers(output: Output, found: Sequence[Both], language: Language) -> None:
-    """Each question with what is wanted and both answers."""
-    signs = {True: "[green]↑[/]", False: "[red]↓[/]"}
+    """Each question with what is wanted, both answers, and how near each comes to it (0 to 1)."""
     for one in found:
-        sign = signs[one.gain > 0] if one.gain else "="
-        output.console.print(f"\n  {sign} [dim]{one.set_name}[/]")
-        _line(output, word("question", language), one.question, "bold")
-        _line(output, word("wanted", language), one.wanted, "")
-        _line(output, word("before", language), one.before, "dim")
-        _line(output, word("after", language), one.after, "green" if one.gain > 0 else "")
+        output.say("")
+        _line(output, one.set_name, one.question, "bold")
+        _line(output, word("wanted", language), one.wanted, "green")
+        score = one.score - one.gain
+        _line(output, f"{word('before', language)} {score:.2f}", one.before, "dim")
+        _line(output, f"{word('after', language)} {one.score:.2f}", one.after, "")
 
 
-_NAMES, _TEXT = 8, 300  # columns of the names; characters of a text
+_NAMES, _TEXT = 12, 300  # columns of the names; characters of a text
 
 
 def _line(output: Output, name: str, text: str, style: str) -> None:
@@ -67,5 +66,5 @@ def _line(output: Output, name: str, text: str, style: str) -> None:
     grid.add_column(width=_NAMES)
     grid.add_column(overflow="fold")
     cut = line if len(line) <= _TEXT else f"{line[:_TEXT]}…"
-    grid.add_row(Text(f"    {name}", style="dim"), Text(cut, style=style))
+    grid.add_row(Text(f"  {name}", style="dim"), Text(cut, style=style))
     output.console.print(grid)

@@ -41,7 +41,6 @@ _WORDS: Mapping[str, Mapping[Language, str]] = {
     "gate title": {"en": "what the gate will be able to tell", "zh": "评测能看出什么"},
     "alone": {"en": "enough questions: the gate decides alone", "zh": "题目够多：评测可以自动决定"},
     # --- answers
-    "question": {"en": "asked", "zh": "问题"},
     "wanted": {"en": "wanted", "zh": "应答"},
     "before": {"en": "old", "zh": "旧"},
     "after": {"en": "new", "zh": "新"},

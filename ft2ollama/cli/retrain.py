@@ -14,6 +14,7 @@ from ft2ollama.cli.output import Output
 if TYPE_CHECKING:
     from ft2ollama.language import Language
     from ft2ollama.loop.cycle import Outcome
+    from ft2ollama.loop.history import Found
     from ft2ollama.loop.ledger import Ledger
     from ft2ollama.loop.place import Place
     from ft2ollama.loop.settings import RetrainConfig
@@ -137,12 +138,21 @@ def show_gate(output: Output, ledger: Ledger, cycle: Cycle, language: Language =
     found = rulings(ledger, cycle.run_id)
     if not found:
         return
-    signs = {True: "[green]✓[/]", False: "[red]✗[/]"}
     rows = [
-        [signs[one.passed], one.rule, RULES.get(one.rule, {}).get(language, ""),
+        [_sign(one), one.rule, RULES.get(one.rule, {}).get(language, ""),
          escape(told(one.why, language))]
         for one in found
     ]  # fmt: skip
     columns = ["", word("rule", language), "", word("found", language)]
     title = word("is it better", language, run=cycle.run_id)
     output.table(title, columns, rows, **{columns[1]: "bold"})
+
+
+def _sign(one: Found) -> str:
+    """Of a rule: passed, failed, or nothing to look at."""
+    from ft2ollama.loop.texts import Sentence
+
+    absent = isinstance(one.why, Sentence) and one.why.name in ("no-set", "no-form")
+    if one.passed:
+        return "[dim]-[/]" if absent else "[green]✓[/]"
+    return "[red]✗[/]"

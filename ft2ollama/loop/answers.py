@@ -21,13 +21,15 @@ from ft2ollama.loop.steps import config_of, detail_of
 
 @dataclass(frozen=True)
 class Both:
-    """A question, what is wanted, and the two answers. gain: how much the score (0 to 1) rose."""
+    """A question, what is wanted, and the two answers. score: of the new answer, 0 to
+    1.  gain: how much it rose."""
 
     set_name: str
     question: str
     wanted: str
     before: str
     after: str
+    score: float
     gain: float
 
 
@@ -49,9 +51,10 @@ def both_answers(ledger: Ledger, cycle: Cycle) -> list[Both]:
 
 def _both(one: exam.Asked, before: Any, after: Any) -> Both:
     wanted = ", ".join(one.item.facts) or (one.item.reference or "")
-    gain = after.scores["score"] - before.scores["score"]
+    score = after.scores["score"]
+    gain = score - before.scores["score"]
     question = str(one.item.messages[-1]["content"])
-    return Both(one.set_name, question, wanted, before.output, after.output, round(gain, 4))
+    return Both(one.set_name, question, wanted, before.output, after.output, score, round(gain, 4))
 
 
 def _said(ledger: Ledger, digest: str) -> dict[tuple[str, int, str], Any]:

@@ -84,7 +84,7 @@ RULES: Mapping[str, Mapping[Language, str]] = {
     "golden": {"en": "not worse on your questions", "zh": "您的题集没有变差"},
     "evidence": {"en": "enough questions to tell", "zh": "题目够多，能下结论"},
     "regressions": {"en": "what was right stays right", "zh": "原来对的仍然对"},
-    "fresh": {"en": "the new facts were learned", "zh": "学会了新内容"},
+    "fresh": {"en": "better on held-out questions", "zh": "留出的新题答得更好"},
     "general": {"en": "other things not forgotten", "zh": "没有忘记别的"},
     "refusal": {"en": "still says no where it should", "zh": "该拒答的仍拒答"},
     "form": {"en": "well-formed answers", "zh": "回答格式正确"},

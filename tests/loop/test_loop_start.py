@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from ft2ollama.cli import cli
 from ft2ollama.config import load_config
-from ft2ollama.errors import UsageError
+from ft2ollama.errors import DataError, UsageError
 from ft2ollama.loop.goods import training_text
 from ft2ollama.loop.ledger import Ledger, add_exchanges
 from ft2ollama.loop.records import Exchange
@@ -73,10 +73,9 @@ def test_nothing_is_overwritten(fill: Fill, tiny_base: Path) -> None:
 
 def test_nothing_collected_yet(fill: Fill, tiny_base: Path) -> None:
     fill(0)
-    assert (
-        "nothing that was collected can be trained on yet"
-        in init("--model", str(tiny_base), code=2).stderr
-    )
+    done = init("--model", str(tiny_base))
+    assert isinstance(done.exception, DataError)
+    assert "nothing that was collected can be trained on yet" in done.exception.what
 
 
 def test_the_model_that_answers_is_proposed(fill: Fill) -> None:
