@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ft2ollama.cli.loop_words import lang_option
 from ft2ollama.cli.output import Output
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ Words = Mapping[str, str]
 @click.option("--record", metavar="RID", help="The other way: which models saw this row.")
 @click.option("--rows", is_flag=True, help="List every row that the model's cycle looked at.")
 @click.option("--statement", is_flag=True, help="Print the in-toto statement of its cycle.")
-@click.option("--lang", help="en or zh; default FT2OLLAMA_LANG, else the locale.")
+@lang_option
 @click.option(
     "--host", metavar="URL", help="Ollama server; default OLLAMA_HOST or 127.0.0.1:11434."
 )

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ft2ollama.cli.loop_words import lang_option
 from ft2ollama.cli.output import Output, sparkline
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ _MOODS = {"good": "green", "bad": "red", "ask": "yellow", "soft": "dim"}
 @click.option("--html", type=click.Path(path_type=Path), help="Write a page with charts to FILE.")
 @click.option("--last", default=12, show_default=True, help="Cycles shown of each line.")
 @click.option("--days", default=60, show_default=True, help="Days of the chart of collected rows.")
-@click.option("--lang", help="en or zh; default FT2OLLAMA_LANG, else the locale.")
+@lang_option
 @click.pass_obj
 def status(
     output: Output, name: str | None, *, html: Path | None, last: int, days: int, lang: str | None

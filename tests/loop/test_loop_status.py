@@ -212,7 +212,7 @@ def test_the_command(folder: Path, ids: Mapping[str, str], tmp_path: Path) -> No
     assert max(map(len, shown.stderr.splitlines())) <= 100
     for said in (
         f"shop:{ids['second']}", "by the ledger: no server", "✗ must_pass",
-        "CUDA out of", f"ft2ollama loop approve {ids['last']}", "rolled back",
+        "CUDA out of", f"ft2ollama loop answers {ids['last']}", "rolled back",
     ):  # fmt: skip
         assert said in shown.stderr, shown.stderr
     chinese = _run(folder, "loop", "status", "shop", LANG="zh_CN.UTF-8", **here)
