@@ -53,6 +53,7 @@ _WORDS: Mapping[str, Mapping[Language, str]] = {
     # --- schedule
     "into table": {"en": "into your table: crontab -e", "zh": "写进您的 crontab：crontab -e"},
     "prompt": {"en": "on the command prompt:", "zh": "在命令提示符下运行："},
+    "cannot run": {"en": "a timer could not run this: {why}. Install ft2ollama: pip install -e . in its folder", "zh": "定时器无法运行它：{why}。请安装 ft2ollama：在其目录中 pip install -e ."},
     "no ledger": {"en": "FT2OLLAMA_LEDGER is not written down, it may hold a password: set it there", "zh": "FT2OLLAMA_LEDGER 可能含密码，没有写入：请在那里设置"},
     "setx": {"en": "the task does not know {one}: setx {words}", "zh": "计划任务不知道 {one}：setx {words}"},
     "files for": {"en": "files for {folder}; --install writes them", "zh": "这些文件属于 {folder}；加 --install 写入"},
