@@ -79,7 +79,7 @@ _WORDS: Mapping[str, Mapping[Language, str]] = {
     "exported": {"en": "{count} exchanges as {form}", "zh": "已导出 {count} 条（{form}）"},
     "drafted": {"en": "{count} questions drafted from what people wrote, corrected or liked", "zh": "已从人工撰写、改正或点赞的回答起草 {count} 道题"},
     "no fact": {"en": "{count} left out: a long answer without a number gives no fact to expect", "zh": "略去 {count} 条：回答较长又没有数字，定不出应含的内容"},
-    "untaught": {"en": "a question that stands here word by word is not trained on: ask it in other words, and mend what is expected", "zh": "与这里一字不差的问题不会参加训练：请换一种问法，并核对应含的内容"},
+    "untaught": {"en": "as they stand, {count} of {rows} rows ask the same and would not be trained on: put the questions in other words, and mend what is expected", "zh": "照此使用，{rows} 行中有 {count} 行与之同问，将不参加训练：请换一种问法，并核对应含的内容"},
     "use draft": {"en": "  then in the config of retrain: sets: {{golden: {path}}}", "zh": "  然后写进 retrain 的配置：sets: {{golden: {path}}}"},
     "no such rows": {"en": "nothing in the ledger is like that", "zh": "账本里没有符合条件的数据"},
     "and more": {"en": "  and {count} more", "zh": "  另有 {count} 条"},
