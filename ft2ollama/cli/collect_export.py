@@ -15,6 +15,7 @@ from ft2ollama.cli.output import Output
 
 if TYPE_CHECKING:
     from ft2ollama.language import Language
+    from ft2ollama.loop.extract import Draft
 
 
 @click.command()
@@ -57,9 +58,9 @@ def export(
     wanted = Wanted(since_ms=int(since.timestamp() * 1000) if since else 0, **which)
     with Ledger.open() as ledger, ledger.read() as connection:
         if form == "golden":
-            drafted, without = golden_draft(connection, wanted)
-            count = _write(file, drafted)
-            _tell_draft(output, file, (count, without), language)
+            draft = golden_draft(connection, wanted)
+            count = _write(file, draft.questions)
+            _tell_draft(output, file, draft, language)
         else:
             rows = rows_to_export(connection, wanted)
             count = _write(file, (FORMATS[form](row) for row in rows))
@@ -80,12 +81,10 @@ def _write(file: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     return count
 
 
-def _tell_draft(output: Output, file: Path, counts: tuple[int, int], language: Language) -> None:
-    """counts: questions, rows without a fact."""
-    drafted, without = counts
-    if without:
-        output.warn(word("no fact", language, count=without))
-    if drafted:
-        output.done(word("drafted", language, count=drafted))
-        output.warn(word("untaught", language))
+def _tell_draft(output: Output, file: Path, draft: Draft, language: Language) -> None:
+    if draft.without:
+        output.warn(word("no fact", language, count=draft.without))
+    if draft.questions:
+        output.done(word("drafted", language, count=len(draft.questions)))
+        output.warn(word("untaught", language, count=draft.untaught, rows=draft.rows))
         output.say(word("use draft", language, path=file))

@@ -70,7 +70,7 @@ def serve(output: Output, /, *, host: str, port: int, lang: str | None, **option
     _greet(output, proxy, address, ledger, language)
     run(proxy, opened, lambda: display.tick(proxy))
     health = proxy.health()
-    output.done(word("ended", language, counts=counter(health)))
+    output.done(word("ended", language, counts=counter(health, language)))
     output.event("ended", **health)
 
 
@@ -128,20 +128,18 @@ def _greet(output: Output, proxy: Proxy, address: str, ledger: str, language: La
                  consent=settings.consent, strict=settings.strict)  # fmt: skip
 
 
-def counter(health: Mapping[str, Any]) -> str:
+_COUNTS = ("spooled", "background", "incomplete", "declined", "loads", "lost", "open", "feedback",
+           "passed", "asked_again")  # fmt: skip
+
+
+def counter(health: Mapping[str, Any], language: Language = "en") -> str:
     """The state in one line."""
     kept = health["stored"] + health["spooled"]
-    parts = [f"{kept} kept"]
-    for name, words in (
-        ("spooled", "of them in the spool"), ("background", "of them background tasks"),
-        ("incomplete", "of them incomplete"), ("declined", "without consent"),
-        ("loads", "only loaded a model"), ("lost", "LOST"), ("open", "running"),
-        ("feedback", "feedback"), ("passed", "passed on unrecorded"),
-        ("asked_again", "asked again, for Ollama broke off"),
-    ):  # fmt: skip
-        if health[name]:
-            parts.append(f"{health[name]} {words}")
-    return ", ".join(parts)
+    parts = [word("count kept", language, count=kept)]
+    parts += [
+        word(f"count {name}", language, count=health[name]) for name in _COUNTS if health[name]
+    ]
+    return ("，" if language == "zh" else ", ").join(parts)
 
 
 class _Display:
@@ -176,7 +174,7 @@ class _Display:
                 if health["problem"] != problem:
                     problem = health["problem"]
                     self._tell_problem(problem)
-                line = counter(health)
+                line = counter(health, self._language)
                 if terminal:
                     live.update(Text(f"  {line}", style="dim"), refresh=True)
                 elif line != told and waited >= _LINE_EVERY_S and not self._output.verbose:

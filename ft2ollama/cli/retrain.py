@@ -109,6 +109,8 @@ def _show(output: Output, ledger: Ledger, line: str, outcome: Outcome, language:
         _ask_person(output, ledger, cycle, why, language)
     else:
         output.warn(word("not promoted", language, run=cycle.run_id, why=why))
+        if cycle.state == "REJECTED":
+            output.say(word("all answers", language, run=cycle.run_id))
     output.result(cycle.run_id, line=line, run=cycle.run_id, state=cycle.state, why=cycle.error)
     return ExitCode.DONE if cycle.state == "PROMOTED" else ExitCode.GATE
 

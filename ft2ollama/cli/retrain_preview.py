@@ -35,8 +35,10 @@ def preview(output: Output, ledger: Ledger, wanted: RetrainConfig, language: Lan
     for note in found.notes:
         output.warn(told(note, language))
     sizes = set_sizes(wanted.sets, wanted.reply_tokens)
-    gate = outlook(sizes, found.counts["eval_fresh"], wanted.gate.bars())
-    if found.counts["kept"]:
+    counts = found.counts
+    leaks = (counts["dropped"].get("eval_contamination", 0), counts["pending"])
+    gate = outlook(sizes, counts["eval_fresh"], wanted.gate.bars(), leaks)
+    if counts["pending"]:
         _show_gate(output, gate, language)
     output.result(
         "due" if due.due else "not due", due=due.due, why=due.why, counts=found.counts,

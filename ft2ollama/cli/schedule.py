@@ -51,6 +51,8 @@ def schedule(
             "the line belongs into a table of your own",
             f"ft2ollama schedule {config} --as {kind}     # prints it",
         )
+    if kind != "windows" and (why := made.cannot_run(task)):
+        output.warn(word("cannot run", language, why=why))
     if kind == "systemd":
         units = made.systemd_units(task, when)
         if install:

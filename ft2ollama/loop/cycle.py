@@ -19,6 +19,7 @@ from ft2ollama import __version__
 from ft2ollama.config import load_config
 from ft2ollama.errors import GateError, Interrupted, MachineError, UserError
 from ft2ollama.files import sha256_text
+from ft2ollama.language import choose_language
 from ft2ollama.loop import contest, exam, states, steps, swap
 from ft2ollama.loop import tables as t
 from ft2ollama.loop.crashpoint import crashpoint
@@ -31,7 +32,7 @@ from ft2ollama.loop.records import canonical
 from ft2ollama.loop.settings import RetrainConfig
 from ft2ollama.loop.states import Cycle, advance
 from ft2ollama.loop.steps import NoGood, Step, config_of, detail_of
-from ft2ollama.loop.texts import Sentence
+from ft2ollama.loop.texts import STATES, Sentence, ended
 from ft2ollama.publish import public_names
 from ft2ollama.runs import Run
 from ft2ollama.train.bases import named_base
@@ -160,6 +161,14 @@ def _alias(place: Place, cycle: Cycle) -> str:
 def _tell(place: Place, cycle: Cycle) -> None:
     message = {
         "line": cycle.line, "cycle": cycle.run_id, "state": cycle.state, "error": cycle.error,
-        **detail_of(place.ledger, cycle.run_id, "REGISTERED"),
+        **detail_of(place.ledger, cycle.run_id, "REGISTERED"), "text": told_in_a_line(cycle),
     }  # fmt: skip
     notify(config_of(cycle).notify, cycle.state.lower(), message, place.say)
+
+
+def told_in_a_line(cycle: Cycle) -> str:
+    """`shop: promoted, 20261122-190245-61f6fe`, in the language of this machine."""
+    language = choose_language()
+    why = ended(cycle.error, language)
+    head = f"{cycle.line}: {STATES[cycle.state][language]}, {cycle.run_id}"
+    return f"{head}: {why}" if why else head

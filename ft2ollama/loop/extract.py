@@ -17,8 +17,11 @@ from sqlalchemy import Connection, select
 
 from ft2ollama.files import sha256_text
 from ft2ollama.loop import tables as t
+from ft2ollama.loop.curate.contamination import EvalItem, leaks
 from ft2ollama.loop.curate.grounding import numbers_in
 from ft2ollama.loop.curate.rows import REJECT, Row, load_rows
+from ft2ollama.loop.curate.settings import CurateConfig
+from ft2ollama.loop.records import question_key
 
 _CHUNK = 500
 _WITH_NUMBER = re.compile(r"[A-Za-z]*\d(?:[A-Za-z\d.,:/-]*[A-Za-z\d])?")
@@ -108,8 +111,21 @@ def facts_of(answer: str) -> list[str]:
     return [fact for fact in dict.fromkeys(codes or short) if fact and "|" not in fact]
 
 
-def golden_draft(connection: Connection, wanted: Wanted) -> tuple[list[Mapping[str, Any]], int]:
-    """(questions, how many rows gave no fact): a third of what people wrote or liked at most.
+@dataclass(frozen=True)
+class Draft:
+    """questions: see `as_golden`.  rows: that people stand for.  without: that gave no fact.
+
+    untaught: rows that the questions, left as they are, would keep from training.
+    """
+
+    questions: tuple[Mapping[str, Any], ...]
+    rows: int
+    without: int
+    untaught: int
+
+
+def golden_draft(connection: Connection, wanted: Wanted) -> Draft:
+    """Of a third of what people wrote, corrected or liked at most.
 
     Liked answers come first: those the live model gives, and must not lose. The rest is left for
     training, since a question of the golden set is not trained on.
@@ -120,7 +136,13 @@ def golden_draft(connection: Connection, wanted: Wanted) -> tuple[list[Mapping[s
     found = [drafted[key] for key in dict.fromkeys(row.question_sha256 for row in rows)]
     good = [one for one in found if one is not None]
     most = min(_MOST_GOLDEN, max(1, len(rows) // 3))
-    return good[:most], len(found) - len(good)
+    chosen = tuple(good[:most])
+    items = [
+        EvalItem("golden", 0, str(number), str(one["question"]), question_key(str(one["question"])))
+        for number, one in enumerate(chosen)
+    ]
+    untaught = leaks(rows, items, CurateConfig().contamination)
+    return Draft(chosen, len(rows), len(found) - len(good), len({one.rid for one in untaught}))
 
 
 FORMATS = {"messages": as_messages, "ragas": as_ragas}

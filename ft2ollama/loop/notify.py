@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +17,9 @@ _PATIENCE_S = 30
 
 
 def notify(hooks: Notify, event: str, message: Mapping[str, Any], warn: Say) -> None:
-    """event: promoted | rejected | needs_human | failed.  message: what is sent as JSON."""
+    """event: promoted | rejected | needs_human | failed.  message: what is sent as JSON; its
+    `text` is what Slack, Mattermost and the like show.
+    """
     if event not in hooks.on:
         return
     text = json.dumps({"event": event, **message}, ensure_ascii=False, default=str)
@@ -25,19 +28,30 @@ def notify(hooks: Notify, event: str, message: Mapping[str, Any], warn: Say) -> 
             try:
                 told(where, event, text)
             except Exception as error:  # noqa: BLE001 - whatever a hook does
-                warn(Sentence("untold", hook=where.split()[0], error=str(error)))
+                warn(Sentence("untold", hook=_shown(where), error=str(error)))
 
 
 def _by_command(command: str, event: str, text: str) -> None:
     environment = {**os.environ, "FT2OLLAMA_EVENT": event}
-    subprocess.run(
+    done = subprocess.run(
         command, shell=True, input=text, text=True, env=environment, timeout=_PATIENCE_S,
-        check=True, stdout=subprocess.DEVNULL,
+        check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, errors="replace",
     )  # fmt: skip
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        raise OSError(": ".join([f"exit status {done.returncode}", *said[-1:]]))
 
 
 def _by_webhook(address: str, event: str, text: str) -> None:
     import httpx
 
     headers = {"Content-Type": "application/json", "X-Ft2ollama-Event": event}
-    httpx.post(address, content=text, headers=headers, timeout=_PATIENCE_S).raise_for_status()
+    answer = httpx.post(address, content=text.encode(), headers=headers, timeout=_PATIENCE_S)
+    if not answer.is_success:
+        raise OSError(f"HTTP {answer.status_code}")
+
+
+def _shown(hook: str) -> str:
+    """A hook for people: the path of a webhook is often its password."""
+    found = re.match(r"(https?://)(?:[^/@]*@)?([^/?#]*)", hook)
+    return f"{found[1]}{found[2]}/..." if found else hook.split()[0]

@@ -16,6 +16,7 @@ from ft2ollama.loop.gate import Bars
 from ft2ollama.loop.settings import SETS, Sets
 from ft2ollama.loop.texts import Sentence
 
+_MANY = 0.1  # of new rows: more than a few copies of an item in the traffic
 _ALPHA = 0.05  # of the gate's rule "fresh"
 
 
@@ -33,12 +34,14 @@ class Outlook:
     missing: tuple[Sentence, ...]
 
 
-def outlook(questions: Mapping[str, int], fresh: int, bars: Bars) -> Outlook:
-    """questions: how many there are in each set."""
+def outlook(
+    questions: Mapping[str, int], fresh: int, bars: Bars, leaks: tuple[int, int] = (0, 0)
+) -> Outlook:
+    """questions: how many there are in each set.  leaks: rows that ask the same, of all."""
     golden = questions.get("golden", 0)
     enough = golden >= bars.min_items or bars.thin_evidence
     wins = wins_needed(fresh)
-    missing = (*_of_golden(golden, enough, bars), *_of_fresh(fresh, wins))
+    missing = (*_of_leaks(*leaks), *_of_golden(golden, enough, bars), *_of_fresh(fresh, wins))
     return Outlook(questions, fresh, wins, enough and wins is not None, missing)
 
 
@@ -47,6 +50,11 @@ def _of_golden(golden: int, enough: bool, bars: Bars) -> Iterator[Sentence]:
         yield Sentence("golden-none-alone" if enough else "golden-none")
     elif not enough:
         yield Sentence("golden-few", count=golden, wanted=bars.min_items)
+
+
+def _of_leaks(count: int, rows: int) -> Iterator[Sentence]:
+    if count > _MANY * rows:
+        yield Sentence("leaks-many", count=count, rows=rows)
 
 
 def _of_fresh(fresh: int, wins: int | None) -> Iterator[Sentence]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -142,6 +143,16 @@ def _percent(text: str) -> str:
 
 def _plain(text: str) -> str:
     return re.sub(r"[^\w.:/ -]", "_", text).replace("\n", " ")
+
+
+def cannot_run(task: Task) -> str:
+    """Why a timer, which has none of this shell's variables, could not start it; "" when it can."""
+    before = task.command[: task.command.index("retrain")]
+    done = subprocess.run(
+        [*before, "--version"], cwd=task.folder, env={}, capture_output=True, text=True,
+        errors="replace", check=False,
+    )  # fmt: skip
+    return (done.stderr.strip().splitlines() or [""])[-1] if done.returncode else ""
 
 
 def words_to_run(python: str, config: Path, extra: Sequence[str] = ()) -> tuple[str, ...]:

@@ -98,7 +98,14 @@ class Notify(_Block):
     command: str | None = None
     """A shell command; the message comes as JSON on stdin, $FT2OLLAMA_EVENT is the ending."""
     webhook: str | None = None
-    """An address to which the same JSON is posted."""
+    """An address to which the same JSON is posted; its `text` says it in a line."""
+
+    @field_validator("webhook")
+    @classmethod
+    def _is_address(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("an address begins with http:// or https://")
+        return value
 
 
 class RetrainConfig(_Block):

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from curate_rows import run
 
 from ft2ollama.cli import cli
+from ft2ollama.loop.curate.contamination import EvalItem
 from ft2ollama.loop.exam import read_items
-from ft2ollama.loop.extract import Wanted, facts_of, golden_draft
+from ft2ollama.loop.extract import Wanted, facts_of, golden_draft, rows_to_export
 from ft2ollama.loop.ledger import Ledger, add_exchanges, add_feedback
-from ft2ollama.loop.records import Exchange, Feedback
+from ft2ollama.loop.records import Exchange, Feedback, question_key
 
 SOURCE = ("proxy", "http://127.0.0.1:11434")
 
@@ -59,10 +62,20 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
 
 def test_liked_answers_first_and_a_third_at_most(shop: Ledger) -> None:
     with shop, shop.read() as connection:
-        drafted, without = golden_draft(connection, Wanted())
-    assert len(drafted) == 2  # of eight rows that count
-    assert {str(one["expect"]) for one in drafted} == {"['20']", "['21']"}
-    assert without == 1
+        draft = golden_draft(connection, Wanted())
+    assert len(draft.questions) == 2  # of eight rows that count
+    assert {str(one["expect"]) for one in draft.questions} == {"['20']", "['21']"}
+    assert (draft.rows, draft.without) == (8, 1)
+
+
+def test_the_price_of_a_draft_is_what_curation_takes(shop: Ledger) -> None:
+    with shop, shop.read() as connection:
+        draft = golden_draft(connection, Wanted())
+        rows = list(rows_to_export(connection, Wanted(human=True)))
+    asked = {str(one["question"]) for one in draft.questions}
+    same = [EvalItem("golden", 1, q, q, question_key(q)) for q in sorted(asked)]
+    rules = Counter(one.rule for one in run(rows, items=same).verdicts)
+    assert draft.untaught == rules["eval_contamination"] == 8
 
 
 def test_the_gate_reads_the_draft(shop: Ledger, tmp_path: Path) -> None:

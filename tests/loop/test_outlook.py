@@ -55,6 +55,13 @@ def test_what_will_be_missing(
     assert [one.name for one in found.missing] == said
 
 
+def test_rows_that_the_sets_keep_from_training() -> None:
+    many = outlook({"golden": 200}, 30, Bars(), leaks=(26, 31))
+    assert [one.name for one in many.missing] == ["leaks-many", "fresh-wins"]
+    few = outlook({"golden": 200}, 30, Bars(), leaks=(2, 100))
+    assert [one.name for one in few.missing] == ["fresh-wins"]
+
+
 def test_sizes_of_the_files(tmp_path: Path) -> None:
     golden = write_questions(tmp_path / "golden.jsonl", [("a?", "x"), ("b?", "y")])
     assert set_sizes(Sets(golden=golden), 10) == {"golden": 2}
