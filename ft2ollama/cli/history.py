@@ -53,7 +53,7 @@ def history(output: Output, name: str, host: str | None) -> None:
 def rollback(output: Output, name: str, to: str | None, host: str | None) -> None:
     """Point NAME (NAME:latest, or NAME:TAG as you write it) back at an earlier version."""
     from ft2ollama.ollama_api import Ollama
-    from ft2ollama.versions import rollback as move_back
+    from ft2ollama.way_back import rollback as move_back
 
     move = move_back(Ollama(host), name, to=to)
     output.done(f"{move.alias} is {move.tag} now, moved by {move.way}")
