@@ -147,7 +147,9 @@ def _version(
         one.size,
         str(line.get("time", modified)),
         tuple(sorted(names)),
-        *(str(line.get(key) or "") for key in ("run", "proof", "forced")),
+        run=str(line.get("run") or ""),
+        proof=str(line.get("proof") or ""),
+        forced=str(line.get("forced") or ""),
     )
 
 

@@ -46,11 +46,11 @@ def find_way(server: Ollama, name: str, to: str | None = None) -> Way:
     versions, have = history(server, name), server.models()
     now = have.get(name)
     if to:
-        target = _named(versions, server, name, to)
+        target: str | None = _named(versions, server, name, to)
     else:
         target = _kept(server, name, now) or _back(versions, server, name, now)
-        if target is None:
-            raise _no_way(versions, name, now)
+    if target is None:
+        raise _no_way(versions, name, now)
     if have[target] == now:
         raise UsageError(
             f"{name} already is {target}", "there is nothing to roll back", f"history {name}"
