@@ -1,5 +1,7 @@
 """Is it time to retrain? A count of rows and a calendar, and no second try on the same rows.
 
+After a rollback only rows count that came since, until the cooldown is over.
+
 In: the ledger, a line, the trigger.  Out: `Due` with the reason, for people and for the exit code.
 """
 
@@ -14,7 +16,9 @@ from ft2ollama.loop import tables as t
 from ft2ollama.loop.curate.dataset import record_set_sha256
 from ft2ollama.loop.curate.store import pending_rids
 from ft2ollama.loop.ledger import Ledger
+from ft2ollama.loop.rollback import last_rollback
 from ft2ollama.loop.settings import Trigger
+from ft2ollama.ollama_names import canonical_name
 
 _DAY_MS = 86_400_000
 
@@ -38,15 +42,48 @@ def is_due(ledger: Ledger, line: str, trigger: Trigger, now_ms: int) -> Due:
     if gave_back and _record_set(ledger, gave_back.run_id) == record_set_sha256(rids):
         why = f"{gave_back.run_id} was {gave_back.state.lower()} with these very {count} rows"
         return Due(False, count, why)
+    cooling = cooldown(ledger, line, trigger, now_ms)
+    if cooling:
+        count = cooling.newer
     if count >= trigger.rows:
-        return Due(True, count, f"{count} new rows, {trigger.rows} are enough")
+        return Due(True, len(rids), f"{count} new rows, {trigger.rows} are enough")
     days = _days_since_promotion(ledger, line, now_ms)
     old = days is None or days >= trigger.days
     since = "nothing was promoted yet" if days is None else f"last promoted {days:.1f} days ago"
     if count >= trigger.few and old:
-        return Due(True, count, f"{count} new rows; {since}")
+        return Due(True, len(rids), f"{count} new rows; {since}")
     wanted = trigger.few if old else trigger.rows
+    if cooling:
+        return Due(False, len(rids), f"{cooling.why}: {count} of {len(rids)}, {wanted} are wanted")
     return Due(False, count, f"{count} new rows, {wanted} are wanted; {since}")
+
+
+@dataclass(frozen=True)
+class Cooldown:
+    """tag: what the name was moved back to, at ts_ms.  newer: pending rows that came since."""
+
+    tag: str
+    ts_ms: int
+    newer: int
+    why: str
+
+
+def cooldown(ledger: Ledger, line: str, trigger: Trigger, now_ms: int) -> Cooldown | None:
+    """The cooldown of a line, None when nothing was rolled back or it is over."""
+    alias = canonical_name(line)
+    with ledger.read() as connection:
+        row = last_rollback(connection, alias)
+        if row is None or now_ms - row["ts_ms"] >= trigger.cooldown * _DAY_MS:
+            return None
+        pending = pending_rids(connection, line)
+        later = select(t.exchange.c.rid).where(t.exchange.c.seq > (row["last_seq"] or 0))
+        newer = len(set(pending).intersection(connection.execute(later).scalars()))
+    left = trigger.cooldown - (now_ms - row["ts_ms"]) / _DAY_MS
+    why = (
+        f"{alias} was rolled back to {row['to_tag']}; for another {left:.1f} days only rows count "
+        "that came since"
+    )
+    return Cooldown(row["to_tag"], row["ts_ms"], newer, why)
 
 
 def _record_set(ledger: Ledger, run_id: str) -> str | None:

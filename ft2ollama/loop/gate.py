@@ -64,7 +64,8 @@ class Artefact:
 
 @dataclass(frozen=True)
 class Contest:
-    """Champion and challenger on the same sets. sets: must_pass, golden, fresh, general, refusal.
+    """Champion and challenger on the same sets. sets: must_pass, golden, fresh, general, refusal,
+    and regression, which earlier cycles held out.
 
     A set that is not there is a set that nobody made; its rule says so and does not fail.
     """
@@ -180,16 +181,43 @@ def _golden(contest: Contest, bars: Bars) -> Iterator[Ruling]:
         bars.min_items,
         hard=False,
     )
-    lost = sorted(item for item, (old, new) in pairs.items() if old.passed and not new.passed)
-    share = len(lost) / len(pairs)
+
+
+def _regressions(contest: Contest, bars: Bars) -> Iterator[Ruling]:
+    """What was right and is wrong now: of the golden set, and of what earlier cycles held out.
+
+    Nobody has taught the held-out questions, so both models get some right by chance. There more
+    than the share fails only when the losses outnumber the gains beyond chance (p < 0.05).
+    """
+    golden, held = _pairs(contest, "golden"), _pairs(contest, "regression")
+    if not golden and not held:
+        return
+    lost = _flips(golden)
+    share = len(lost) / len(golden) if golden else 0.0
+    whys = [f"{len(lost)} of {len(golden)} were right and are wrong now"] if golden else []
+    kept, gone = True, _flips(held)
+    if held:
+        back = len(_flips({item: (new, old) for item, (old, new) in held.items()}))
+        before = [float(old.passed) for old, _ in held.values()]
+        after = [float(new.passed) for _, new in held.values()]
+        worse = statistics.p_better(after, before)
+        kept = len(gone) / len(held) <= bars.regressions or worse >= 0.05
+        whys.append(
+            f"of {len(held)} held out earlier {len(gone)} got wrong, {back} right (p = {worse:.3g})"
+        )
+        share = max(share, len(gone) / len(held))
     yield Ruling(
         "regressions",
-        share <= bars.regressions,
-        f"{len(lost)} of {len(pairs)} were right and are wrong now",
+        kept and (not golden or len(lost) / len(golden) <= bars.regressions),
+        "; ".join(whys),
         share,
         bars.regressions,
-        detail={"items": lost},
+        detail={"items": lost, "held_out": gone},
     )
+
+
+def _flips(pairs: Mapping[str, tuple[Scored, Scored]]) -> list[str]:
+    return sorted(item for item, (old, new) in pairs.items() if old.passed and not new.passed)
 
 
 def _fresh(contest: Contest, bars: Bars) -> Iterator[Ruling]:
@@ -279,6 +307,7 @@ _RULES = (
     _artefact,
     _must_pass,
     _golden,
+    _regressions,
     _fresh,
     _kept("general", lambda bars: bars.general_margin),
     _kept("refusal", lambda bars: bars.refusal_margin),

@@ -15,6 +15,7 @@ from ft2ollama.loop import tables as t
 from ft2ollama.loop.ledger import Ledger
 from ft2ollama.loop.states import Cycle, last_cycles
 from ft2ollama.loop.steps import detail_of
+from ft2ollama.ollama_names import canonical_name
 
 _STATES = ("CREATED", "SNAPSHOTTED", "CURATED", "TRAINED", "EXPORTED", "REGISTERED", "EVALUATED",
            "APPROVED", "NEEDS_HUMAN", "SWAPPING", *t.CLOSED_STATES)  # fmt: skip
@@ -81,12 +82,14 @@ def cycles(ledger: Ledger, line: str, most: int) -> list[Cycle]:
 
 
 def live(ledger: Ledger, line: str) -> Mapping[str, Any]:
-    """The newest verified deployment of a line; empty before the first."""
+    """The newest verified deployment of a line, by a cycle or a rollback; empty before the first.
+
+    action, to_tag, to_digest, ts_ms and the other columns of `deployment`.
+    """
     one = t.deployment
     wanted = (
         select(one)
-        .join(t.run, t.run.c.run_id == one.c.run_id)
-        .where(t.run.c.line == line, one.c.state == "verified")
+        .where(one.c.alias == canonical_name(line), one.c.state == "verified")
         .order_by(one.c.id.desc())
         .limit(1)
     )

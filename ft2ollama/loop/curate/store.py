@@ -49,17 +49,42 @@ def pending_rids(connection: Connection, line: str) -> list[str]:
 
 
 def kept_rids(connection: Connection, line: str) -> list[str]:
-    """Exchanges that promoted runs of this line trained on and nobody erased; by seq."""
+    """Exchanges that promoted runs of this line trained on and nobody erased; by seq.
+
+    Those that they held out are among them once no evaluation set asks them any more: nothing that
+    people said stays untaught for good.
+    """
     run, record, exchange = t.run, t.run_record, t.exchange
     query = (
         select(exchange.c.rid)
         .join(record, record.c.rid == exchange.c.rid)
         .join(run, and_(run.c.run_id == record.c.run_id, run.c.state == "PROMOTED"))
-        .where(record.c.role == "new", record.c.verdict == "keep", run.c.line == line)
+        .where(record.c.role == "new", run.c.line == line)
+        .where(
+            (record.c.verdict == "keep")
+            | ((record.c.verdict == "eval_fresh") & exchange.c.rid.not_in(asked_rids(connection)))
+        )
         .where(exchange.c.deleted_ms.is_(None))
         .distinct()
     )
     return sorted(connection.execute(query).scalars())
+
+
+def asked_rids(connection: Connection) -> list[str]:
+    """Exchanges that the newest version of some evaluation set asks."""
+    item = t.eval_item
+    newest = _newest(connection)
+    rows = connection.execute(
+        select(item.c.rid, item.c.set_name, item.c.version).where(item.c.rid.is_not(None))
+    ).all()
+    return sorted({rid for rid, name, version in rows if newest.get(name) == version})
+
+
+def _newest(connection: Connection) -> dict[str, int]:
+    """Set -> its newest version."""
+    versions = t.eval_set
+    query = select(versions.c.name, func.max(versions.c.version)).group_by(versions.c.name)
+    return dict(connection.execute(query).all())
 
 
 def read_inputs(
@@ -83,6 +108,7 @@ def read_inputs(
         old=old,
         superseded=dict(pairs),
         items=eval_items(connection),
+        asked=load_rows(connection, asked_rids(connection)),
         general=general_rows(path) if path else (),
     )
 
@@ -90,11 +116,7 @@ def read_inputs(
 def eval_items(connection: Connection) -> list[EvalItem]:
     """The items of the newest version of every evaluation set."""
     item, versions = t.eval_item, t.eval_set
-    newest = dict(
-        connection.execute(
-            select(versions.c.name, func.max(versions.c.version)).group_by(versions.c.name)
-        ).all()
-    )
+    newest = _newest(connection)
     since: dict[tuple[str, str, str], int] = {}
     found = []
     query = (
@@ -105,11 +127,12 @@ def eval_items(connection: Connection) -> list[EvalItem]:
     )  # fmt: skip
     for row in connection.execute(query).mappings():
         key = (row["set_name"], row["item_id"], row["reference"] or "")
-        first = since.setdefault(key, row["frozen_ms"])
+        tags = row["tags"] if isinstance(row["tags"], dict) else {}
+        first = since.setdefault(key, tags.get("since_ms", row["frozen_ms"]))
         if row["version"] == newest[row["set_name"]]:
             found.append(EvalItem(
                 row["set_name"], row["version"], row["item_id"], _asked(row["prompt"]),
-                row["question_sha256"], row["reference"] or "", first,
+                row["question_sha256"], row["reference"] or "", first, row["rid"] or "",
             ))  # fmt: skip
     return found
 
