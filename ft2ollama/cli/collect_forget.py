@@ -96,7 +96,7 @@ def _report(output: Output, rows: Sequence[Row], trained: Sequence[Trained]) -> 
         names = ", ".join(one.names) or f"not published, {one.state.lower()}"
         output.warn(f"{one.rows} of them are in run {one.run_id} of {one.line}: {names}")
         for file in one.files:
-            output.say(f"  its data, which may hold the text: {file}")
+            output.say(f"  still holds the text: {file}")
         output.event("trained", run=one.run_id, line=one.line, state=one.state, rows=one.rows,
                      names=one.names, files=[str(file) for file in one.files])  # fmt: skip
     if rows and not trained:

@@ -48,7 +48,10 @@ def _show_line(output: Output, ledger: Ledger, line: str) -> None:
         waiting = len(pending_rids(connection, line))
     cycles = history.cycles(ledger, line, _SHOWN)
     output.title(line)
-    output.say(f"  promoted last: {live.get('to_tag', 'not from a cycle')}; {waiting} rows wait")
+    word = "rolled back to" if live.get("action") == "rollback" else "promoted last:"
+    output.say(f"  {word} {live.get('to_tag', 'not from a cycle')}; {waiting} rows wait")
+    if cycles and (why := _cooling(ledger, cycles[0])):
+        output.say(f"  {why}")
     colours = {"PROMOTED": "green", "REJECTED": "yellow", "FAILED": "red", "NEEDS_HUMAN": "cyan"}
     rows = []
     for one in cycles:
@@ -59,6 +62,16 @@ def _show_line(output: Output, ledger: Ledger, line: str) -> None:
     output.event("line", line=line, waiting=waiting, live=live.get("to_tag"), cycles=[
         {"run": one.run_id, "state": one.state, "error": one.error} for one in cycles
     ])  # fmt: skip
+
+
+def _cooling(ledger: Ledger, newest: Cycle) -> str:
+    """Why --if-due waits after a rollback, by the settings of the newest cycle."""
+    from ft2ollama.loop.due import cooldown
+    from ft2ollama.loop.ledger import now_ms
+    from ft2ollama.loop.steps import config_of
+
+    found = cooldown(ledger, newest.line, config_of(newest).trigger, now_ms())
+    return found.why if found else ""
 
 
 @loop.command()
@@ -82,15 +95,30 @@ def approve(output: Output, run: str) -> None:
 @click.option("--why", default="a person said no", help="Kept with the cycle.")
 @click.pass_obj
 def reject(output: Output, run: str, why: str) -> None:
-    """Close a cycle that wants a person; its rows wait again."""
+    """Close a cycle that wants a person; its rows wait again.
+
+    Its version goes from Ollama and its weights from the disk (keep_rejected: true keeps them);
+    its data, its log and the gate's findings stay.
+    """
     from ft2ollama.loop.ledger import Ledger
+    from ft2ollama.loop.leftovers import megabytes, tidy
+    from ft2ollama.loop.place import cycles_folder
     from ft2ollama.loop.states import advance
+    from ft2ollama.loop.steps import config_of
+    from ft2ollama.ollama_api import Ollama
 
     with Ledger.open() as ledger:
         cycle = _waiting(ledger, run)
+        config = config_of(cycle)
         advance(ledger, cycle, "REJECTED", {"by": "a person", "why": why}, error=why)
+        freed = tidy(ledger, Ollama(config.host), config)
     output.done(f"{cycle.run_id} is rejected; its rows wait again")
-    output.result(cycle.run_id, run=cycle.run_id, state="REJECTED")
+    if freed:
+        output.say(
+            f"  removed its version in Ollama, its weights and GGUF files: {megabytes(freed)}"
+        )
+    output.say(f"  kept its data, log and findings: {cycles_folder() / cycle.run_id}")
+    output.result(cycle.run_id, run=cycle.run_id, state="REJECTED", freed=freed)
 
 
 def _waiting(ledger: Ledger, run: str) -> Cycle:

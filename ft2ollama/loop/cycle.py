@@ -25,7 +25,7 @@ from ft2ollama.loop.crashpoint import crashpoint
 from ft2ollama.loop.due import Due, cooldown, is_due
 from ft2ollama.loop.goods import training_text
 from ft2ollama.loop.ledger import now_ms
-from ft2ollama.loop.leftovers import megabytes, tidy
+from ft2ollama.loop.leftovers import tidy
 from ft2ollama.loop.notify import notify
 from ft2ollama.loop.place import Place
 from ft2ollama.loop.records import canonical
@@ -94,7 +94,7 @@ def begin(place: Place, config: RetrainConfig) -> Cycle:
     parent = swap.promoted_before(place.ledger, config.name)
     now = datetime.now(timezone.utc)
     run_id = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-    tidy(place.ledger, place.server, config)
+    _tidy(place, config)
     crashpoint("before CREATED")
     with place.ledger.begin() as connection:
         exam.freeze(connection, config.name, config.sets, config.reply_tokens, now_ms())
@@ -122,7 +122,7 @@ def _to_its_end(place: Place, cycle: Cycle) -> Cycle:
     if cycle.state == "PROMOTED":
         with suppress(UserError):
             delete_superfluous(place.server, _alias(place, cycle), config_of(cycle).keep)
-    _say_freed(place, tidy(place.ledger, place.server, config_of(cycle)))
+    _tidy(place, config_of(cycle))
     _tell(place, cycle)
     return cycle
 
@@ -152,13 +152,13 @@ def close(place: Place, cycle: Cycle, to: str, why: str) -> Cycle:
         swap.set_state(connection, cycle.run_id, "failed")
 
     closed = advance(place.ledger, cycle, to, {"error": why}, also=write, error=why)
-    _say_freed(place, tidy(place.ledger, place.server, config_of(cycle)))
+    _tidy(place, config_of(cycle))
     return closed
 
 
-def _say_freed(place: Place, freed: int) -> None:
-    if freed:
-        place.say(f"removed weights and GGUF files that nobody needs: {megabytes(freed)}")
+def _tidy(place: Place, config: RetrainConfig) -> None:
+    if freed := str(tidy(place.ledger, place.server, config)):
+        place.say(f"removed: {freed}")
 
 
 def _alias(place: Place, cycle: Cycle) -> str:

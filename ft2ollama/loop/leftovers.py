@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from ft2ollama.errors import UserError
@@ -28,26 +29,41 @@ _BIG = (".safetensors", ".gguf", ".bin", ".pt", ".pth")
 _LOOKED_AT = 50  # cycles back; older ones were tidied when they were younger
 
 
-def tidy(ledger: Ledger, server: Ollama, config: RetrainConfig) -> int:
-    """Remove what is left of cycles that are over; bytes freed on this disk.
+@dataclass(frozen=True)
+class Freed:
+    """bytes: of files on this disk.  versions: tags that went from Ollama."""
+
+    bytes: int = 0
+    versions: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """For people; empty when nothing was removed."""
+        size = f"{self.bytes / 1e6:,.0f} MB" if self.bytes >= 1e6 else f"{self.bytes / 1e3:,.0f} kB"
+        files = [f"weights and GGUF files, {size}"] if self.bytes else []
+        return "; ".join([*files, *(f"{tag} in Ollama" for tag in self.versions)])
+
+
+def tidy(ledger: Ledger, server: Ollama, config: RetrainConfig) -> Freed:
+    """Remove what is left of cycles that are over.
 
     Versions of cycles that were not promoted go from Ollama; a public name keeps what it points at.
     Files of promoted cycles stay for the newest `keep`, and while Ollama has their version.
     """
-    freed, have = 0, None
+    freed, versions, have = 0, [], None
     with suppress(UserError):
         have = server.models()
     for cycle in states.last_cycles(ledger, config.name, _UNPROMOTED, _LOOKED_AT):
         if have is not None and (tag := version_of(cycle)) in have:
             with suppress(UserError):
                 server.delete(tag)
+                versions.append(tag)
         if not config.keep_rejected:
             freed += remove_weights(cycle)
     promoted = states.last_cycles(ledger, config.name, ("PROMOTED",), _LOOKED_AT)
     for cycle in promoted[config.keep :]:
         if have is not None and version_of(cycle) not in have:
             freed += remove_weights(cycle)
-    return freed
+    return Freed(freed, tuple(versions))
 
 
 def remove_weights(cycle: Cycle) -> int:
@@ -73,8 +89,3 @@ def big_files(training: Path) -> Iterator[Path]:
 def version_of(cycle: Cycle) -> str:
     """The tag in Ollama that a cycle's model has, or would have."""
     return public_names(cycle.line, Run(cycles_folder() / cycle.run_id / cycle.run_id))[1]
-
-
-def megabytes(size: int) -> str:
-    """For people."""
-    return f"{size / 1e6:,.0f} MB" if size >= 1_000_000 else f"{size / 1e3:,.0f} kB"

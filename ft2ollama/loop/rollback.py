@@ -20,6 +20,7 @@ from ft2ollama.aliases import Move, digest_of
 from ft2ollama.loop import tables as t
 from ft2ollama.loop.crashpoint import crashpoint
 from ft2ollama.loop.ledger import Ledger, now_ms
+from ft2ollama.loop.settings import RetrainConfig
 from ft2ollama.loop.swap import actor
 from ft2ollama.ollama_api import Ollama
 from ft2ollama.versions import record_move
@@ -107,3 +108,23 @@ def _intent(connection: Connection, server: Ollama, way: Way) -> dict[str, Any]:
         "action": "rollback", "state": "intent", "actor": actor(), "ts_ms": now_ms(),
         "last_seq": newest or 0,
     }  # fmt: skip
+
+
+def advice(ledger: Ledger, way: Way) -> list[str]:
+    """What to know after a rollback, by the settings of the newest cycle."""
+    with ledger.read() as connection:
+        made = select(t.run.c.config, t.run.c.run_id).join(
+            t.deployment, t.deployment.c.run_id == t.run.c.run_id
+        )
+        newest = connection.execute(
+            made.where(t.deployment.c.alias == way.alias).order_by(t.run.c.created_ms.desc())
+        ).first()  # fmt: skip
+        if newest is None or last_rollback(connection, way.alias) is None:
+            return []
+    config = RetrainConfig.model_validate(newest.config["retrain"])
+    days = config.trigger.cooldown
+    return [
+        f"for {days:g} days retrain --if-due counts only rows that come from now on "
+        "(trigger: cooldown); retrain without --if-due does not wait",
+        "the next model learns the old rows again: correct or forget what was wrong in them first",
+    ]
