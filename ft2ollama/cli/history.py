@@ -82,7 +82,7 @@ def _roll_back(output: Output, server: Ollama, way: Way) -> tuple[Move, list[str
 
     A ledger that cannot be opened keeps nobody from going back.
     """
-    from ft2ollama.errors import MachineError
+    from ft2ollama.errors import UserError
     from ft2ollama.loop.ledger import Ledger, is_there
     from ft2ollama.loop.rollback import advice, is_of_a_loop, roll_back
     from ft2ollama.way_back import go
@@ -91,7 +91,7 @@ def _roll_back(output: Output, server: Ollama, way: Way) -> tuple[Move, list[str
         return go(server, way), []
     try:
         ledger = Ledger.open()
-    except MachineError as error:
+    except UserError as error:
         output.warn(f"the loop is not told, and may promote the same again: {error.why}")
         return go(server, way), []
     with ledger:

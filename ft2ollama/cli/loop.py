@@ -48,9 +48,10 @@ def _show_line(output: Output, ledger: Ledger, line: str) -> None:
         waiting = len(pending_rids(connection, line))
     cycles = history.cycles(ledger, line, _SHOWN)
     output.title(line)
-    word = "rolled back to" if live.get("action") == "rollback" else "promoted last:"
+    back = live.get("action") == "rollback"
+    word = "rolled back to" if back else "promoted last:"
     output.say(f"  {word} {live.get('to_tag', 'not from a cycle')}; {waiting} rows wait")
-    if cycles and (why := _cooling(ledger, cycles[0])):
+    if back and cycles and (why := _cooling(ledger, cycles[0])):
         output.say(f"  {why}")
     colours = {"PROMOTED": "green", "REJECTED": "yellow", "FAILED": "red", "NEEDS_HUMAN": "cyan"}
     rows = []
@@ -101,7 +102,7 @@ def reject(output: Output, run: str, why: str) -> None:
     its data, its log and the gate's findings stay.
     """
     from ft2ollama.loop.ledger import Ledger
-    from ft2ollama.loop.leftovers import megabytes, tidy
+    from ft2ollama.loop.leftovers import tidy
     from ft2ollama.loop.place import cycles_folder
     from ft2ollama.loop.states import advance
     from ft2ollama.loop.steps import config_of
@@ -113,12 +114,10 @@ def reject(output: Output, run: str, why: str) -> None:
         advance(ledger, cycle, "REJECTED", {"by": "a person", "why": why}, error=why)
         freed = tidy(ledger, Ollama(config.host), config)
     output.done(f"{cycle.run_id} is rejected; its rows wait again")
-    if freed:
-        output.say(
-            f"  removed its version in Ollama, its weights and GGUF files: {megabytes(freed)}"
-        )
-    output.say(f"  kept its data, log and findings: {cycles_folder() / cycle.run_id}")
-    output.result(cycle.run_id, run=cycle.run_id, state="REJECTED", freed=freed)
+    if str(freed):
+        output.say(f"  removed: {freed}")
+    output.say(f"  kept: its data, log and findings in {cycles_folder() / cycle.run_id}")
+    output.result(cycle.run_id, run=cycle.run_id, state="REJECTED", freed=freed.bytes)
 
 
 def _waiting(ledger: Ledger, run: str) -> Cycle:
