@@ -59,6 +59,32 @@ def after(**sets: Answers) -> Change:
 
 
 @pytest.mark.parametrize(
+    ("now", "passes"),
+    [
+        ([1.0] * 30 + [0.0] * 70, True),  # the very same
+        ([0.0] * 10 + [1.0] * 20 + [1.0] * 10 + [0.0] * 60, True),  # ten others: chance
+        ([0.0] * 2 + [1.0] * 28 + [0.0] * 70, True),  # 2 % may
+        ([0.0] * 4 + [1.0] * 26 + [0.0] * 70, True),  # four lost of four that changed: p = 1/16
+        ([0.0] * 5 + [1.0] * 25 + [0.0] * 70, False),  # 1/32
+        ([0.0] * 15 + [1.0] * 15 + [1.0] * 5 + [0.0] * 65, False),
+    ],
+)
+@pytest.mark.parametrize("golden", [True, False])
+def test_what_earlier_cycles_held_out(now: list[float], passes: bool, golden: bool) -> None:
+    given = contest()
+    sets = [dict(given.before), dict(given.after)]
+    for one, scores in zip(sets, ([1.0] * 30 + [0.0] * 70, now), strict=True):
+        one["regression"] = answers(scores)
+        if not golden:
+            del one["golden"]
+    _, rulings = judge(replace(given, before=sets[0], after=sets[1]))
+    (found,) = [one for one in rulings if one.rule == "regressions"]
+    assert found.passed is passes, found.why
+    assert found.why.startswith("0 of 200 were right") is golden
+    assert "100 that earlier cycles held out" in found.why
+
+
+@pytest.mark.parametrize(
     ("change", "rule"),
     [
         (challenger(digest="e" * 64), "artefact"),
