@@ -87,8 +87,9 @@ def _show(output: Output, ledger: Ledger, line: str, outcome: Outcome) -> int:
     show_gate(output, ledger, cycle)
     if cycle.state == "PROMOTED":
         output.done(f"{line} is {cycle.run_id} now")
-        if deployment_of(ledger, cycle.run_id)["from_digest"]:
-            output.say(f"  back: ft2ollama rollback {line}")
+        first = not deployment_of(ledger, cycle.run_id)["from_digest"]
+        note = "     # to the untuned base" if first else ""
+        output.say(f"  back: ft2ollama rollback {line}{note}")
     elif cycle.state == "NEEDS_HUMAN":
         output.warn(f"cycle {cycle.run_id} wants a person: {cycle.error}")
         output.say(f"  ft2ollama loop approve {cycle.run_id}     # or: loop reject")

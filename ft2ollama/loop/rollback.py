@@ -24,7 +24,7 @@ from ft2ollama.loop.settings import RetrainConfig
 from ft2ollama.loop.swap import actor
 from ft2ollama.ollama_api import Ollama
 from ft2ollama.versions import record_move
-from ft2ollama.way_back import Way, go
+from ft2ollama.way_back import Way, go, open_way
 
 
 def is_of_a_loop(ledger: Ledger, alias: str) -> bool:
@@ -69,6 +69,7 @@ def settle(ledger: Ledger, server: Ollama, alias: str, *, log: bool = True) -> N
     if moved and log:
         move = Move(alias, meant["to_tag"], meant["to_digest"], meant["from_digest"], "rename")
         record_move(server, move, action="rollback")
+        open_way(server, alias)
     state = "verified" if moved else "failed"
     with ledger.begin() as connection:
         connection.execute(
