@@ -84,6 +84,24 @@ def test_what_earlier_cycles_held_out(now: list[float], passes: bool, golden: bo
     assert "100 that earlier cycles held out" in found.why
 
 
+def test_wavering_answers_are_no_regression_and_lost_ones_are() -> None:
+    """100 questions of which 30 % are right, a fifth of them by chance; docs/decisions/017."""
+    rng = np.random.default_rng(0)
+    passed = {"plain": 0, "equal": 0, "worse": 0}
+    for _ in range(300):
+        old, again = rng.random((2, 100)) < 0.3
+        equal = np.where(rng.random(100) < 0.8, old, again)
+        worse = equal & (rng.random(100) < 0.7)
+        passed["plain"] += int(np.sum(old & ~equal)) <= 2
+        for name, new in (("equal", equal), ("worse", worse)):
+            sets = [{"regression": answers(list(map(float, right)))} for right in (old, new)]
+            given = Contest(ARTEFACT, ARTEFACT, *sets)
+            passed[name] += {one.rule: one.passed for one in judge(given)[1]}["regressions"]
+    assert passed["plain"] < 90
+    assert passed["equal"] > 285
+    assert passed["worse"] < 110
+
+
 @pytest.mark.parametrize(
     ("change", "rule"),
     [

@@ -15,6 +15,10 @@ from sqlalchemy import select
 from ft2ollama.aliases import digest_of
 from ft2ollama.loop import regression, states
 from ft2ollama.loop import tables as t
+from ft2ollama.loop.ledger import Ledger
+from ft2ollama.loop.leftovers import tidy
+from ft2ollama.loop.settings import RetrainConfig
+from ft2ollama.ollama_api import Ollama
 from ft2ollama.ollama_server import Server
 from ft2ollama.versions import lines_of
 
@@ -131,10 +135,42 @@ def test_of_a_rejected_cycle_only_small_evidence_stays(rig: Rig) -> None:
     assert (folder / run_id / "proof/proof.md").is_file()
     assert (folder / run_id / "loss.png").is_file()
 
-    rig.write(gate={"thin_evidence": False}, keep_rejected=True)
-    kept = rig.retrain()["run"]
-    told = rig.run("loop", "reject", kept)
-    assert f"removed: shop:{kept} in Ollama" in told.stderr
-    assert "kept: its data, log and findings" in told.stderr
-    assert weights(rig, kept) == ["model-F16.gguf", "model.safetensors"]
-    assert not [name for name in rig.server.models() if name.startswith(f"{rig.name}:2")]
+    assert rig.run("--json", "retrain", str(rig.config), "--resume").returncode == 0  # none is open
+    told = rig.run("loop", "status").stderr
+    assert "REJECTED" in told
+
+
+def test_weights_stay_for_the_newest_and_for_what_ollama_has(
+    ledger: Ledger, ollama: Ollama, smol: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FT2OLLAMA_DATA", str(tmp_path))
+    ends = {"a": "PROMOTED", "b": "PROMOTED", "c": "REJECTED", "d": "PROMOTED", "e": "PROMOTED"}
+    for number, (run_id, state) in enumerate(ends.items()):
+        training = tmp_path / "cycles" / run_id / run_id
+        for name in ("model.safetensors", "checkpoints/1/trainer.json", "proof/proof.md"):
+            (training / name).parent.mkdir(parents=True, exist_ok=True)
+            (training / name).write_text("x" * 10)
+        with ledger.begin() as connection:
+            connection.execute(t.run.insert().values(
+                run_id=run_id, line="stand", state=state, base_ref="b", base_sha256="0", config={},
+                config_sha256="0", code_version="0", seed=1, created_ms=number))  # fmt: skip
+    for tag in ("stand:b", "stand:c"):
+        ollama.copy(smol, tag)
+
+    def left() -> str:
+        return "".join(path.parent.name for path in sorted(tmp_path.rglob("model.safetensors")))
+
+    config = RetrainConfig(name="stand", train=Path("x"), keep=2, keep_rejected=True)
+    away = Ollama("127.0.0.1:9")
+    assert str(tidy(ledger, away, config)) == ""  # it cannot say what it has
+    assert left() == "abcde"
+    freed = tidy(ledger, ollama, config)
+    assert (freed.bytes, freed.versions) == (20, ("stand:c",))
+    assert left() == "bcde"
+    ollama.delete("stand:b")
+    assert tidy(ledger, ollama, config).bytes == 20
+    assert left() == "cde"
+    assert tidy(ledger, away, config.model_copy(update={"keep_rejected": False})).bytes == 20
+    assert left() == "de"
+    assert not (tmp_path / "cycles/a/a/checkpoints").exists()
+    assert len(list(tmp_path.rglob("proof.md"))) == 5
