@@ -20,8 +20,7 @@ from ft2ollama.aliases import Move, digest_of
 from ft2ollama.loop import tables as t
 from ft2ollama.loop.crashpoint import crashpoint
 from ft2ollama.loop.ledger import Ledger, now_ms
-from ft2ollama.loop.settings import RetrainConfig
-from ft2ollama.loop.swap import actor
+from ft2ollama.loop.place import actor
 from ft2ollama.ollama_api import Ollama
 from ft2ollama.versions import record_move
 from ft2ollama.way_back import Way, go, open_way
@@ -122,8 +121,8 @@ def advice(ledger: Ledger, way: Way) -> list[str]:
         ).first()  # fmt: skip
         if newest is None or last_rollback(connection, way.alias) is None:
             return []
-    config = RetrainConfig.model_validate(newest.config["retrain"])
-    days = config.trigger.cooldown
+    # A cycle that began before there was such a key waits as long as the default says.
+    days = newest.config["retrain"]["trigger"].get("cooldown", 7)
     return [
         f"for {days:g} days retrain --if-due counts only rows that come from now on "
         "(trigger: cooldown); retrain without --if-due does not wait",

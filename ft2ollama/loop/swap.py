@@ -7,7 +7,6 @@ then the server is asked. After a kill the row tells what to look for: the alias
 
 from __future__ import annotations
 
-import getpass
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
@@ -18,7 +17,7 @@ from ft2ollama.loop import exam, regression, states
 from ft2ollama.loop import tables as t
 from ft2ollama.loop.crashpoint import crashpoint
 from ft2ollama.loop.ledger import Ledger, now_ms
-from ft2ollama.loop.place import Place
+from ft2ollama.loop.place import Place, actor
 from ft2ollama.loop.states import Cycle, advance
 from ft2ollama.loop.steps import config_of
 from ft2ollama.versions import record_move
@@ -121,14 +120,6 @@ def _log(place: Place, meant: dict[str, Any], way: str) -> None:
     )  # fmt: skip
     record_move(place.server, move, action="publish", run=meant["run_id"], proof="equal", forced="")
     crashpoint("move written down")
-
-
-def actor() -> str:
-    """Who moves the name: the user of this process."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container without the user's name
-        return ""
 
 
 def _conflict(meant: dict[str, Any], now: str | None) -> Conflict:
