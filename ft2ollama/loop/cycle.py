@@ -33,6 +33,7 @@ from ft2ollama.loop.rollback import settle
 from ft2ollama.loop.settings import RetrainConfig
 from ft2ollama.loop.states import Cycle, advance
 from ft2ollama.loop.steps import NoGood, Step, config_of, detail_of
+from ft2ollama.loop.texts import Sentence
 from ft2ollama.ollama_names import canonical_name
 from ft2ollama.publish import public_names
 from ft2ollama.runs import Run
@@ -69,21 +70,21 @@ def retrain(
         return Outcome(None, why)
     if cycle is None:
         if resume or not due.pending or (if_due and not due.due):
-            return Outcome(None, "no cycle is open" if resume else due.why)
+            return Outcome(None, Sentence("none-open") if resume else due.why)
         place.server.version()
         cycle = begin(place, config)
     else:
         place.server.version()
-        place.say(f"going on with cycle {cycle.run_id}, which is {cycle.state}")
+        place.say(Sentence("going-on", run=cycle.run_id, state=cycle.state))
     return Outcome(_to_its_end(place, cycle))
 
 
 def _held_back(place: Place, config: RetrainConfig, cycle: Cycle, due: Due) -> str:
     """Why a timer leaves a cycle alone that had begun before a rollback; "" when it goes on."""
     cooling = cooldown(place.ledger, config.name, config.trigger, now_ms())
-    if cooling is None or due.due or cycle.created_ms >= cooling.ts_ms:
+    if cooling is None or due.due or cycle.created_ms >= cooling.since_ms:
         return ""
-    return f"cycle {cycle.run_id} waits: {cooling.why}; retrain --resume goes on with it"
+    return Sentence("cycle-waits", run=cycle.run_id, **cooling.values)
 
 
 def begin(place: Place, config: RetrainConfig) -> Cycle:
@@ -105,7 +106,7 @@ def begin(place: Place, config: RetrainConfig) -> Cycle:
             parent_run=parent.run_id if parent else None,
         )  # fmt: skip
     crashpoint("after CREATED")
-    place.say(f"cycle {run_id} of {config.name} begins")
+    place.say(Sentence("begins", run=run_id, line=config.name))
     found = states.find(place.ledger, run_id)
     assert found is not None
     return found
@@ -158,7 +159,7 @@ def close(place: Place, cycle: Cycle, to: str, why: str) -> Cycle:
 
 def _tidy(place: Place, config: RetrainConfig) -> None:
     if freed := str(tidy(place.ledger, place.server, config)):
-        place.say(f"removed: {freed}")
+        place.say(Sentence("removed", what=freed))
 
 
 def _alias(place: Place, cycle: Cycle) -> str:

@@ -8,6 +8,7 @@ In: the ledger, a line, the trigger.  Out: `Due` with the reason, for people and
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import func, select
 
@@ -18,6 +19,7 @@ from ft2ollama.loop.curate.store import pending_rids
 from ft2ollama.loop.ledger import Ledger
 from ft2ollama.loop.rollback import last_rollback
 from ft2ollama.loop.settings import Trigger
+from ft2ollama.loop.texts import Sentence
 from ft2ollama.ollama_names import canonical_name
 
 _DAY_MS = 86_400_000
@@ -25,7 +27,7 @@ _DAY_MS = 86_400_000
 
 @dataclass(frozen=True)
 class Due:
-    """due: by the trigger.  pending: new rows.  why: a sentence."""
+    """due: by the trigger.  pending: new rows.  why: a `Sentence`."""
 
     due: bool
     pending: int
@@ -40,32 +42,47 @@ def is_due(ledger: Ledger, line: str, trigger: Trigger, now_ms: int) -> Due:
     last = states.last_cycles(ledger, line, t.CLOSED_STATES, 1)
     gave_back = last[0] if last and last[0].state in ("REJECTED", "FAILED") else None
     if gave_back and _record_set(ledger, gave_back.run_id) == record_set_sha256(rids):
-        why = f"{gave_back.run_id} was {gave_back.state.lower()} with these very {count} rows"
-        return Due(False, count, why)
+        run, state = gave_back.run_id, gave_back.state.lower()
+        return Due(False, count, Sentence("wait-refused", run=run, state=state, count=count))
     cooling = cooldown(ledger, line, trigger, now_ms)
     if cooling:
         count = cooling.newer
     if count >= trigger.rows:
-        return Due(True, len(rids), f"{count} new rows, {trigger.rows} are enough")
+        return Due(True, len(rids), Sentence("due-enough", count=count, wanted=trigger.rows))
     days = _days_since_promotion(ledger, line, now_ms)
     old = days is None or days >= trigger.days
-    since = "nothing was promoted yet" if days is None else f"last promoted {days:.1f} days ago"
+    since = "never" if days is None else "since"
     if count >= trigger.few and old:
-        return Due(True, len(rids), f"{count} new rows; {since}")
+        return Due(True, len(rids), Sentence(f"due-{since}", count=count, days=days))
     wanted = trigger.few if old else trigger.rows
     if cooling:
-        return Due(False, len(rids), f"{cooling.why}: {count} of {len(rids)}, {wanted} are wanted")
-    return Due(False, count, f"{count} new rows, {wanted} are wanted; {since}")
+        values = {**cooling.values, "newer": count, "count": len(rids), "wanted": wanted}
+        return Due(False, len(rids), Sentence("wait-cooling", **values))
+    return Due(False, count, Sentence(f"wait-{since}", count=count, wanted=wanted, days=days))
 
 
 @dataclass(frozen=True)
 class Cooldown:
-    """tag: what the name was moved back to, at ts_ms.  newer: pending rows that came since."""
+    """A rollback that is not long ago. since_ms: when.  newer: pending rows that came later.
 
+    alias, tag: the name, and what it was moved back to.  left: days.
+    """
+
+    alias: str
     tag: str
-    ts_ms: int
+    since_ms: int
+    left: float
     newer: int
-    why: str
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """For sentences."""
+        return {"alias": self.alias, "tag": self.tag, "left": self.left}
+
+    @property
+    def why(self) -> Sentence:
+        """What --if-due does meanwhile."""
+        return Sentence("cooling", **self.values)
 
 
 def cooldown(ledger: Ledger, line: str, trigger: Trigger, now_ms: int) -> Cooldown | None:
@@ -79,11 +96,7 @@ def cooldown(ledger: Ledger, line: str, trigger: Trigger, now_ms: int) -> Cooldo
         later = select(t.exchange.c.rid).where(t.exchange.c.seq > (row["last_seq"] or 0))
         newer = len(set(pending).intersection(connection.execute(later).scalars()))
     left = trigger.cooldown - (now_ms - row["ts_ms"]) / _DAY_MS
-    why = (
-        f"{alias} was rolled back to {row['to_tag']}; for another {left:.1f} days only rows count "
-        "that came since"
-    )
-    return Cooldown(row["to_tag"], row["ts_ms"], newer, why)
+    return Cooldown(alias, row["to_tag"], row["ts_ms"], left, newer)
 
 
 def _record_set(ledger: Ledger, run_id: str) -> str | None:

@@ -15,6 +15,7 @@ from ft2ollama.loop import tables as t
 from ft2ollama.loop.ledger import Ledger
 from ft2ollama.loop.states import Cycle, last_cycles
 from ft2ollama.loop.steps import detail_of
+from ft2ollama.loop.texts import from_kept
 from ft2ollama.ollama_names import canonical_name
 
 _STATES = ("CREATED", "SNAPSHOTTED", "CURATED", "TRAINED", "EXPORTED", "REGISTERED", "EVALUATED",
@@ -23,7 +24,7 @@ _STATES = ("CREATED", "SNAPSHOTTED", "CURATED", "TRAINED", "EXPORTED", "REGISTER
 
 @dataclass(frozen=True)
 class Found:
-    """A row of gate_result."""
+    """A row of gate_result. why: a `Sentence` for texts.told."""
 
     rule: str
     passed: bool
@@ -65,7 +66,7 @@ def rulings(ledger: Ledger, run_id: str) -> list[Found]:
     with ledger.read() as connection:
         found = connection.execute(wanted).mappings().all()
     rows = sorted(found, key=lambda row: row["detail"]["number"])
-    return [Found(row["rule"], row["passed"], row["detail"]["why"]) for row in rows]
+    return [Found(row["rule"], row["passed"], from_kept(row["detail"])) for row in rows]
 
 
 def lines(ledger: Ledger) -> list[str]:
