@@ -50,7 +50,8 @@ def find_way(server: Ollama, name: str, to: str | None = None) -> Way:
     else:
         target = _kept(server, name, now) or _back(versions, server, name, now)
     if target is None:
-        raise _no_way(versions, name, now)
+        at_base = now is not None and (base := _base(server, name)) and have[base] == now
+        raise _no_way(versions, name, now, at_base=bool(at_base))
     if have[target] == now:
         raise UsageError(
             f"{name} already is {target}", "there is nothing to roll back", f"history {name}"
@@ -162,10 +163,14 @@ def _would_be_lost(way: Way) -> UsageError:
     )
 
 
-def _no_way(versions: Sequence[Version], name: str, now: str | None) -> UsageError:
+def _no_way(
+    versions: Sequence[Version], name: str, now: str | None, *, at_base: bool
+) -> UsageError:
     places = [place for place, version in enumerate(versions) if version.digest == now]
-    fix = f"ft2ollama rollback {name} --to TAG"
-    if not places:
+    fix = f"ft2ollama rollback {name} --to {versions[0].tag}"
+    if at_base:
+        why = "it is the untuned base, before which there was nothing"
+    elif not places:
         why = f"what it is now is none of {', '.join(v.tag for v in versions)}"
     elif older := [version.tag for version in versions[places[-1] + 1 :]]:
         why = f"the older ones were rolled back from: {', '.join(older)}"

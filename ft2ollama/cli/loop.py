@@ -42,13 +42,16 @@ def _show_line(output: Output, ledger: Ledger, line: str) -> None:
 
     from ft2ollama.loop import history
     from ft2ollama.loop.curate.store import pending_rids
+    from ft2ollama.loop.rollback import last_rollback
+    from ft2ollama.ollama_names import canonical_name
 
     live = history.live(ledger, line)
     with ledger.read() as connection:
         waiting = len(pending_rids(connection, line))
     cycles = history.cycles(ledger, line, _SHOWN)
     output.title(line)
-    back = live.get("action") == "rollback"
+    with ledger.read() as connection:
+        back = last_rollback(connection, canonical_name(line)) is not None
     word = "rolled back to" if back else "promoted last:"
     output.say(f"  {word} {live.get('to_tag', 'not from a cycle')}; {waiting} rows wait")
     if back and cycles and (why := _cooling(ledger, cycles[0])):

@@ -124,7 +124,7 @@ def advice(ledger: Ledger, way: Way) -> list[str]:
     # A cycle that began before there was such a key waits as long as the default says.
     days = newest.config["retrain"]["trigger"].get("cooldown", 7)
     return [
-        f"for {days:g} days retrain --if-due counts only rows that come from now on "
-        "(trigger: cooldown); retrain without --if-due does not wait",
+        f"for {days:g} days retrain --if-due counts only rows that come from now on; retrain alone "
+        "does not wait",
         "the next model learns the old rows again: correct or forget what was wrong in them first",
     ]
