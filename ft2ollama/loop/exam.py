@@ -25,10 +25,9 @@ from ft2ollama.errors import JobError
 from ft2ollama.evaluate.columns import Reply, Said, score
 from ft2ollama.evaluate.material import Item, Material, from_questions, from_rows
 from ft2ollama.files import read_jsonl, sha256_file, sha256_text
-from ft2ollama.loop import regression
 from ft2ollama.loop import tables as t
 from ft2ollama.loop.crashpoint import crashpoint
-from ft2ollama.loop.curate.store import add_version
+from ft2ollama.loop.curate.store import REGRESSION, add_version
 from ft2ollama.loop.gate import Answers, Artefact, Scored
 from ft2ollama.loop.ledger import Ledger, insert_new
 from ft2ollama.loop.place import Place
@@ -135,7 +134,7 @@ def items_of(ledger: Ledger, line: str, dataset: Path, tokens: int) -> list[Aske
         found = [one for name in SETS for one in _frozen(connection, line, name)]
         kept = [
             replace(one, kept_as=f"{line}/fresh", version=0)
-            for one in _frozen(connection, line, regression.NAME)
+            for one in _frozen(connection, line, REGRESSION)
         ]
     fresh = fresh_items(line, dataset, tokens)
     now = {one.item_id for one in fresh}

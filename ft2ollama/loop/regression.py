@@ -15,9 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from ft2ollama.loop import tables as t
-from ft2ollama.loop.curate.store import add_version
-
-NAME = "regression"
+from ft2ollama.loop.curate.store import REGRESSION, add_version
 
 
 def archive(
@@ -34,7 +32,7 @@ def archive(
 
     asked: rid -> columns of eval_item.  since_ms: the answers are what people said until then.
     """
-    name = f"{line}/{NAME}"
+    name = f"{line}/{REGRESSION}"
     before = newest(connection, name)
     gone = _out_of_date(connection, asked)
     tags = {"cycle": run_id, "since_ms": since_ms}

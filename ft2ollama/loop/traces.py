@@ -54,11 +54,10 @@ def holding(paths: Iterable[Path], wanted: Wanted) -> Iterator[Path]:
         for path in dict.fromkeys(paths)
         if path.suffix in _KINDS and path.is_file()
     }
-    samples = {path: list(_samples(text, wanted)) for path, text in contents.items()}
-    texts = wanted.texts | _long(text for found in samples.values() for text in found)
-    needles = {form for text in texts for form in _forms(text)}
+    learned = (text for content in contents.values() for text in _samples(content, wanted))
+    needles = {form for text in wanted.texts | _long(learned) for form in _forms(text)}
     for path, content in contents.items():
-        if samples[path] or any(needle in content for needle in needles):
+        if any(needle in content for needle in needles):
             yield path
 
 

@@ -25,6 +25,7 @@ from ft2ollama.loop.ledger import Ledger, add_exchanges, add_feedback
 from ft2ollama.loop.records import Exchange, Feedback
 from ft2ollama.loop.rollback import last_rollback
 from ft2ollama.loop.settings import Trigger
+from ft2ollama.loop.traces import Wanted, holding
 
 DAY = 86_400_000
 SET = "shop/regression"
@@ -116,7 +117,7 @@ def test_a_question_like_one_that_is_held_out_is_not_trained_on(
     ledger: Ledger, tmp_path: Path
 ) -> None:
     long = "Bring it back within forty five days with the bill and we will give you the money back."
-    fill(ledger, range(1, 10), answer=long)
+    fill(ledger, range(1, 7), answer=long)  # few enough to be no phrase of the house
     cycle(ledger, "a", tmp_path / "a", now=100)
     held = in_set(ledger)[0]
     with ledger.read() as connection:
@@ -126,10 +127,10 @@ def test_a_question_like_one_that_is_held_out_is_not_trained_on(
         again = Exchange([{"role": "user", "content": question}], question, long, 300, rid=rid(99),
                          origin="human")  # fmt: skip
         add_exchanges(connection, ("proxy", ""), [again])
-    fill(ledger, [50, 51, 52], answer=long)  # other questions, the same answer: no leak
+    fill(ledger, [50, 51], answer=long)  # other questions, the same answer: no leak
     second = verdicts(cycle(ledger, "b", tmp_path / "b", now=400))
     assert second[rid(99)] == "eval_contamination"
-    assert {second[rid(n)] for n in (50, 51, 52)} <= {"keep", "eval_fresh"}
+    assert {second[rid(n)] for n in (50, 51)} <= {"keep", "eval_fresh"}
     assert "eval_contamination" not in {
         verdict for one, verdict in second.items() if one in kept(ledger)
     }
@@ -144,7 +145,8 @@ def test_a_corrected_answer_leaves_and_is_learned(ledger: Ledger, tmp_path: Path
             Feedback("correction", 50, "test", rid=one, text="It was in aisle 500."),  # before
             Feedback("correction", 150, "test", rid=two, text="It is in aisle 700 now."),
         ])  # fmt: skip
-        since = {item.rid: item.since_ms for item in eval_items(connection)}
+        since = {item.rid: item.since_ms for item in eval_items(connection, "shop")}
+        assert eval_items(connection, "other") == []
     assert since == dict.fromkeys((one, two, three), 100)
     fill(ledger, [60])
     cycle(ledger, "b", tmp_path / "b", now=300)
@@ -208,6 +210,24 @@ def test_forgetting_a_row_touches_no_other(
     assert erase(trained) == ["a/proof/prompts.jsonl", "dataset/train.jsonl"]
     assert outputs(ledger)[other] == f"said of {other}"
     assert conservation(ledger) == []
+
+
+def test_the_files_in_which_a_text_stands(tmp_path: Path) -> None:
+    learned = {"messages": [{"role": "user", "content": "Ist <PHONE_1> in „Köln“?"}], "rid": "r1"}
+    files = {
+        "train.jsonl": json.dumps(learned, ensure_ascii=False),
+        "other.jsonl": json.dumps({"messages": [{"role": "user", "content": "?!"}], "rid": "r2"}),
+        "escaped.json": json.dumps({"prompt": "<|user|>Ist <PHONE_1> in „Köln“?"}),
+        "plain.md": "asked: Ist 0171 in „Köln“?",
+        "weights.safetensors": "Ist 0171 in „Köln“?",
+        "cut.jsonl": '{"rid": "r1", "mess',
+    }
+    paths = [tmp_path / name for name in files]
+    for path in paths:
+        path.write_text(files[path.name], encoding="utf-8")
+    wanted = Wanted(frozenset({"r1"}), frozenset({"Ist 0171 in „Köln“?"}))
+    found = [path.name for path in holding([*paths, tmp_path / "gone.json"], wanted)]
+    assert found == ["train.jsonl", "escaped.json", "plain.md"]
 
 
 def test_what_a_model_said_of_a_text_goes_too(ledger: Ledger) -> None:

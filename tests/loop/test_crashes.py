@@ -138,7 +138,7 @@ def outcome(rig: Rig) -> dict[str, Any]:
             assert [name for name in have if name.startswith(f"{rig.name}:2")] == [move["to_tag"]]
             assert have[f"{rig.name}:previous"] == have[f"{rig.name}:base"]
             with ledger.read() as connection:
-                held = regression.newest(connection, f"{rig.name}/{regression.NAME}")
+                held = regression.newest(connection, f"{rig.name}/regression")
             found["archived"] = [(row["version"], row["rid"], row["item_id"]) for row in held]
     rig.sound()
     return found

@@ -22,6 +22,8 @@ from ft2ollama.loop.curate.rules import Needs, text_in
 from ft2ollama.loop.ledger import insert_new
 from ft2ollama.loop.records import canonical
 
+REGRESSION = "regression"  # LINE/regression: what promoted cycles of the line have held out
+
 
 def judged(line: Any) -> Any:
     """SQL: a promoted run of the line has said its last word on the exchange."""
@@ -55,29 +57,25 @@ def kept_rids(connection: Connection, line: str) -> list[str]:
     people said stays untaught for good.
     """
     run, record, exchange = t.run, t.run_record, t.exchange
+    let_go = exchange.c.rid.not_in(held_rids(connection, line))
     query = (
         select(exchange.c.rid)
         .join(record, record.c.rid == exchange.c.rid)
         .join(run, and_(run.c.run_id == record.c.run_id, run.c.state == "PROMOTED"))
         .where(record.c.role == "new", run.c.line == line)
-        .where(
-            (record.c.verdict == "keep")
-            | ((record.c.verdict == "eval_fresh") & exchange.c.rid.not_in(asked_rids(connection)))
-        )
+        .where((record.c.verdict == "keep") | ((record.c.verdict == "eval_fresh") & let_go))
         .where(exchange.c.deleted_ms.is_(None))
         .distinct()
     )
     return sorted(connection.execute(query).scalars())
 
 
-def asked_rids(connection: Connection) -> list[str]:
-    """Exchanges that the newest version of some evaluation set asks."""
-    item = t.eval_item
-    newest = _newest(connection)
-    rows = connection.execute(
-        select(item.c.rid, item.c.set_name, item.c.version).where(item.c.rid.is_not(None))
-    ).all()
-    return sorted({rid for rid, name, version in rows if newest.get(name) == version})
+def held_rids(connection: Connection, line: str) -> list[str]:
+    """Exchanges that are held out for the gate: the newest LINE/regression."""
+    item, name = t.eval_item, f"{line}/{REGRESSION}"
+    version = _newest(connection).get(name)
+    here = (item.c.set_name == name) & (item.c.version == version) & item.c.rid.is_not(None)
+    return sorted(connection.execute(select(item.c.rid).where(here)).scalars())
 
 
 def _newest(connection: Connection) -> dict[str, int]:
@@ -107,14 +105,16 @@ def read_inputs(
         seed=seed,
         old=old,
         superseded=dict(pairs),
-        items=eval_items(connection),
-        asked=load_rows(connection, asked_rids(connection)),
+        items=eval_items(connection, line),
+        asked=load_rows(connection, held_rids(connection, line)),
         general=general_rows(path) if path else (),
     )
 
 
-def eval_items(connection: Connection) -> list[EvalItem]:
-    """The items of the newest version of every evaluation set."""
+def eval_items(connection: Connection, line: str = "") -> list[EvalItem]:
+    """The items of the newest version of every evaluation set; of regression only the line's own,
+    because a row that another line has held out may be learned here.
+    """
     item, versions = t.eval_item, t.eval_set
     newest = _newest(connection)
     since: dict[tuple[str, str, str], int] = {}
@@ -126,6 +126,9 @@ def eval_items(connection: Connection) -> list[EvalItem]:
         .order_by(item.c.set_name, item.c.version, item.c.item_id)
     )  # fmt: skip
     for row in connection.execute(query).mappings():
+        of, _, kind = row["set_name"].rpartition("/")
+        if kind == REGRESSION and of != line:
+            continue
         key = (row["set_name"], row["item_id"], row["reference"] or "")
         tags = row["tags"] if isinstance(row["tags"], dict) else {}
         first = since.setdefault(key, tags.get("since_ms", row["frozen_ms"]))
