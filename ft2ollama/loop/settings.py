@@ -52,8 +52,8 @@ class Gate(_Block):
     golden_margin: Share = 0.02
     """Largest loss of mean score on the golden set, at the lower end of the 95 % interval."""
     regressions: Share = 0.02
-    """Largest share of golden items that were right and are wrong now. Of the held-out questions of
-    earlier cycles more may be, while no fewer became right: see docs/decisions."""
+    """Largest share of golden items that were right and are wrong now. Of questions that earlier
+    cycles held out more may be, while the losses do not outnumber the gains beyond chance."""
     regression_items: Annotated[int, Field(ge=0)] = 200
     """Most held-out questions of earlier cycles that are asked again; the oldest leave."""
     general_margin: Share = 0.03
