@@ -45,7 +45,7 @@ FROM: dict[str, tuple[str, ...]] = {
     ),
     "after APPROVED": (
         "before SWAPPING", "after SWAPPING", "previous kept", "alias moved", "move written down",
-        "before PROMOTED", "after PROMOTED",
+        "statement written", "before PROMOTED", "after PROMOTED",
     ),
 }  # fmt: skip
 POINTS = [(start, point) for start, points in FROM.items() for point in points]
