@@ -89,8 +89,11 @@ def test_back_to_the_base_a_cooldown_and_a_second_cycle(
     told = [line["tag"] for line in lines_of(rig.server, rig.name)]
     assert told[-3:] == ["shop:base", f"shop:{first['run']}", "shop:base"]
 
-    shown = rig.run("loop", "status").stderr
-    assert "rolled back to shop:base; 0 rows wait" in shown
+    told = rig.run("--json", "loop", "status").stdout.splitlines()
+    (line,) = [one for one in map(json.loads, told) if one["event"] == "line"]
+    assert line["live"]["tag"] == "shop:base"
+    assert [one["action"] for one in line["moves"]][-1] == "rollback"
+    assert "was rolled back to shop:base" in line["why"]
     rig.fill(100, 4)
     plan = result(rig.run("--json", "retrain", str(rig.config), "--dry-run"))
     assert plan["due"] is False
