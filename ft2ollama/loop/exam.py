@@ -27,6 +27,7 @@ from ft2ollama.evaluate.material import Item, Material, from_questions, from_row
 from ft2ollama.files import read_jsonl, sha256_file, sha256_text
 from ft2ollama.loop import tables as t
 from ft2ollama.loop.crashpoint import crashpoint
+from ft2ollama.loop.curate.samples import rid_of
 from ft2ollama.loop.curate.store import REGRESSION, add_version
 from ft2ollama.loop.gate import Answers, Artefact, Scored
 from ft2ollama.loop.ledger import Ledger, insert_new
@@ -146,7 +147,7 @@ def fresh_items(line: str, dataset: Path, tokens: int) -> list[Asked]:
     path = dataset / "fresh.jsonl"
     if not path.stat().st_size:
         return []
-    rids = [row["rid"] for row in read_jsonl(path)]
+    rids = [rid_of(row) for row in read_jsonl(path)]
     return [
         Asked("fresh", f"{line}/fresh", 0, _id(item), item, rids[_line_of(item) - 1])
         for item in read_items(path, tokens).items

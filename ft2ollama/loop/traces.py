@@ -17,6 +17,7 @@ from sqlalchemy import Connection, select
 
 from ft2ollama.loop import tables as t
 from ft2ollama.loop.curate.rules import text_in
+from ft2ollama.loop.curate.samples import rid_of
 
 _KINDS = (".jsonl", ".json", ".md", ".txt", ".yaml", ".svg")
 _CHUNK = 500
@@ -70,7 +71,7 @@ def _samples(content: str, wanted: Wanted) -> Iterator[str]:
             row: Any = json.loads(line)
         except ValueError:
             continue
-        if isinstance(row, dict) and row.get("rid") in wanted.rids:
+        if isinstance(row, dict) and rid_of(row) in wanted.rids:
             yield from (text_in(message) for message in row.get("messages", ())
                         if message.get("role") != "system")  # fmt: skip
 

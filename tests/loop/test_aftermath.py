@@ -213,10 +213,12 @@ def test_forgetting_a_row_touches_no_other(
 
 
 def test_the_files_in_which_a_text_stands(tmp_path: Path) -> None:
-    learned = {"messages": [{"role": "user", "content": "Ist <PHONE_1> in „Köln“?"}], "rid": "r1"}
+    asked = [{"role": "user", "content": "Ist <PHONE_1> in „Köln“?"}]
+    learned = {"messages": asked, "metadata": {"rid": "r1"}}
+    other = {"messages": [{"role": "user", "content": "?!"}], "metadata": {"rid": "r2"}}
     files = {
         "train.jsonl": json.dumps(learned, ensure_ascii=False),
-        "other.jsonl": json.dumps({"messages": [{"role": "user", "content": "?!"}], "rid": "r2"}),
+        "other.jsonl": json.dumps(other),
         "escaped.json": json.dumps({"prompt": "<|user|>Ist <PHONE_1> in „Köln“?"}),
         "plain.md": "asked: Ist 0171 in „Köln“?",
         "weights.safetensors": "Ist 0171 in „Köln“?",
