@@ -30,6 +30,7 @@ from ft2ollama.proof_weights import WeightsCheck, recompute_weights
 from ft2ollama.runs import Run
 from ft2ollama.served import check_bos, read_template
 from ft2ollama.unasked import WITHOUT_SWITCH, differs, thinks_unasked, without_switch
+from ft2ollama.versions import previous_name
 
 _SHOWN = 3  # failures on the terminal; the report has them all
 
@@ -251,6 +252,8 @@ def _version_of(server: Ollama, public: str) -> str | None:
     same = [
         name
         for name, other in models.items()
-        if other == digest and name != public and name.rpartition(":")[0] == model
+        if other == digest
+        and name not in (public, previous_name(public))
+        and name.rpartition(":")[0] == model
     ]
     return same[0] if same else public

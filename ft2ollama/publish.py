@@ -1,9 +1,9 @@
 """A run's GGUF -> a proved model in Ollama, and only then the public name.
 
 Order: make and prove the version NAME:<run> on every server (candidate.py); when all are proved,
-point NAME:latest at it, server by server. A version is never made again under its tag: another
-publication of the same run gets NAME:<run>-2. When a proof fails, the new version is removed and
-NAME:latest is untouched, unless the user forces it with a reason.
+point NAME:latest at it, server by server, and NAME:previous at what it was. A version is never made
+again under its tag: another publication of the same run gets NAME:<run>-2. When a proof fails, the
+new version is removed and NAME:latest is untouched, unless the user forces it with a reason.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from ft2ollama.modelfile_values import license_texts
 from ft2ollama.ollama_api import Ollama, check_name
 from ft2ollama.proof import Proof
 from ft2ollama.runs import Run
-from ft2ollama.versions import record_move
+from ft2ollama.versions import is_previous, previous_name, record_move
+from ft2ollama.way_back import keep_previous, open_way
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ def _move(one: Candidate, public: str, force: str) -> Published:
     tag = _same_version(one) or one.tag
     if tag != one.tag:
         one.server.delete(one.tag)
+    keep_previous(one.server, public)
     move = move_alias(one.server, public, tag, expected=one.expected)
     goods, verdict = one.goods, "equal" if not one.proof.failures else "forced"
     record_move(one.server, move, action="publish", run=goods.run.id, proof=verdict, forced=force)
@@ -103,8 +105,11 @@ def _move_back(one: Candidate, done: Published) -> str:
         return f"{done.name} is new at {done.host} and points at {done.tag}"
     try:
         now = digest_of(one.server, done.tag)
-        move = move_alias(one.server, done.name, one.previous, expected=now)
+        alone = one.previous == done.name  # what it was had no other name
+        was = previous_name(done.name) if alone else one.previous
+        move = move_alias(one.server, done.name, was, expected=now)
         record_move(one.server, move, action="rollback")
+        open_way(one.server, done.name)
     except UserError as error:
         return f"{done.name} at {done.host} is {done.tag} now: {error.what}"
     return f"{done.name} at {done.host} was moved back to {one.previous}"
@@ -128,6 +133,12 @@ def public_names(name: str, run: Run) -> tuple[str, str]:
     candidate = f"{model}:{re.sub(r'[^A-Za-z0-9._-]', '-', run.id)[:80]}"
     check_name(candidate)
     public = f"{model}:{tag or 'latest'}"
+    if is_previous(public):
+        raise UsageError(
+            f"{public} is kept by ft2ollama",
+            "it is what the public name was before it moved",
+            f"ft2ollama publish {model}",
+        )
     if public == candidate:
         raise UsageError(
             f"{public} is the run's own version name",

@@ -1,8 +1,8 @@
-"""Which versions of a model a server has, which one each public name is, and the way back.
+"""Which versions of a model a server has, and which one each public name is.
 
 Every publication and every rollback is a line in runs/published.jsonl, appended and fsynced after
 the name has moved. The server remains the truth on what exists: the log only tells in which order,
-from which run, and with which proof.
+from which run, and with which proof. `way_back.py` moves names back.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ft2ollama.aliases import Move, move_alias
+from ft2ollama.aliases import Move
 from ft2ollama.errors import UsageError
 from ft2ollama.ollama_api import Listed, Ollama, check_name
 from ft2ollama.ollama_names import canonical_name
 from ft2ollama.runs import runs_root
+
+_PREVIOUS = "previous"
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Version:
     """A tag of a model.  names: public names that are this version now.
 
     published, run, proof, forced: from the log; empty when another machine published it.
+    withdrawn: somebody rolled back from it to an older one, and it was not made public since.
     """
 
     tag: str
@@ -37,6 +40,7 @@ class Version:
     run: str = ""
     proof: str = ""
     forced: str = ""
+    withdrawn: bool = False
 
     @property
     def when(self) -> float:
@@ -86,33 +90,38 @@ def history(server: Ollama, name: str) -> list[Version]:
     if not versions:
         raise _nothing(server, model, listed)
     found = [_version(one, made.get(one.name, {}), ours, versions) for one in versions]
-    return sorted(found, key=lambda version: version.when, reverse=True)
+    found.sort(key=lambda version: version.when, reverse=True)
+    gone = _withdrawn(lines, [version.digest for version in found])
+    return [replace(one, withdrawn=True) if one.digest in gone else one for one in found]
 
 
-def rollback(
-    server: Ollama, name: str, *, to: str | None = None, models: Path | None = None
-) -> Move:
-    """Point `name` at the version published before the one it is now, or at `to`."""
-    name = canonical_name(name)
-    versions = history(server, name)
-    now = server.models().get(name)
-    target = _named(versions, name, to) if to else _before(versions, name, now)
-    if target.digest == now:
-        raise UsageError(
-            f"{name} already is {target.tag}", "there is nothing to roll back", f"history {name}"
-        )
-    move = move_alias(server, name, target.tag, expected=now, models=models)
-    record_move(server, move, action="rollback")
-    return move
+def before(versions: Sequence[Version], now: str | None) -> Version | None:
+    """The version published before the one with the digest `now`, but for withdrawn ones."""
+    places = [place for place, version in enumerate(versions) if version.digest == now]
+    older = versions[places[-1] + 1 :] if places else ()
+    return next((version for version in older if not version.withdrawn), None)
+
+
+def previous_name(name: str) -> str:
+    """The alias that keeps what a public name was: `shop:previous`, of `shop:prod` another one."""
+    model, _, tag = canonical_name(name).rpartition(":")
+    return f"{model}:{_PREVIOUS}" if tag == "latest" else f"{model}:{tag}-{_PREVIOUS}"
+
+
+def is_previous(name: str) -> bool:
+    """Is it such an alias?"""
+    tag = name.rpartition(":")[2]
+    return tag == _PREVIOUS or tag.endswith(f"-{_PREVIOUS}")
 
 
 def superfluous(versions: Sequence[Version], keep: int) -> list[Version]:
     """Versions beyond the newest `keep` that no public name is and that no rollback would want."""
     wanted = {version.tag for version in versions[:keep]}
     wanted |= {version.tag for version in versions if version.names}
-    for place, version in enumerate(versions[:-1]):
-        if version.names:
-            wanted.add(versions[place + 1].tag)  # where a rollback would go
+    for version in versions:
+        back = before(versions, version.digest)  # where a rollback would go
+        if back and not all(is_previous(name) for name in version.names):
+            wanted.add(back.tag)
     return [version for version in versions if version.tag not in wanted]
 
 
@@ -138,33 +147,30 @@ def _version(
         one.size,
         str(line.get("time", modified)),
         tuple(sorted(names)),
-        *(str(line.get(key) or "") for key in ("run", "proof", "forced")),
+        run=str(line.get("run") or ""),
+        proof=str(line.get("proof") or ""),
+        forced=str(line.get("forced") or ""),
     )
 
 
-def _before(versions: Sequence[Version], name: str, now: str | None) -> Version:
-    places = [place for place, version in enumerate(versions) if version.digest == now]
-    if places and places[-1] + 1 < len(versions):
-        return versions[places[-1] + 1]
-    current = f"it is {versions[places[-1]].tag}, the oldest one here" if places else ""
-    raise UsageError(
-        f"{name} has no version to go back to",
-        current or f"what it is now is none of {', '.join(v.tag for v in versions)}",
-        f"ft2ollama rollback {name} --to TAG",
-    )
+def lines_of(server: Ollama, name: str) -> list[dict[str, Any]]:
+    """The log's lines on one public name of a server, oldest first."""
+    public = canonical_name(name)
+    lines = _lines(server.host, public.rpartition(":")[0])
+    return [line for line in lines if line["name"] == public]
 
 
-def _named(versions: Sequence[Version], name: str, to: str) -> Version:
-    wanted = to if ":" in to else f"{name.rpartition(':')[0]}:{to}"
-    exact = [version for version in versions if version.tag == wanted]
-    found = exact or [version for version in versions if version.tag.startswith(wanted)]
-    if len(found) == 1:
-        return found[0]
-    raise UsageError(
-        f"{len(found)} versions are called {to!r}" if found else f"no version {to!r}",
-        f"versions: {', '.join(version.tag for version in versions)}",
-        f"ft2ollama history {name}",
-    )
+def _withdrawn(lines: Sequence[Mapping[str, Any]], order: Sequence[str]) -> set[str]:
+    """Digests that a rollback has left for an older one.  order: digests, newest first."""
+    places = {digest: place for place, digest in enumerate(order)}
+    gone: set[str] = set()
+    for line in lines:
+        gone.discard(line["digest"])
+        left = line["previous_digest"]
+        older = places.get(line["digest"], len(places))
+        if line["action"] == "rollback" and older > places.get(left, len(places)):
+            gone.add(left)
+    return gone
 
 
 def _lines(host: str, model: str) -> list[dict[str, Any]]:

@@ -50,16 +50,31 @@ def approve(output: Output, run: str, *, lang: str | None) -> None:
 @lang_option
 @click.pass_obj
 def reject(output: Output, run: str, why: str, *, lang: str | None) -> None:
-    """Close a cycle that wants a person; its rows wait again."""
+    """Close a cycle that wants a person; its rows wait again.
+
+    Its version goes from Ollama and its weights from the disk (keep_rejected: true keeps them);
+    its data, its log and the gate's findings stay.
+    """
     from ft2ollama.language import choose_language
     from ft2ollama.loop.ledger import Ledger
+    from ft2ollama.loop.leftovers import tidy
+    from ft2ollama.loop.place import cycles_folder
     from ft2ollama.loop.states import advance
+    from ft2ollama.loop.steps import config_of
+    from ft2ollama.loop.texts import Sentence, told
+    from ft2ollama.ollama_api import Ollama
 
     with Ledger.open() as ledger:
         cycle = _waiting(ledger, run)
+        config = config_of(cycle)
         advance(ledger, cycle, "REJECTED", {"by": "a person", "why": why}, error=why)
-    output.done(word("rejected", choose_language(lang), run=cycle.run_id))
-    output.result(cycle.run_id, run=cycle.run_id, state="REJECTED")
+        freed = tidy(ledger, Ollama(config.host), config)
+    language = choose_language(lang)
+    output.done(word("rejected", language, run=cycle.run_id))
+    if str(freed):
+        output.say(f"  {told(Sentence('removed', what=freed), language)}")
+    output.say(word("evidence stays", language, path=cycles_folder() / cycle.run_id))
+    output.result(cycle.run_id, run=cycle.run_id, state="REJECTED", freed=freed.bytes)
 
 
 def _waiting(ledger: Ledger, run: str) -> Cycle:

@@ -20,6 +20,7 @@ _WORDS: Mapping[str, Mapping[Language, str]] = {
     "nothing due": {"en": "nothing due: {why}", "zh": "不需要重训：{why}"},
     "is now": {"en": "{line} is {run} now", "zh": "{line} 现在是 {run}"},
     "back": {"en": "  back: ft2ollama rollback {line}", "zh": "  回退：ft2ollama rollback {line}"},
+    "back to base": {"en": "  back: ft2ollama rollback {line}     # to the untuned base", "zh": "  回退：ft2ollama rollback {line}     # 回到未训练的基座"},
     "wants person": {"en": "cycle {run} wants a person: {why}", "zh": "周期 {run} 需要人来决定：{why}"},
     "ask it": {"en": "  ask it yourself: ft2ollama chat {model} \"...\"", "zh": "  自己问一问：ft2ollama chat {model} \"……\""},
     "all answers": {"en": "  every answer: ft2ollama loop answers {run}", "zh": "  全部回答：ft2ollama loop answers {run}"},
@@ -50,6 +51,7 @@ _WORDS: Mapping[str, Mapping[Language, str]] = {
     "approved": {"en": "{run} is approved", "zh": "已批准 {run}"},
     "swaps": {"en": "  ft2ollama retrain CONFIG --resume     # swaps", "zh": "  ft2ollama retrain CONFIG --resume     # 切换上线"},
     "rejected": {"en": "{run} is rejected; its rows wait again", "zh": "已否决 {run}；它的数据留待下次"},
+    "evidence stays": {"en": "  kept: its data, log and findings in {path}", "zh": "  保留：数据、日志和评测结果，在 {path}"},
     # --- schedule
     "into table": {"en": "into your table: crontab -e", "zh": "写进您的 crontab：crontab -e"},
     "prompt": {"en": "on the command prompt:", "zh": "在命令提示符下运行："},
@@ -89,7 +91,7 @@ _WORDS: Mapping[str, Mapping[Language, str]] = {
     "erase?": {"en": "Erase {count} exchanges? This cannot be undone", "zh": "删除 {count} 条？无法撤销"},
     "in run": {"en": "{count} of them are in run {run} of {line}: {names}", "zh": "其中 {count} 条在 {line} 的 {run} 中：{names}"},
     "unpublished": {"en": "not published, {state}", "zh": "未发布（{state}）"},
-    "its data": {"en": "  its data, which may hold the text: {path}", "zh": "  它的数据文件，可能含有这些文字：{path}"},
+    "its data": {"en": "  still holds the text: {path}", "zh": "  仍含有这些文字：{path}"},
     "no model": {"en": "no model was trained on them, or judged by them", "zh": "没有模型用它们训练或评测过"},
     "are erased": {"en": "{count} exchanges are erased", "zh": "已删除 {count} 条"},
     # --- collect serve

@@ -103,8 +103,8 @@ def _show(output: Output, ledger: Ledger, line: str, outcome: Outcome, language:
     why = ended(cycle.error, language)
     if cycle.state == "PROMOTED":
         output.done(word("is now", language, line=line, run=cycle.run_id))
-        if deployment_of(ledger, cycle.run_id)["from_digest"]:
-            output.say(word("back", language, line=line))
+        first = not deployment_of(ledger, cycle.run_id)["from_digest"]
+        output.say(word("back to base" if first else "back", language, line=line))
     elif cycle.state == "NEEDS_HUMAN":
         _ask_person(output, ledger, cycle, why, language)
     else:

@@ -75,8 +75,11 @@ def evaluate(place: Place, cycle: Cycle) -> Cycle:
     old = _champion(place, cycle, made["alias"], before)
     for model in (old, _challenger(place, cycle, made)):
         exam.ask_all(place, cycle.run_id, model, items)
-    detail = {"champion": old.name, "champion_digest": old.digest, "from_digest": before}
-    return advance(place.ledger, cycle, "EVALUATED", {**detail, "items": len(items)})
+    detail = {
+        "champion": old.name, "champion_digest": old.digest, "from_digest": before,
+        "untuned": _is_base(place, made["alias"], old.digest), "items": len(items),
+    }  # fmt: skip
+    return advance(place.ledger, cycle, "EVALUATED", detail)
 
 
 def decide(place: Place, cycle: Cycle) -> Cycle:
@@ -125,7 +128,7 @@ def _champion(place: Place, cycle: Cycle, alias: str, digest: str | None) -> exa
     marks = _marks(place, cycle)
     if digest is not None:
         return exam.Spoken(alias, digest, marks)
-    name = f"{alias.rpartition(':')[0]}:base"
+    name = _base_name(alias)
     run = Run(place.training(cycle.run_id))
     goods: Goods = goods_of(run, place.server)
     base = named_base(load_config(run.config_file).config)
@@ -135,9 +138,18 @@ def _champion(place: Place, cycle: Cycle, alias: str, digest: str | None) -> exa
     return exam.Spoken(name, digest_of(place.server, name) or "", marks)
 
 
+def _base_name(alias: str) -> str:
+    return f"{alias.rpartition(':')[0]}:base"
+
+
+def _is_base(place: Place, alias: str, digest: str) -> bool:
+    """Is it the untuned base, for want of a model or after a rollback to it?"""
+    return digest == digest_of(place.server, _base_name(alias))
+
+
 def _contest(place: Place, cycle: Cycle) -> Contest:
     """The held-out loss is not compared: each cycle holds out rows of its own. Nor are size and
-    speed with the base, which nobody uses and which may be of another quantization.
+    speed with the base, which may be of another quantization.
     """
     made = detail_of(place.ledger, cycle.run_id, "REGISTERED")
     judged = detail_of(place.ledger, cycle.run_id, "EVALUATED")
@@ -150,7 +162,7 @@ def _contest(place: Place, cycle: Cycle) -> Contest:
     champion = exam.artefact(place.server, old, old.digest, old_speed)
     finite = loss is None or math.isfinite(loss)
     challenger = exam.artefact(place.server, new, made["digest"], new_speed, finite=finite)
-    if judged["from_digest"] is None:
+    if judged.get("untuned", judged["from_digest"] is None):
         champion = replace(champion, size_bytes=challenger.size_bytes, tokens_per_s=0.0)
     return Contest(champion, challenger, before, after)
 

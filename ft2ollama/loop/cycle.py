@@ -23,16 +23,19 @@ from ft2ollama.language import choose_language
 from ft2ollama.loop import contest, exam, states, steps, swap
 from ft2ollama.loop import tables as t
 from ft2ollama.loop.crashpoint import crashpoint
-from ft2ollama.loop.due import is_due
+from ft2ollama.loop.due import Due, cooldown, is_due
 from ft2ollama.loop.goods import training_text
 from ft2ollama.loop.ledger import now_ms
+from ft2ollama.loop.leftovers import tidy
 from ft2ollama.loop.notify import notify
 from ft2ollama.loop.place import Place
 from ft2ollama.loop.records import canonical
+from ft2ollama.loop.rollback import settle
 from ft2ollama.loop.settings import RetrainConfig
 from ft2ollama.loop.states import Cycle, advance
 from ft2ollama.loop.steps import NoGood, Step, config_of, detail_of
 from ft2ollama.loop.texts import STATES, Sentence, ended
+from ft2ollama.ollama_names import canonical_name
 from ft2ollama.publish import public_names
 from ft2ollama.runs import Run
 from ft2ollama.train.bases import named_base
@@ -40,7 +43,6 @@ from ft2ollama.versions import delete_superfluous
 
 STEPS: Mapping[str, Step] = {**steps.STEPS, **contest.STEPS}
 _TRIES = 3  # after which a cycle is closed and gives its rows back
-_UNPROMOTED = ("REJECTED", "FAILED", "ABANDONED")
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,15 @@ def retrain(
     resume: begin none.  if_due: only when the trigger says so. A cycle that raised stays open and
     is gone on with by the next call, three times; GateError and NoGood close it at once.
     """
+    with suppress(UserError):
+        settle(place.ledger, place.server, canonical_name(config.name))
     cycle = states.open_cycle(place.ledger, config.name)
     if cycle is not None and cycle.state == "NEEDS_HUMAN":
         return Outcome(cycle)
+    due = is_due(place.ledger, config.name, config.trigger, now_ms())
+    if cycle is not None and if_due and (why := _held_back(place, config, cycle, due)):
+        return Outcome(None, why)
     if cycle is None:
-        due = is_due(place.ledger, config.name, config.trigger, now_ms())
         if resume or not due.pending or (if_due and not due.due):
             return Outcome(None, Sentence("none-open") if resume else due.why)
         place.server.version()
@@ -74,6 +80,14 @@ def retrain(
     return Outcome(_to_its_end(place, cycle))
 
 
+def _held_back(place: Place, config: RetrainConfig, cycle: Cycle, due: Due) -> str:
+    """Why a timer leaves a cycle alone that had begun before a rollback; "" when it goes on."""
+    cooling = cooldown(place.ledger, config.name, config.trigger, now_ms())
+    if cooling is None or due.due or cycle.created_ms >= cooling.since_ms:
+        return ""
+    return Sentence("cycle-waits", run=cycle.run_id, **cooling.values)
+
+
 def begin(place: Place, config: RetrainConfig) -> Cycle:
     """A new cycle in CREATED; the sets of the gate are frozen in the same transaction."""
     text = training_text(config.train)
@@ -82,7 +96,7 @@ def begin(place: Place, config: RetrainConfig) -> Cycle:
     parent = swap.promoted_before(place.ledger, config.name)
     now = datetime.now(timezone.utc)
     run_id = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-    tidy(place, config.name)
+    _tidy(place, config)
     crashpoint("before CREATED")
     with place.ledger.begin() as connection:
         exam.freeze(connection, config.name, config.sets, config.reply_tokens, now_ms())
@@ -110,7 +124,7 @@ def _to_its_end(place: Place, cycle: Cycle) -> Cycle:
     if cycle.state == "PROMOTED":
         with suppress(UserError):
             delete_superfluous(place.server, _alias(place, cycle), config_of(cycle).keep)
-    tidy(place, cycle.line)
+    _tidy(place, config_of(cycle))
     _tell(place, cycle)
     return cycle
 
@@ -140,18 +154,13 @@ def close(place: Place, cycle: Cycle, to: str, why: str) -> Cycle:
         swap.set_state(connection, cycle.run_id, "failed")
 
     closed = advance(place.ledger, cycle, to, {"error": why}, also=write, error=why)
-    tidy(place, cycle.line)
+    _tidy(place, config_of(cycle))
     return closed
 
 
-def tidy(place: Place, line: str) -> None:
-    """Remove versions of cycles that were not promoted; a public name keeps what it points at."""
-    with suppress(UserError):
-        have = place.server.models()
-        for cycle in states.last_cycles(place.ledger, line, _UNPROMOTED, 20):
-            _, tag = public_names(line, Run(place.training(cycle.run_id)))
-            if tag in have:
-                place.server.delete(tag)
+def _tidy(place: Place, config: RetrainConfig) -> None:
+    if freed := str(tidy(place.ledger, place.server, config)):
+        place.say(Sentence("removed", what=freed))
 
 
 def _alias(place: Place, cycle: Cycle) -> str:

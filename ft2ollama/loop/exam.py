@@ -10,8 +10,8 @@ the hash of what is asked and wanted: an item that stays the same keeps its answ
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,10 +24,11 @@ from ft2ollama.data.questions import load_questions
 from ft2ollama.errors import JobError
 from ft2ollama.evaluate.columns import Reply, Said, score
 from ft2ollama.evaluate.material import Item, Material, from_questions, from_rows
-from ft2ollama.files import sha256_file, sha256_text
+from ft2ollama.files import read_jsonl, sha256_file, sha256_text
 from ft2ollama.loop import tables as t
 from ft2ollama.loop.crashpoint import crashpoint
-from ft2ollama.loop.curate.store import add_version
+from ft2ollama.loop.curate.samples import rid_of
+from ft2ollama.loop.curate.store import REGRESSION, add_version
 from ft2ollama.loop.gate import Answers, Artefact, Scored
 from ft2ollama.loop.ledger import Ledger, insert_new
 from ft2ollama.loop.place import Place
@@ -44,8 +45,9 @@ _GOOD_CHRF = 50.0  # from here on, with the right numbers, an answer in other wo
 
 @dataclass(frozen=True)
 class Asked:
-    """One item of a set. set_name: must_pass, golden, fresh, general, refusal.  kept_as: its key in
-    eval_result with version.
+    """One item of a set. set_name: must_pass, golden, fresh, regression, general, refusal.
+
+    kept_as: its key in eval_result with version.  rid: the exchange that was held out.
     """
 
     set_name: str
@@ -53,6 +55,7 @@ class Asked:
     version: int
     item_id: str
     item: Item
+    rid: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,12 +127,41 @@ def _id(item: Item) -> str:
 
 
 def items_of(ledger: Ledger, line: str, dataset: Path, tokens: int) -> list[Asked]:
-    """Everything that both models are asked: the newest version of each set, and fresh rows."""
+    """Everything that both models are asked: the newest version of each set, and fresh rows.
+
+    What earlier cycles held out has the key that it had then: the live model has answered it.
+    """
     with ledger.read() as connection:
         found = [one for name in SETS for one in _frozen(connection, line, name)]
-    fresh = dataset / "fresh.jsonl"
-    rows = read_items(fresh, tokens).items if fresh.stat().st_size else ()
-    return found + [Asked("fresh", f"{line}/fresh", 0, _id(item), item) for item in rows]
+        kept = [
+            replace(one, kept_as=f"{line}/fresh", version=0)
+            for one in _frozen(connection, line, REGRESSION)
+        ]
+    fresh = fresh_items(line, dataset, tokens)
+    now = {one.item_id for one in fresh}
+    return [*found, *(one for one in kept if one.item_id not in now), *fresh]
+
+
+def fresh_items(line: str, dataset: Path, tokens: int) -> list[Asked]:
+    """The rows that a cycle held out; each with the exchange it is."""
+    path = dataset / "fresh.jsonl"
+    if not path.stat().st_size:
+        return []
+    rids = [rid_of(row) for row in read_jsonl(path)]
+    return [
+        Asked("fresh", f"{line}/fresh", 0, _id(item), item, rids[_line_of(item) - 1])
+        for item in read_items(path, tokens).items
+    ]
+
+
+def _line_of(item: Item) -> int:
+    """The number of its line, from 1; a place is FILE:LINE."""
+    return int(item.place.rpartition(":")[2])
+
+
+def as_rows(asked: Iterable[Asked]) -> dict[str, dict[str, Any]]:
+    """rid -> columns of eval_item."""
+    return {one.rid: {"item_id": one.item_id, **_columns(one.item)} for one in asked}
 
 
 def _frozen(connection: Connection, line: str, name: str) -> Iterator[Asked]:
@@ -143,7 +175,7 @@ def _frozen(connection: Connection, line: str, name: str) -> Iterator[Asked]:
             row["item_id"], tuple(prompt["messages"]), prompt["limit"], row["reference"],
             tuple(row["keyfacts"] or ()),
         )  # fmt: skip
-        yield Asked(name, kept_as, row["version"], row["item_id"], asked)
+        yield Asked(name, kept_as, row["version"], row["item_id"], asked, row["rid"] or "")
 
 
 def ask_all(place: Place, run_id: str, model: Spoken, items: Sequence[Asked]) -> None:
@@ -160,7 +192,7 @@ def ask_all(place: Place, run_id: str, model: Spoken, items: Sequence[Asked]) ->
             "run_id": run_id, "model_ref": model.name, "model_digest": model.digest,
             "set_name": one.kept_as, "version": one.version, "item_id": one.item_id,
             "output": reply.said.text, "scores": _scores(reply),
-            "ms": round(reply.said.seconds * 1000, 1),
+            "ms": round(reply.said.seconds * 1000, 1), "rid": one.rid or None,
         }  # fmt: skip
         with place.ledger.begin() as connection:
             insert_new(connection, t.eval_result, [row])

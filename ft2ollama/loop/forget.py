@@ -18,7 +18,10 @@ from sqlalchemy import Connection, RowMapping, Select, and_, select, update
 from ft2ollama.loop import tables as t
 from ft2ollama.loop.identity import hmac_user, words_hmac
 from ft2ollama.loop.ledger import Ledger, insert_new, mark_deleted, now_ms
+from ft2ollama.loop.place import cycles_folder
 from ft2ollama.loop.records import canonical
+from ft2ollama.loop.regression import leave
+from ft2ollama.loop.traces import Wanted, holding, text_files
 
 _CHUNK = 500
 
@@ -52,7 +55,7 @@ class Row:
 class Trained:
     """A run that was trained on erased rows, or judged by them.
 
-    names: what it was published as.  files: its data.
+    names: what it was published as.  files: of its folder, those in which the text stands.
     """
 
     run_id: str
@@ -100,9 +103,10 @@ def forget(ledger: Ledger, choice: Choice, rows: Sequence[Row], reason: str) -> 
     rids = [row.rid for row in rows]
     with ledger.begin() as connection:
         trained = list(trained_on(connection, rids))
+        leave(connection, rids, now_ms())
         for rid in rids:
             _erase(connection, rid, reason)
-        _erase_answers(connection, [one.run_id for one in trained])
+        _erase_answers(connection, rids)
         if choice.text:
             _erase_elsewhere(connection, choice.text)
         if choice == Choice(user=choice.user):
@@ -115,19 +119,19 @@ def forget(ledger: Ledger, choice: Choice, rows: Sequence[Row], reason: str) -> 
 def trained_on(connection: Connection, rids: Sequence[str]) -> Iterator[Trained]:
     """The runs that kept one of these rows, to train on or for their gate, oldest first."""
     record, run = t.run_record, t.run
-    counts: dict[str, int] = {}
+    seen: dict[str, list[str]] = {}
     for start in range(0, len(rids), _CHUNK):
-        query = select(record.c.run_id).where(
+        query = select(record.c.run_id, record.c.rid).where(
             record.c.rid.in_(rids[start : start + _CHUNK]),
             record.c.verdict.in_(("keep", "eval_fresh")),
         )
-        for run_id in connection.execute(query).scalars():
-            counts[run_id] = counts.get(run_id, 0) + 1
-    query = select(run).where(run.c.run_id.in_(counts)).order_by(run.c.created_ms)
+        for run_id, rid in connection.execute(query):
+            seen.setdefault(run_id, []).append(rid)
+    query = select(run).where(run.c.run_id.in_(seen)).order_by(run.c.created_ms)
     for one in connection.execute(query).mappings().all():
-        names = _names(connection, one["run_id"])
-        files = _files(connection, one["run_id"])
-        yield Trained(one["run_id"], one["line"], one["state"], counts[one["run_id"]], names, files)
+        run_id, mine = one["run_id"], seen[one["run_id"]]
+        names, files = _names(connection, run_id), _files(connection, run_id, mine)
+        yield Trained(run_id, one["line"], one["state"], len(mine), names, files)
 
 
 def _names(connection: Connection, run_id: str) -> tuple[str, ...]:
@@ -139,11 +143,12 @@ def _names(connection: Connection, run_id: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _files(connection: Connection, run_id: str) -> tuple[Path, ...]:
-    """Its data files that are still there: they hold the text, in clear."""
+def _files(connection: Connection, run_id: str, rids: Sequence[str]) -> tuple[Path, ...]:
+    """Its files in which the text of these rows stands, in clear."""
     query = select(t.stage_output.c.path).where(t.stage_output.c.run_id == run_id)
-    paths = map(Path, connection.execute(query).scalars())
-    return tuple(path for path in paths if path.suffix in (".jsonl", ".json") and path.exists())
+    named = map(Path, connection.execute(query).scalars())
+    return tuple(holding([*named, *text_files(cycles_folder() / run_id)],
+                         Wanted.of(connection, rids)))  # fmt: skip
 
 
 def _erase(connection: Connection, rid: str, reason: str) -> None:
@@ -172,15 +177,24 @@ def _erase_eval_items(connection: Connection, rid: str) -> None:
     connection.execute(update(item).where(item.c.rid == rid).values(**empty))
 
 
-def _erase_answers(connection: Connection, runs: Sequence[str]) -> None:
-    """What models answered to a run's held-out rows: the answers repeat the questions."""
-    result = t.eval_result
-    here = and_(result.c.run_id.in_(runs), result.c.set_name.endswith("/fresh"))
+def _erase_answers(connection: Connection, rids: Sequence[str]) -> None:
+    """What models answered to these rows when they were held out: answers repeat questions.
+
+    Answers that an older ft2ollama kept do not say to which row they belong: all of those go.
+    """
+    result, record = t.eval_result, t.run_record
+    held = record.c.rid.in_(rids) & (record.c.verdict == "eval_fresh")
+    runs = select(record.c.run_id).where(held)
+    unknown = result.c.rid.is_(None) & result.c.set_name.endswith("/fresh")
+    here = result.c.rid.in_(rids) | (unknown & result.c.run_id.in_(runs))
     connection.execute(update(result).where(here).values(output=""))
 
 
 def _erase_elsewhere(connection: Connection, text: str) -> None:
-    """Rows that were rejected on import, and feedback on answers that are not here."""
+    """Rows rejected on import, feedback on answers that are not here, what models said in tests."""
+    said = t.eval_result
+    here = said.c.output.contains(text, autoescape=True)
+    connection.execute(update(said).where(here).values(output=""))
     reject, waiting = t.import_reject, t.feedback_waiting
     for row in connection.execute(select(reject)).mappings().all():
         if text in (row["raw"] or ""):

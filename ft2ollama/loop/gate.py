@@ -65,7 +65,8 @@ class Artefact:
 
 @dataclass(frozen=True)
 class Contest:
-    """Champion and challenger on the same sets. sets: must_pass, golden, fresh, general, refusal.
+    """Champion and challenger on the same sets. sets: must_pass, golden, fresh, general, refusal,
+    and regression, which earlier cycles held out.
 
     A set that is not there is a set that nobody made; its rule says so and does not fail.
     """
@@ -190,16 +191,39 @@ def _golden(contest: Contest, bars: Bars) -> Iterator[Ruling]:
         bars.min_items,
         hard=False,
     )
-    lost = sorted(item for item, (old, new) in pairs.items() if old.passed and not new.passed)
-    share = len(lost) / len(pairs)
-    yield Ruling(
-        "regressions",
-        share <= bars.regressions,
-        Sentence("regressions", lost=len(lost), count=len(pairs)),
-        share,
-        bars.regressions,
-        detail={"items": lost},
-    )
+
+
+def _regressions(contest: Contest, bars: Bars) -> Iterator[Ruling]:
+    """What was right and is wrong now: of the golden set, and of what earlier cycles held out.
+
+    Those nobody taught, so both models get some right by chance: there more than the share fails
+    only where the losses outnumber the gains beyond chance (sign test, p < 0.05).
+    """
+    golden, held = _pairs(contest, "golden"), _pairs(contest, "regression")
+    lost, gone = _flips(golden), _flips(held)
+    shares = [len(wrong) / len(pairs) if pairs else 0.0
+              for wrong, pairs in ((lost, golden), (gone, held))]  # fmt: skip
+    values: dict[str, Any] = {"lost": len(lost), "count": len(golden)}
+    chance = 1.0
+    if held:
+        before, after = ([float(pair[n].passed) for pair in held.values()] for n in (0, 1))
+        chance = statistics.p_better(after, before)
+        won = len(_flips({item: (new, old) for item, (old, new) in held.items()}))
+        values |= {"held": len(held), "gone": len(gone), "won": won, "chance": chance}
+    if golden or held:
+        names = {(True, False): "regressions", (False, True): "regressions-held"}
+        yield Ruling(
+            "regressions",
+            shares[0] <= bars.regressions and (shares[1] <= bars.regressions or chance >= 0.05),
+            Sentence(names.get((bool(golden), bool(held)), "regressions-both"), **values),
+            max(shares),
+            bars.regressions,
+            detail={"items": lost, "held_out": gone},
+        )
+
+
+def _flips(pairs: Mapping[str, tuple[Scored, Scored]]) -> list[str]:
+    return sorted(item for item, (old, new) in pairs.items() if old.passed and not new.passed)
 
 
 def _fresh(contest: Contest, bars: Bars) -> Iterator[Ruling]:
@@ -284,6 +308,7 @@ _RULES = (
     _artefact,
     _must_pass,
     _golden,
+    _regressions,
     _fresh,
     _kept("general", lambda bars: bars.general_margin),
     _kept("refusal", lambda bars: bars.refusal_margin),

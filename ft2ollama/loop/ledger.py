@@ -103,6 +103,12 @@ def default_file() -> Path:
     return folder / "ledger.db"
 
 
+def is_there() -> bool:
+    """Has this user a ledger? Nothing is made or opened."""
+    named = os.environ.get("FT2OLLAMA_LEDGER")
+    return bool(named) or (data_dir() / "ledger.db").is_file()
+
+
 def source_id(connection: Connection, kind: str, uri: str) -> int:
     """The id of a source, made when it is new."""
     insert_new(connection, t.source, [{"kind": kind, "uri": uri}])

@@ -8,14 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sqlalchemy import Connection, Engine, func, insert, inspect, select
+from sqlalchemy import Connection, Engine, func, insert, inspect, select, text
 
 from ft2ollama.errors import MachineError
 from ft2ollama.loop.tables import schema_version, tables
 
+
+def _held_out_rows_and_rollbacks(connection: Connection) -> None:
+    connection.execute(text("ALTER TABLE eval_result ADD COLUMN rid VARCHAR"))
+    connection.execute(text("CREATE INDEX ix_eval_result_rid ON eval_result (rid)"))
+    connection.execute(text("ALTER TABLE deployment ADD COLUMN last_seq BIGINT"))
+
+
 # STEPS[n] takes version n to n + 1.  A step is SQL that both databases understand.
-STEPS: dict[int, Callable[[Connection], None]] = {}
-VERSION = 1
+STEPS: dict[int, Callable[[Connection], None]] = {1: _held_out_rows_and_rollbacks}
+VERSION = 2
 
 
 def migrate(engine: Engine) -> None:

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, func, select
 from ft2ollama.errors import UserError
 from ft2ollama.loop import history
 from ft2ollama.loop import tables as t
+from ft2ollama.loop.curate.store import REGRESSION
 from ft2ollama.loop.due import Due, is_due
 from ft2ollama.loop.ledger import Ledger
 from ft2ollama.loop.overview import SourceCount, overview
@@ -207,7 +208,12 @@ def _cycle(connection: Connection, one: Cycle, scores: _Scores) -> CyclePicture:
         made.get("tag", ""),
         dict(sorted(map(tuple, connection.execute(counts)))),
         rules,
-        _compared(scores, asked.get("champion_digest", ""), made.get("digest", "")),
+        _compared(
+            scores,
+            asked.get("champion_digest", ""),
+            made.get("digest", ""),
+            _held_out(connection, one.run_id),
+        ),
     )
 
 
@@ -218,29 +224,42 @@ def _detail(connection: Connection, run_id: str, state: str) -> dict[str, Any]:
     return found
 
 
-# digest of a model -> (set, version, item) -> score
-_Scores = Mapping[str, Mapping[tuple[str, int, str], float]]
+# digest of a model -> (set, version, item, rid of a held-out row) -> score
+_Key = tuple[str, int, str, str]
+_Scores = Mapping[str, Mapping[_Key, float]]
 
 
 def _all_scores(connection: Connection, line: str) -> _Scores:
     result = t.eval_result
     wanted = select(
         result.c.model_digest, result.c.set_name, result.c.version, result.c.item_id,
-        result.c.scores,
+        result.c.scores, result.c.rid,
     ).where(result.c.set_name.startswith(f"{line}/", autoescape=True))  # fmt: skip
-    found: dict[str, dict[tuple[str, int, str], float]] = {}
-    for digest, name, version, item, scores in connection.execute(wanted):
+    found: dict[str, dict[_Key, float]] = {}
+    for digest, name, version, item, scores, rid in connection.execute(wanted):
         kept = found.setdefault(digest, {})
-        kept[name.rpartition("/")[2], version, item] = float(scores["score"])
+        kept[name.rpartition("/")[2], version, item, rid or ""] = float(scores["score"])
     return found
 
 
-def _compared(scores: _Scores, champion: str, challenger: str) -> dict[str, Score]:
-    """Means over what both were asked: later cycles ask the champion other fresh questions."""
+def _held_out(connection: Connection, run_id: str) -> frozenset[str]:
+    record = t.run_record
+    mine = (record.c.run_id == run_id) & (record.c.verdict == "eval_fresh")
+    return frozenset(connection.execute(select(record.c.rid).where(mine)).scalars())
+
+
+def _compared(
+    scores: _Scores, champion: str, challenger: str, fresh: frozenset[str]
+) -> dict[str, Score]:
+    """Means over what both were asked: later cycles ask the champion other fresh questions.
+
+    fresh: rows that the cycle held out; those of other cycles are its regression set.
+    """
     old, new = scores.get(champion, {}), scores.get(challenger, {})
     pairs: dict[str, list[tuple[float, float]]] = {}
     for key in sorted(old.keys() & new.keys()):
-        pairs.setdefault(key[0], []).append((old[key], new[key]))
+        name = key[0] if not key[3] or key[3] in fresh else REGRESSION
+        pairs.setdefault(name, []).append((old[key], new[key]))
     return {
         name: Score(
             sum(before for before, _ in both) / len(both),

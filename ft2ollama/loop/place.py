@@ -6,6 +6,7 @@ processes that train and export: a start after a kill does not meet a training t
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -74,3 +75,11 @@ def slug(line: str) -> str:
     """A line's name as a file name; names that only differ in special characters stay apart."""
     text = re.sub(r"[^A-Za-z0-9._-]", "-", line)
     return text if text == line else f"{text}-{sha256(line.encode()).hexdigest()[:8]}"
+
+
+def actor() -> str:
+    """Who moves the name: the user of this process."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without the user's name
+        return ""

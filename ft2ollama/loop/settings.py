@@ -52,7 +52,10 @@ class Gate(_Block):
     golden_margin: Share = 0.02
     """Largest loss of mean score on the golden set, at the lower end of the 95 % interval."""
     regressions: Share = 0.02
-    """Largest share of golden items that were right and are wrong now."""
+    """Largest share of golden items that were right and are wrong now. Of questions that earlier
+    cycles held out more may be, while the losses do not outnumber the gains beyond chance."""
+    regression_items: Annotated[int, Field(ge=0)] = 200
+    """Most held-out questions of earlier cycles that are asked again; the oldest leave."""
     general_margin: Share = 0.03
     """Largest loss of mean score on the general set."""
     refusal_margin: Share = 0.02
@@ -74,7 +77,7 @@ class Gate(_Block):
 
     def bars(self) -> Bars:
         """As the gate takes them."""
-        return Bars(**self.model_dump())
+        return Bars(**self.model_dump(exclude={"regression_items"}))
 
 
 class Trigger(_Block):
@@ -86,6 +89,8 @@ class Trigger(_Block):
     """New rows that are enough when the last promotion is `days` ago."""
     days: Annotated[float, Field(ge=0)] = 7
     """Days since the last promotion."""
+    cooldown: Annotated[float, Field(ge=0)] = 7
+    """Days after a rollback in which only rows count that came after it."""
 
 
 class Notify(_Block):
@@ -122,7 +127,11 @@ class RetrainConfig(_Block):
     reply_tokens: Annotated[int, Field(ge=1)] = 128
     """The most tokens of an answer that the gate asks for."""
     keep: Annotated[int, Field(ge=2)] = 3
-    """Versions kept in Ollama after a promotion, the live one among them."""
+    """Versions kept in Ollama after a promotion, the live one among them; and as many promoted
+    cycles keep their weights and GGUF files."""
+    keep_rejected: bool = False
+    """true keeps weights and GGUF files of cycles that were not promoted. Their data, logs and the
+    gate's findings stay in any case."""
     sets: Sets = Sets()
     """Files of questions for the gate."""
     curate: CurateConfig = CurateConfig()

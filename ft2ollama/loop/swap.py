@@ -7,7 +7,6 @@ then the server is asked. After a kill the row tells what to look for: the alias
 
 from __future__ import annotations
 
-import getpass
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
@@ -15,14 +14,16 @@ from sqlalchemy import Connection, insert, select, update
 from ft2ollama.aliases import Move, digest_of, move_alias
 from ft2ollama.errors import GateError
 from ft2ollama.files import sha256_file
-from ft2ollama.loop import states
+from ft2ollama.loop import exam, regression, states
 from ft2ollama.loop import tables as t
 from ft2ollama.loop.crashpoint import crashpoint
 from ft2ollama.loop.ledger import Ledger, now_ms
-from ft2ollama.loop.place import Place
+from ft2ollama.loop.place import Place, actor
 from ft2ollama.loop.statement import write_statement
 from ft2ollama.loop.states import Cycle, advance
+from ft2ollama.loop.steps import config_of
 from ft2ollama.versions import record_move
+from ft2ollama.way_back import keep_previous
 
 
 class Conflict(GateError):
@@ -36,7 +37,7 @@ def intend(
     row: dict[str, Any] = {
         "host": place.server.host, "alias": alias, "from_digest": digests[0],
         "to_digest": digests[1], "to_tag": tag, "run_id": cycle.run_id, "action": "publish",
-        "state": "intent", "actor": _actor(), "ts_ms": now_ms(),
+        "state": "intent", "actor": actor(), "ts_ms": now_ms(),
     }  # fmt: skip
 
     def write(connection: Connection) -> None:
@@ -56,6 +57,8 @@ def swap(place: Place, cycle: Cycle) -> Cycle:
         raise _gone(meant)
     way = ""
     if now != after:
+        keep_previous(place.server, alias)
+        crashpoint("previous kept")
         way = move_alias(place.server, alias, meant["to_tag"], expected=before).way
         crashpoint("alias moved")
     if (now := digest_of(place.server, alias)) != after:
@@ -66,14 +69,32 @@ def swap(place: Place, cycle: Cycle) -> Cycle:
 
     def verified(connection: Connection) -> None:
         set_state(connection, cycle.run_id, "verified", way)
+        archive_fresh(place, connection, cycle)
 
     detail = {"digest": after, "statement": sha256_file(written)}
     return advance(place.ledger, cycle, "PROMOTED", detail, also=verified, error=None)
 
 
+def archive_fresh(place: Place, connection: Connection, cycle: Cycle) -> None:
+    """A promoted cycle's held-out questions are asked of its successors too."""
+    config, event = config_of(cycle), t.run_event
+    dataset = place.folder(cycle.run_id) / "dataset"
+    if not (dataset / "fresh.jsonl").is_file():  # somebody has erased it
+        return
+    taken = select(event.c.ts_ms).where(
+        event.c.run_id == cycle.run_id, event.c.to_state == "SNAPSHOTTED"
+    )
+    regression.archive(
+        connection, cycle.line, cycle.run_id,
+        exam.as_rows(exam.fresh_items(cycle.line, dataset, config.reply_tokens)),
+        most=config.gate.regression_items, now_ms=now_ms(),
+        since_ms=connection.execute(taken).scalar_one(),
+    )  # fmt: skip
+
+
 def deployment_of(ledger: Ledger, run_id: str) -> dict[str, Any]:
-    """The newest row of a cycle's deployment."""
-    wanted = select(t.deployment).where(t.deployment.c.run_id == run_id)
+    """The newest row of a cycle's own deployment, not of a rollback to it."""
+    wanted = select(t.deployment).where(_of(run_id))
     with ledger.read() as connection:
         rows = connection.execute(wanted.order_by(t.deployment.c.id.desc())).mappings()
         return dict(rows.first() or {})
@@ -82,8 +103,12 @@ def deployment_of(ledger: Ledger, run_id: str) -> dict[str, Any]:
 def set_state(connection: Connection, run_id: str, state: str, way: str = "") -> None:
     """verified or failed, for an intent of this cycle."""
     values = {"state": state, **({"method": way} if way else {})}
-    same = (t.deployment.c.run_id == run_id) & (t.deployment.c.state == "intent")
+    same = _of(run_id) & (t.deployment.c.state == "intent")
     connection.execute(update(t.deployment).where(same).values(**values))
+
+
+def _of(run_id: str) -> Any:
+    return (t.deployment.c.run_id == run_id) & (t.deployment.c.action == "publish")
 
 
 def promoted_before(ledger: Ledger, line: str) -> states.Cycle | None:
@@ -100,13 +125,6 @@ def _log(place: Place, meant: dict[str, Any], way: str) -> None:
     )  # fmt: skip
     record_move(place.server, move, action="publish", run=meant["run_id"], proof="equal", forced="")
     crashpoint("move written down")
-
-
-def _actor() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container without the user's name
-        return ""
 
 
 def _conflict(meant: dict[str, Any], now: str | None) -> Conflict:

@@ -282,6 +282,7 @@ eval_result = Table(
     Column("output", Text, nullable=False),
     Column("scores", _Json, nullable=False),
     Column("ms", Float),
+    Column("rid", String, index=True),  # the held-out exchange that was asked; NULL for other sets
     PrimaryKeyConstraint("model_digest", "set_name", "version", "item_id"),
 )
 
@@ -312,6 +313,7 @@ deployment = Table(
     Column("state", String, nullable=False),
     Column("actor", String),
     Column("ts_ms", BigInteger, nullable=False),
+    Column("last_seq", BigInteger),  # of a rollback: the newest exchange there was
     _one_of("action", ("publish", "rollback")),
     _one_of("state", ("intent", "applied", "verified", "failed")),
 )

@@ -21,6 +21,9 @@ SENTENCES: Mapping[str, Mapping[Language, str]] = {
     "wait-never": {"en": "{count} new rows, {wanted} are wanted; nothing was promoted yet", "zh": "只有 {count} 行新数据，需要 {wanted} 行；还没有上线过任何版本"},
     "wait-since": {"en": "{count} new rows, {wanted} are wanted; last promoted {days:.1f} days ago", "zh": "只有 {count} 行新数据，需要 {wanted} 行；上次上线在 {days:.1f} 天前"},
     "wait-refused": {"en": "{run} was {state} with these very {count} rows", "zh": "{run} 用的正是这 {count} 行，结果是 {state}"},
+    "cooling": {"en": "{alias} was rolled back to {tag}; for another {left:.1f} days retrain --if-due counts only rows that came since", "zh": "{alias} 已回退到 {tag}；{left:.1f} 天内 retrain --if-due 只计算此后新来的数据"},
+    "wait-cooling": {"en": "{alias} was rolled back to {tag}; for another {left:.1f} days only rows count that came since: {newer} of {count}, {wanted} are wanted", "zh": "{alias} 已回退到 {tag}；{left:.1f} 天内只计算此后新来的数据：{count} 行中有 {newer} 行，需要 {wanted} 行"},
+    "cycle-waits": {"en": "cycle {run} waits for another {left:.1f} days, because {alias} was rolled back to {tag}; retrain --resume goes on with it", "zh": "周期 {run} 再等 {left:.1f} 天，因为 {alias} 已回退到 {tag}；retrain --resume 可以继续它"},
     "none-open": {"en": "no cycle is open", "zh": "没有未完成的周期"},
     # --- findings of the gate
     "served": {"en": "the server serves what was published", "zh": "服务器上的模型与发布的一致"},
@@ -36,6 +39,8 @@ SENTENCES: Mapping[str, Mapping[Language, str]] = {
     "evidence": {"en": "{count} golden items: an equal model would pass {power:.0%} of the time", "zh": "golden 题集有 {count} 题：同样好的模型有 {power:.0%} 的机会通过"},
     "evidence-thin": {"en": "{count} golden items: an equal model would pass {power:.0%} of the time; {wanted} are wanted", "zh": "golden 题集只有 {count} 题：同样好的模型有 {power:.0%} 的机会通过；需要 {wanted} 题"},
     "regressions": {"en": "{lost} of {count} were right and are wrong now", "zh": "{count} 题中有 {lost} 题原来答对、现在答错"},
+    "regressions-held": {"en": "of {held} that earlier cycles held out {gone} are wrong now, {won} right now, p = {chance:.3g}", "zh": "以前周期留出的 {held} 题中，{gone} 题变错，{won} 题变对，p = {chance:.3g}"},
+    "regressions-both": {"en": "{lost} of {count} were right and are wrong now; of {held} that earlier cycles held out {gone} are wrong now, {won} right now, p = {chance:.3g}", "zh": "{count} 题中有 {lost} 题原来答对、现在答错；以前周期留出的 {held} 题中，{gone} 题变错，{won} 题变对，p = {chance:.3g}"},
     "no-fresh": {"en": "no fresh items: nothing shows a gain", "zh": "没有新题：看不出有没有进步"},
     "fresh": {"en": "mean {old:.3f} -> {new:.3f} on {count} items, p = {chance:.3g}", "zh": "{count} 题平均 {old:.3f} -> {new:.3f}，p = {chance:.3g}"},
     "mean": {"en": "mean {old:.3f} -> {new:.3f} on {count} items", "zh": "{count} 题平均 {old:.3f} -> {new:.3f}"},
@@ -67,6 +72,7 @@ SENTENCES: Mapping[str, Mapping[Language, str]] = {
     "registering": {"en": "registering and proving {tag}", "zh": "正在注册并验证 {tag}"},
     "against-base": {"en": "{alias} does not exist yet: the new model is held against the base, {base}", "zh": "还没有 {alias}：新模型与基座 {base} 比较"},
     "asking": {"en": "asking {model}: {waiting} of {count} questions", "zh": "正在向 {model} 提问：{count} 题中的 {waiting} 题"},
+    "removed": {"en": "removed: {what}", "zh": "已删除：{what}"},
     "untold": {"en": "nobody was told by {hook}: {error}", "zh": "{hook} 没能发出通知：{error}"},
     # --- notes of curation
     "cap-waits": {"en": "{count} of the model's own answers wait: they may be {cap:.0%} of new samples; collect review some, or grounded_cap: 1", "zh": "{count} 个模型自己的回答暂缓：它们最多占新样本的 {cap:.0%}；可用 collect review 审核一部分，或设 grounded_cap: 1"},

@@ -85,6 +85,7 @@ WORDS: Mapping[Language, Mapping[str, str]] = {
 SETS: Mapping[str, Mapping[Language, str]] = {
     "golden": {"en": "golden", "zh": "golden（您的题集）"},
     "fresh": {"en": "fresh", "zh": "fresh（新内容）"},
+    "regression": {"en": "regression", "zh": "regression（以前留出的）"},
     "must_pass": {"en": "must_pass", "zh": "must_pass（必对题）"},
     "general": {"en": "general", "zh": "general（其他知识）"},
     "refusal": {"en": "refusal", "zh": "refusal（该拒答的）"},

@@ -21,7 +21,7 @@ from cycle_rig import Rig
 from sqlalchemy import select
 
 from ft2ollama.files import sha256_file
-from ft2ollama.loop import states
+from ft2ollama.loop import regression, states
 from ft2ollama.loop import tables as t
 from ft2ollama.loop.swap import deployment_of
 from ft2ollama.ollama_server import Server
@@ -44,7 +44,7 @@ FROM: dict[str, tuple[str, ...]] = {
         "answer kept", "before EVALUATED", "after EVALUATED", "before APPROVED", "after APPROVED",
     ),
     "after APPROVED": (
-        "before SWAPPING", "after SWAPPING", "alias moved", "move written down",
+        "before SWAPPING", "after SWAPPING", "previous kept", "alias moved", "move written down",
         "statement written", "before PROMOTED", "after PROMOTED",
     ),
 }  # fmt: skip
@@ -134,8 +134,12 @@ def outcome(rig: Rig) -> dict[str, Any]:
             assert (move["state"], move["to_digest"]) == ("verified", rig.alias())
             weights = folder / cycle.run_id / "model/model.safetensors"
             found["weights"] = sha256_file(weights)
-            made = [name for name in rig.server.models() if name.startswith(f"{rig.name}:2")]
-            assert made == [move["to_tag"]]
+            have = rig.server.models()
+            assert [name for name in have if name.startswith(f"{rig.name}:2")] == [move["to_tag"]]
+            assert have[f"{rig.name}:previous"] == have[f"{rig.name}:base"]
+            with ledger.read() as connection:
+                held = regression.newest(connection, f"{rig.name}/regression")
+            found["archived"] = [(row["version"], row["rid"], row["item_id"]) for row in held]
     rig.sound()
     return found
 

@@ -59,6 +59,50 @@ def after(**sets: Answers) -> Change:
 
 
 @pytest.mark.parametrize(
+    ("now", "passes"),
+    [
+        ([1.0] * 30 + [0.0] * 70, True),  # the very same
+        ([0.0] * 10 + [1.0] * 20 + [1.0] * 10 + [0.0] * 60, True),  # ten others: chance
+        ([0.0] * 2 + [1.0] * 28 + [0.0] * 70, True),  # 2 % may
+        ([0.0] * 4 + [1.0] * 26 + [0.0] * 70, True),  # four lost of four that changed: p = 1/16
+        ([0.0] * 5 + [1.0] * 25 + [0.0] * 70, False),  # 1/32
+        ([0.0] * 15 + [1.0] * 15 + [1.0] * 5 + [0.0] * 65, False),
+    ],
+)
+@pytest.mark.parametrize("golden", [True, False])
+def test_what_earlier_cycles_held_out(now: list[float], passes: bool, golden: bool) -> None:
+    given = contest()
+    sets = [dict(given.before), dict(given.after)]
+    for one, scores in zip(sets, ([1.0] * 30 + [0.0] * 70, now), strict=True):
+        one["regression"] = answers(scores)
+        if not golden:
+            del one["golden"]
+    _, rulings = judge(replace(given, before=sets[0], after=sets[1]))
+    (found,) = [one for one in rulings if one.rule == "regressions"]
+    assert found.passed is passes, found.why
+    assert found.why.startswith("0 of 200 were right") is golden
+    assert "100 that earlier cycles held out" in found.why
+
+
+def test_wavering_answers_are_no_regression_and_lost_ones_are() -> None:
+    """100 questions of which 30 % are right, a fifth of them by chance; docs/decisions/017."""
+    rng = np.random.default_rng(0)
+    passed = {"plain": 0, "equal": 0, "worse": 0}
+    for _ in range(300):
+        old, again = rng.random((2, 100)) < 0.3
+        equal = np.where(rng.random(100) < 0.8, old, again)
+        worse = equal & (rng.random(100) < 0.7)
+        passed["plain"] += int(np.sum(old & ~equal)) <= 2
+        for name, new in (("equal", equal), ("worse", worse)):
+            sets = [{"regression": answers(list(map(float, right)))} for right in (old, new)]
+            given = Contest(ARTEFACT, ARTEFACT, *sets)
+            passed[name] += {one.rule: one.passed for one in judge(given)[1]}["regressions"]
+    assert passed["plain"] < 90
+    assert passed["equal"] > 285
+    assert passed["worse"] < 110
+
+
+@pytest.mark.parametrize(
     ("change", "rule"),
     [
         (challenger(digest="e" * 64), "artefact"),

@@ -19,7 +19,8 @@ from ft2ollama.errors import JobError, UsageError
 from ft2ollama.ollama_api import Ollama
 from ft2ollama.ollama_server import Server
 from ft2ollama.ollama_store import Store, find_store
-from ft2ollama.versions import delete_superfluous, history, log_path, record_move, rollback
+from ft2ollama.versions import delete_superfluous, history, log_path, record_move
+from ft2ollama.way_back import rollback
 
 pytestmark = pytest.mark.ollama
 _number = itertools.count()

@@ -43,7 +43,8 @@ RETURNING = ("grounded_cap", "no_room")
 class Inputs:
     """new: the snapshot.  old: rows that promoted runs kept.  superseded: old rid -> new rid.
 
-    general: conversations against forgetting.  needs: see `rules`.
+    general: conversations against forgetting.  needs: see `rules`.  asked: rows that items were
+    made of; a person may have corrected them since.
     """
 
     new: Sequence[Row]
@@ -53,6 +54,7 @@ class Inputs:
     superseded: Mapping[str, str] = field(default_factory=dict)
     items: Sequence[EvalItem] = ()
     general: Sequence[Sequence[dict[str, Any]]] = ()
+    asked: Sequence[Row] = ()
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def curate(inputs: Inputs) -> Curation:
     table = _Table(inputs)
     _apply_rules(table, inputs.needs)
     table.stop_all(retired(table.rows, inputs.superseded))
-    out = retired_items(inputs.items, table.rows)
+    out = retired_items(inputs.items, [*table.rows, *inputs.asked])
     gone = {one.item.name for one in out}
     items = [item for item in inputs.items if item.name not in gone]
     table.stop_all(repeated(table.rows))

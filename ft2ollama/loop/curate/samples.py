@@ -65,6 +65,12 @@ class Sample:
         return sha256(canonical(self.record).encode()).hexdigest()
 
 
+def rid_of(record: Mapping[str, Any]) -> str:
+    """The row of which a line of a data set was made; "" for a line that has none."""
+    about = record.get("metadata")
+    return str(about.get("rid", "")) if isinstance(about, Mapping) else ""
+
+
 def draw(*parts: object) -> int:
     """A number of 64 bits that depends on nothing but the parts."""
     return int.from_bytes(sha256("|".join(map(str, parts)).encode()).digest()[:8], "big")

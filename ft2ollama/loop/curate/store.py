@@ -22,6 +22,8 @@ from ft2ollama.loop.curate.rules import Needs, text_in
 from ft2ollama.loop.ledger import insert_new
 from ft2ollama.loop.records import canonical
 
+REGRESSION = "regression"  # LINE/regression: what promoted cycles of the line have held out
+
 
 def judged(line: Any) -> Any:
     """SQL: a promoted run of the line has said its last word on the exchange."""
@@ -49,17 +51,38 @@ def pending_rids(connection: Connection, line: str) -> list[str]:
 
 
 def kept_rids(connection: Connection, line: str) -> list[str]:
-    """Exchanges that promoted runs of this line trained on and nobody erased; by seq."""
+    """Exchanges that promoted runs of this line trained on and nobody erased; by seq.
+
+    Those that they held out are among them once no evaluation set asks them any more: nothing that
+    people said stays untaught for good.
+    """
     run, record, exchange = t.run, t.run_record, t.exchange
+    let_go = exchange.c.rid.not_in(held_rids(connection, line))
     query = (
         select(exchange.c.rid)
         .join(record, record.c.rid == exchange.c.rid)
         .join(run, and_(run.c.run_id == record.c.run_id, run.c.state == "PROMOTED"))
-        .where(record.c.role == "new", record.c.verdict == "keep", run.c.line == line)
+        .where(record.c.role == "new", run.c.line == line)
+        .where((record.c.verdict == "keep") | ((record.c.verdict == "eval_fresh") & let_go))
         .where(exchange.c.deleted_ms.is_(None))
         .distinct()
     )
     return sorted(connection.execute(query).scalars())
+
+
+def held_rids(connection: Connection, line: str) -> list[str]:
+    """Exchanges that are held out for the gate: the newest LINE/regression."""
+    item, name = t.eval_item, f"{line}/{REGRESSION}"
+    version = _newest(connection).get(name)
+    here = (item.c.set_name == name) & (item.c.version == version) & item.c.rid.is_not(None)
+    return sorted(connection.execute(select(item.c.rid).where(here)).scalars())
+
+
+def _newest(connection: Connection) -> dict[str, int]:
+    """Set -> its newest version."""
+    versions = t.eval_set
+    query = select(versions.c.name, func.max(versions.c.version)).group_by(versions.c.name)
+    return dict(connection.execute(query).all())
 
 
 def read_inputs(
@@ -82,19 +105,18 @@ def read_inputs(
         seed=seed,
         old=old,
         superseded=dict(pairs),
-        items=eval_items(connection),
+        items=eval_items(connection, line),
+        asked=load_rows(connection, held_rids(connection, line)),
         general=general_rows(path) if path else (),
     )
 
 
-def eval_items(connection: Connection) -> list[EvalItem]:
-    """The items of the newest version of every evaluation set."""
+def eval_items(connection: Connection, line: str = "") -> list[EvalItem]:
+    """The items of the newest version of every evaluation set; of regression only the line's own,
+    because a row that another line has held out may be learned here.
+    """
     item, versions = t.eval_item, t.eval_set
-    newest = dict(
-        connection.execute(
-            select(versions.c.name, func.max(versions.c.version)).group_by(versions.c.name)
-        ).all()
-    )
+    newest = _newest(connection)
     since: dict[tuple[str, str, str], int] = {}
     found = []
     query = (
@@ -104,12 +126,16 @@ def eval_items(connection: Connection) -> list[EvalItem]:
         .order_by(item.c.set_name, item.c.version, item.c.item_id)
     )  # fmt: skip
     for row in connection.execute(query).mappings():
+        of, _, kind = row["set_name"].rpartition("/")
+        if kind == REGRESSION and of != line:
+            continue
         key = (row["set_name"], row["item_id"], row["reference"] or "")
-        first = since.setdefault(key, row["frozen_ms"])
+        tags = row["tags"] if isinstance(row["tags"], dict) else {}
+        first = since.setdefault(key, tags.get("since_ms", row["frozen_ms"]))
         if row["version"] == newest[row["set_name"]]:
             found.append(EvalItem(
                 row["set_name"], row["version"], row["item_id"], _asked(row["prompt"]),
-                row["question_sha256"], row["reference"] or "", first,
+                row["question_sha256"], row["reference"] or "", first, row["rid"] or "",
             ))  # fmt: skip
     return found
 
