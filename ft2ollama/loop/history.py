@@ -15,6 +15,7 @@ from ft2ollama.loop import tables as t
 from ft2ollama.loop.ledger import Ledger
 from ft2ollama.loop.states import Cycle, last_cycles
 from ft2ollama.loop.steps import detail_of
+from ft2ollama.loop.texts import from_kept
 
 _STATES = ("CREATED", "SNAPSHOTTED", "CURATED", "TRAINED", "EXPORTED", "REGISTERED", "EVALUATED",
            "APPROVED", "NEEDS_HUMAN", "SWAPPING", *t.CLOSED_STATES)  # fmt: skip
@@ -22,7 +23,7 @@ _STATES = ("CREATED", "SNAPSHOTTED", "CURATED", "TRAINED", "EXPORTED", "REGISTER
 
 @dataclass(frozen=True)
 class Found:
-    """A row of gate_result."""
+    """A row of gate_result. why: a `Sentence` for texts.told."""
 
     rule: str
     passed: bool
@@ -64,7 +65,7 @@ def rulings(ledger: Ledger, run_id: str) -> list[Found]:
     with ledger.read() as connection:
         found = connection.execute(wanted).mappings().all()
     rows = sorted(found, key=lambda row: row["detail"]["number"])
-    return [Found(row["rule"], row["passed"], row["detail"]["why"]) for row in rows]
+    return [Found(row["rule"], row["passed"], from_kept(row["detail"])) for row in rows]
 
 
 def lines(ledger: Ledger) -> list[str]:

@@ -31,6 +31,7 @@ from ft2ollama.loop.ledger import Ledger, insert_new, now_ms
 from ft2ollama.loop.place import Place
 from ft2ollama.loop.settings import RetrainConfig
 from ft2ollama.loop.states import Cycle, advance
+from ft2ollama.loop.texts import Sentence
 from ft2ollama.runs import Run
 from ft2ollama.train.bases import named_base
 
@@ -89,8 +90,13 @@ def curate_rows(place: Place, cycle: Cycle) -> Cycle:
         keep_outputs(connection, cycle.run_id, "curate", folder.iterdir())
 
     place.say(
-        f"{len(rids)} rows: {found.counts['kept']} kept, {len(found.fresh)} held out for the gate, "
-        f"{sum(found.counts['dropped'].values()) + found.counts['superseded']} left out"
+        Sentence(
+            "curated",
+            rows=len(rids),
+            kept=found.counts["kept"],
+            fresh=len(found.fresh),
+            left=sum(found.counts["dropped"].values()) + found.counts["superseded"],
+        )
     )
     detail = {"dataset": made, "counts": found.counts, "train": len(found.train)}
     return advance(place.ledger, cycle, "CURATED", detail, also=write)
