@@ -38,6 +38,7 @@ SENTENCES: Mapping[str, Mapping[Language, str]] = {
     "regressions": {"en": "{lost} of {count} were right and are wrong now", "zh": "{count} 题中有 {lost} 题原来答对、现在答错"},
     "no-fresh": {"en": "no fresh items: nothing shows a gain", "zh": "没有新题：看不出有没有进步"},
     "fresh": {"en": "mean {old:.3f} -> {new:.3f} on {count} items, p = {chance:.3g}", "zh": "{count} 题平均 {old:.3f} -> {new:.3f}，p = {chance:.3g}"},
+    "fresh-pooled": {"en": "mean {old:.3f} -> {new:.3f} on {fresh} fresh items and the golden set, {count} together, p = {chance:.3g}", "zh": "{fresh} 道新题加 golden 题集共 {count} 题，平均 {old:.3f} -> {new:.3f}，p = {chance:.3g}"},
     "mean": {"en": "mean {old:.3f} -> {new:.3f} on {count} items", "zh": "{count} 题平均 {old:.3f} -> {new:.3f}"},
     "no-form": {"en": "no item asks for a form", "zh": "没有题目规定回答格式"},
     "form": {"en": "well formed: {old:.1%} -> {new:.1%}", "zh": "格式正确：{old:.1%} -> {new:.1%}"},
