@@ -17,7 +17,6 @@ from typing import Any
 from ft2ollama.loop import statistics
 from ft2ollama.loop.texts import Sentence
 
-
 _FEWEST = 5  # items that can show a gain: 4 that all do have p = 1/16
 
 
