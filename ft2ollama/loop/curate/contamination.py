@@ -20,6 +20,7 @@ from typing import Any
 
 from ft2ollama.loop.curate.copies import Gone, agrees, asked
 from ft2ollama.loop.curate.rows import Row
+from ft2ollama.loop.curate.rules import text_in
 from ft2ollama.loop.curate.similar import nearest
 
 _GRAM = 13
@@ -88,6 +89,25 @@ def leaks(rows: Sequence[Row], items: Sequence[EvalItem], smallest: float) -> li
         elif row.rid in shared:
             gone.append(_leak(row, shared[row.rid], answer="13-gram"))
     return gone
+
+
+def unasked(
+    conversations: Sequence[Sequence[dict[str, Any]]], items: Sequence[EvalItem], smallest: float
+) -> list[Sequence[dict[str, Any]]]:
+    """Conversations in which nothing is asked that is the same as an item's question, or like it.
+
+    General ones against forgetting as well: trained on what the general set asks, a model would
+    look as if it had forgotten nothing.
+    """
+    if not items:
+        return list(conversations)
+    asks = [(number, text_in(one)) for number, each in enumerate(conversations)
+            for one in each if one.get("role") == "user"]  # fmt: skip
+    known = {asked(item.question) for item in items}
+    near = nearest([text for _, text in asks], [item.question for item in items], smallest)
+    leaking = {number for (number, text), (item, _) in zip(asks, near, strict=True)
+               if item >= 0 or asked(text) in known}  # fmt: skip
+    return [one for number, one in enumerate(conversations) if number not in leaking]
 
 
 def _leak(row: Row, item: EvalItem, **how: Any) -> Gone:

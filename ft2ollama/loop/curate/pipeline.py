@@ -18,7 +18,13 @@ from typing import Any, Literal
 
 from ft2ollama.errors import JobError
 from ft2ollama.loop.curate import mix
-from ft2ollama.loop.curate.contamination import EvalItem, Retired, leaks, retired_items
+from ft2ollama.loop.curate.contamination import (
+    EvalItem,
+    Retired,
+    leaks,
+    retired_items,
+    unasked,
+)
 from ft2ollama.loop.curate.copies import Gone, repeated, retired
 from ft2ollama.loop.curate.pii import Scrubber, only_placeholders, scrubber
 from ft2ollama.loop.curate.rows import Row
@@ -133,10 +139,13 @@ def curate(inputs: Inputs) -> Curation:
     pii = _scrub(table, config)
     _limit(table, config)
     held = split(table.of("new"), table.of("replay"), config, seed)
-    made = _Made(table, inputs, held.fresh, held.val)
+    general = unasked(inputs.general, items, config.contamination)
+    made = _Made(table, inputs, general, held.fresh, held.val)
     verdicts = tuple(made.verdicts(table))
     _check(inputs, verdicts)
-    notes = (*held.notes, *_notes(table, config))
+    left = len(inputs.general) - len(general)
+    leaking = (Sentence("general-leaks", count=left),) if left else ()
+    notes = (*held.notes, *leaking, *_notes(table, config))
     return Curation(verdicts, made.train, made.val, made.fresh, tuple(out), pii, notes)
 
 
@@ -207,7 +216,12 @@ class _Made:
     """The samples of the rows that stayed."""
 
     def __init__(
-        self, table: _Table, inputs: Inputs, fresh: frozenset[str], val: frozenset[str]
+        self,
+        table: _Table,
+        inputs: Inputs,
+        general: Sequence[Sequence[dict[str, Any]]],
+        fresh: frozenset[str],
+        val: frozenset[str],
     ) -> None:
         config, seed = inputs.needs.config, inputs.seed
         held = fresh | val
@@ -215,7 +229,7 @@ class _Made:
         old = mix.drawn_history(new, table.of("replay"), config, seed)
         builder = Builder([*new, *old], config, seed)
         samples = [*builder.build(new, "new"), *builder.build(old, "replay")]
-        samples += mix.general_samples(inputs.general, len(samples), config, seed)
+        samples += mix.general_samples(general, len(samples), config, seed)
         self.train = tuple(mix.in_order(samples, seed))
         rows = table.of("new")
         self.val = tuple(builder.closed(row) for row in rows if row.rid in val)
