@@ -22,14 +22,15 @@ import httpx
 import ollama
 import openai
 import yaml
+from sqlalchemy import select
 
+from ft2ollama.loop import tables as t
 from ft2ollama.loop.conservation import conservation
 from ft2ollama.loop.ledger import Ledger
 from ft2ollama.scores import contains_facts
 
 NAME = "ferry"
 _FACTS = Path(__file__).parent / "ferry.jsonl"
-_MOST = 24  # tokens of an answer to a client
 _NUMBERS = count()
 
 
@@ -38,7 +39,8 @@ class Fact:
     """A line of ferry.jsonl.
 
     expect: what a right answer holds.  asked: what people ask and are corrected on.  gate, probe:
-    the same in other words, for the golden set and for the test alone.  new: the later answer.
+    the same in other words, for the golden set and for the test alone.  new: the later answer, and
+    what people ask then besides.
     """
 
     fact: str
@@ -54,7 +56,7 @@ class Fact:
         """What holds after the fact has changed, and the questions on which people say so."""
         if self.new is None:
             return self
-        expect, asked = tuple(self.new["expect"]), tuple(self.new["asked"])
+        expect, asked = tuple(self.new["expect"]), (*self.asked, *self.new["asked"])
         return replace(self, answer=self.new["answer"], expect=expect, asked=asked, new=None)
 
 
@@ -101,7 +103,7 @@ class Company:
         done = subprocess.run(
             command, cwd=self.folder, env=self._environment, capture_output=True, text=True
         )
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0, done.stderr[-4000:] + done.stdout[-2000:]
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     @contextmanager
@@ -120,6 +122,17 @@ class Company:
             process.communicate(timeout=60)
         assert process.returncode == 0
 
+    def retrain(self) -> dict[str, Any]:
+        """A cycle to its promotion, which the gate decides alone; the last event and what the rules
+        found, by rule.
+        """
+        done = self.run("retrain", str(self.config))[-1]
+        assert done["state"] == "PROMOTED", done
+        result = t.gate_result
+        wanted = select(result.c.rule, result.c.detail).where(result.c.run_id == done["run"])
+        with self.ledger() as ledger, ledger.read() as connection:
+            return {**done, "gate": {r.rule: r.detail["why"] for r in connection.execute(wanted)}}
+
     def ledger(self) -> Ledger:
         return Ledger.open(self.folder / "data/ledger.db")
 
@@ -137,12 +150,12 @@ class Company:
         }  # fmt: skip
 
 
-def ask(address: str, model: str, question: str, message: str = "") -> str:
+def ask(address: str, model: str, question: str, message: str = "", *, tokens: int = 24) -> str:
     """The answer; one question comes from the `ollama` package, the next from `openai`."""
     head = {"X-F2O-Message-Id": message} if message else {}
     said: Any = [{"role": "user", "content": question}]
     if next(_NUMBERS) % 2:
-        options = {"temperature": 0, "num_predict": _MOST}
+        options = {"temperature": 0, "num_predict": tokens}
         client = ollama.Client(address, headers=head, timeout=300)
         try:
             return client.chat(model, said, options=options).message.content or ""
@@ -150,7 +163,7 @@ def ask(address: str, model: str, question: str, message: str = "") -> str:
             client._client.close()
     with openai.OpenAI(base_url=f"{address}/v1", api_key="none", timeout=300) as other:
         reply = other.chat.completions.create(
-            model=model, messages=said, temperature=0, max_tokens=_MOST, extra_headers=head
+            model=model, messages=said, temperature=0, max_tokens=tokens, extra_headers=head
         )
         return reply.choices[0].message.content or ""
 
@@ -161,7 +174,7 @@ def correct(address: str, model: str, facts: Iterable[Fact]) -> dict[str, list[s
     for one in facts:
         for question in one.asked:
             message = f"m-{next(_NUMBERS)}"
-            told.setdefault(one.fact, []).append(ask(address, model, question, message))
+            told.setdefault(one.fact, []).append(ask(address, model, question, message, tokens=12))
             said = {"message_id": message, "thumb": -1, "correction": one.answer}
             kept = httpx.post(f"{address}/ft2ollama/feedback", json=said, timeout=60)
             assert kept.json()["where"] == ["stored", "stored"], kept.text

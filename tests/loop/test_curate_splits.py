@@ -46,3 +46,28 @@ def test_general_conversations_do_not_ask_what_the_gate_asks() -> None:
     assert any("2 conversations of general_data ask what the gate asks" in n for n in found.notes)
     whole = curate(Inputs(taught, needs, 1, general=general))
     assert sum(s.role == "general" for s in whole.train) == 3
+
+
+def test_what_was_corrected_in_other_words_is_named_and_can_be_dropped() -> None:
+    """The fare rose; people said so at another question than the one that taught the old fare."""
+    old = [row(1, "What is the fare?", "It is 14 crowns.", origin="correction"),
+           row(2, "What must I pay?", "It is 14 crowns", origin="correction"),
+           row(3, "How old must I be?", "It is 14 years.", origin="correction")]  # fmt: skip
+    new = [row(9, "Has it become dearer?", "It is 17 crowns now.", origin="correction",
+               instead_of="It is 14 crowns.")]  # fmt: skip
+    older = [row(0, "Is it 14 still?", "It was always 14.", origin="correction",
+                 instead_of="It is 17 crowns now.")]  # fmt: skip
+
+    def verdicts(**config: Any) -> tuple[dict[str, str], list[str]]:
+        needs = Needs(CurateConfig(fresh_share=0, **config))
+        found = curate(Inputs(new, needs, 1, old=[*older, *old]))
+        notes = [note for note in found.notes if "corrected later" in note]
+        return {one.rid: one.rule or one.verdict for one in found.verdicts}, notes
+
+    kept, (note,) = verdicts()
+    assert set(kept.values()) == {"keep"}
+    assert '2 rows say what people corrected later at other questions, such as "It is 14 cr' in note
+    dropped, notes = verdicts(corrected_since="drop")
+    assert dropped == {"r0": "keep", "r1": "corrected_since", "r2": "corrected_since",
+                       "r3": "keep", "r9": "keep"}  # fmt: skip
+    assert notes == []

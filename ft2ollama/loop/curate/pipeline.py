@@ -25,7 +25,7 @@ from ft2ollama.loop.curate.contamination import (
     retired_items,
     unasked,
 )
-from ft2ollama.loop.curate.copies import Gone, repeated, retired
+from ft2ollama.loop.curate.copies import Gone, corrected_since, repeated, retired
 from ft2ollama.loop.curate.pii import Scrubber, only_placeholders, scrubber
 from ft2ollama.loop.curate.rows import Row
 from ft2ollama.loop.curate.rules import RULES, Needs, judge, text_in
@@ -38,8 +38,8 @@ Kind = Literal["keep", "drop", "eval_fresh"]
 # Every rule in the order in which it is tried; a report lists them so.
 ORDER = (
     *(rule.name for rule in RULES),
-    "superseded", "overruled", "exact_dup", "near_dup", "eval_contamination", "pii", "pii_only",
-    "no_weight", "grounded_cap", "no_room",
+    "superseded", "overruled", "corrected_since", "exact_dup", "near_dup",
+    "eval_contamination", "pii", "pii_only", "no_weight", "grounded_cap", "no_room",
 )  # fmt: skip
 # A row that these stop is good: it comes again in the next cycle.
 RETURNING = ("grounded_cap", "no_room")
@@ -131,6 +131,8 @@ def curate(inputs: Inputs) -> Curation:
     table = _Table(inputs)
     _apply_rules(table, inputs.needs)
     table.stop_all(retired(table.rows, inputs.superseded))
+    doubtful = corrected_since(table.rows)
+    table.stop_all(doubtful if config.corrected_since == "drop" else ())
     out = retired_items(inputs.items, table.rows)
     gone = {one.item.name for one in out}
     items = [item for item in inputs.items if item.name not in gone]
@@ -145,7 +147,7 @@ def curate(inputs: Inputs) -> Curation:
     _check(inputs, verdicts)
     left = len(inputs.general) - len(general)
     leaking = (Sentence("general-leaks", count=left),) if left else ()
-    notes = (*held.notes, *leaking, *_notes(table, config))
+    notes = (*held.notes, *leaking, *_doubts(table, doubtful), *_notes(table, config))
     return Curation(verdicts, made.train, made.val, made.fresh, tuple(out), pii, notes)
 
 
@@ -263,6 +265,14 @@ def _check(inputs: Inputs, verdicts: Sequence[Verdict]) -> None:
             f"{len(wanted)} rows came in, {judged.total()} verdicts came out: {wrong[:3]}",
             "report it with the config; nothing was written",
         )
+
+
+def _doubts(table: _Table, doubtful: Sequence[Gone]) -> Iterable[str]:
+    """Says what is trained on although people corrected it elsewhere."""
+    answers = {row.rid: row.answer for row in table.rows}
+    kept = [answers[one.rid] for one in doubtful if one.rid in answers]
+    if kept:
+        yield Sentence("corrected-since", count=len(kept), answer=" ".join(kept[0].split())[:80])
 
 
 def _notes(table: _Table, config: CurateConfig) -> Iterable[str]:
