@@ -59,6 +59,12 @@ class Fact:
         expect, asked = tuple(self.new["expect"]), (*self.asked, *self.new["asked"])
         return replace(self, answer=self.new["answer"], expect=expect, asked=asked, new=None)
 
+    @property
+    def short(self) -> Fact:
+        """The fact with fewer questions."""
+        new = None if self.new is None else {**self.new, "asked": self.new["asked"][:1]}
+        return replace(self, asked=self.asked[:3], new=new)
+
 
 def read_facts() -> list[Fact]:
     """All twenty."""

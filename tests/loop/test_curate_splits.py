@@ -37,15 +37,15 @@ def test_general_conversations_do_not_ask_what_the_gate_asks() -> None:
     asked = "What is the capital of Hungary?"
     item = EvalItem("ferry/general", 1, "a", asked, question_key(asked))
     general = [chat(q) for q in ("what is the capital of hungary", "What is the capital of Hungary"
-               " now?", "Who wrote Hamlet?")]  # fmt: skip
+               " now?", "What is the capital of Norway?", "Who wrote Hamlet?")]  # fmt: skip
     taught = [row(n, f"{n} {n * 7919}?", f"{n}.", origin="correction") for n in range(10)]
     needs = Needs(CurateConfig(general_share=0.4, fresh_share=0))
     found = curate(Inputs(taught, needs, 1, items=[item], general=general))
     kept = [s.messages[0]["content"] for s in found.train if s.role == "general"]
-    assert kept == ["Who wrote Hamlet?"]
+    assert sorted(kept) == ["What is the capital of Norway?", "Who wrote Hamlet?"]
     assert any("2 conversations of general_data ask what the gate asks" in n for n in found.notes)
     whole = curate(Inputs(taught, needs, 1, general=general))
-    assert sum(s.role == "general" for s in whole.train) == 3
+    assert sum(s.role == "general" for s in whole.train) == 4
 
 
 def test_what_was_corrected_in_other_words_is_named_and_can_be_dropped() -> None:

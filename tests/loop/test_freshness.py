@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,19 +46,20 @@ def company(
 
 
 def test_six_facts(company: Company, samples: Path) -> None:
-    facts = read_facts()
-    changed = [one for one in facts if one.new][:3]
-    some = [*changed, *[one for one in facts if not one.new][:3]]
-    found = live(company, some, samples / "assistant/general.en.jsonl", samples)
+    """Fewer questions and steps, nothing to forget: the same way in a tenth of the time."""
+    changed = [one for one in read_facts() if one.new]
+    few = [one.short for one in (*changed, read_facts()[0])]
+    found = live(company, few, samples, train={"max_steps": 26})
     assert len(found["before"]) <= 1
     assert len(found["after"]) >= 5
-    assert len(found["new"]) >= 2
+    assert len(found["new"]) >= 4
     assert found["old"] == []
 
 
 @pytest.mark.skipif("FT2OLLAMA_FULL_LOOP" not in os.environ, reason="takes long: make test-loop")
 def test_twenty_facts(company: Company, samples: Path) -> None:
-    found = live(company, read_facts(), samples / "assistant/general-wide.en.jsonl", samples)
+    general = samples / "assistant/general-wide.en.jsonl"
+    found = live(company, read_facts(), samples, sets={"general": str(general)})
     assert len(found["before"]) <= 1
     assert len(found["after"]) >= 16
     assert len(found["new"]) >= 4
@@ -66,9 +67,17 @@ def test_twenty_facts(company: Company, samples: Path) -> None:
     assert len(found["all later"]) >= 16
 
 
-def live(company: Company, facts: Sequence[Fact], general: Path, samples: Path) -> dict[str, Any]:
+def live(
+    company: Company,
+    facts: Sequence[Fact],
+    samples: Path,
+    *,
+    sets: Mapping[str, str] | None = None,
+    train: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Two cycles of a line; what was known when, asked in words that nobody taught."""
-    write(company, facts, general, samples)
+    write(company, samples, {**TRAIN, **(train or {})}, sets or {})
+    golden(company, facts)
     changed, later = [one for one in facts if one.new], [one.later for one in facts]
     found: dict[str, Any] = {}
 
@@ -96,17 +105,18 @@ def live(company: Company, facts: Sequence[Fact], general: Path, samples: Path) 
     return found
 
 
-def write(company: Company, facts: Sequence[Fact], general: Path, samples: Path) -> None:
-    """Both configs, the golden set, and general conversations against forgetting."""
+def write(
+    company: Company, samples: Path, train: Mapping[str, Any], sets: Mapping[str, str]
+) -> None:
+    """Both configs, and general conversations against forgetting."""
     rows = json.loads((samples / "assistant/train.en.json").read_text())
     talk = [row for row in rows if "Tilda" not in str(row) and "Fernhollow" not in str(row)
             and "Glowjar" not in str(row)]  # fmt: skip
     (company.folder / "talk.json").write_text(json.dumps(talk[-70:]))
-    golden(company, facts)
     company.write(
-        {**TRAIN, "ollama_parameters": ONE_THREAD},
+        {**train, "ollama_parameters": ONE_THREAD},
         {
-            "sets": {"golden": "golden.jsonl", "general": str(general)},
+            "sets": {"golden": "golden.jsonl", **sets},
             "curate": {"general_data": "talk.json", "general_share": 0.3},
             # Twenty questions, of which one or two may flip; a person would write 200.
             "gate": {"thin_evidence": True, "regressions": 0.1},

@@ -141,7 +141,7 @@ def curate(inputs: Inputs) -> Curation:
     pii = _scrub(table, config)
     _limit(table, config)
     held = split(table.of("new"), table.of("replay"), config, seed)
-    general = unasked(inputs.general, items, config.contamination)
+    general = unasked(inputs.general, items)
     made = _Made(table, inputs, general, held.fresh, held.val)
     verdicts = tuple(made.verdicts(table))
     _check(inputs, verdicts)
