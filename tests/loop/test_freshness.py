@@ -120,7 +120,7 @@ def write(
             "curate": {"general_data": "talk.json", "general_share": 0.3},
             # Twenty questions, of which one or two may flip; a person would write 200.
             "gate": {"thin_evidence": True, "regressions": 0.1},
-            "reply_tokens": 16,
+            "reply_tokens": 24,
         },
     )
 
