@@ -17,6 +17,8 @@ from typing import Any
 from ft2ollama.loop import statistics
 from ft2ollama.loop.texts import Sentence
 
+_FEWEST = 5  # items that can show a gain: 4 that all do have p = 1/16
+
 
 class Verdict(str, Enum):
     """PASS: swap. NO_BENEFIT: as good, so nothing to gain. FAIL: worse. NEEDS_HUMAN: unsure."""
@@ -227,20 +229,28 @@ def _flips(pairs: Mapping[str, tuple[Scored, Scored]]) -> list[str]:
 
 
 def _fresh(contest: Contest, bars: Bars) -> Iterator[Ruling]:
-    pairs = _pairs(contest, "fresh")
+    """Does it know more? Fewer than five items cannot show it however they are answered, so then
+    the golden set counts with them: whoever changes a fact changes its golden question.
+    """
+    fresh, golden = _pairs(contest, "fresh"), _pairs(contest, "golden")
+    pooled = bool(golden) and len(fresh) < _FEWEST
+    pairs = [*fresh.values(), *(golden.values() if pooled else ())]
     if not pairs:
         yield Ruling("fresh", False, Sentence("no-fresh"), hard=False)
         return
-    before, after = _scores(pairs)
+    before, after = [old.score for old, _ in pairs], [new.score for _, new in pairs]
     gain, chance = _mean(after) - _mean(before), statistics.p_better(before, after)
+    values = {"old": _mean(before), "new": _mean(after), "count": len(pairs), "chance": chance}
     yield Ruling(
         "fresh",
         gain > 0 and chance < 0.05,
-        Sentence("fresh", old=_mean(before), new=_mean(after), count=len(pairs), chance=chance),
+        Sentence("fresh-pooled", fresh=len(fresh), **values)
+        if pooled
+        else Sentence("fresh", **values),
         chance,
         0.05,
         hard=False,
-        detail={"gain": round(gain, 4), "items": len(pairs)},
+        detail={"gain": round(gain, 4), "items": len(pairs), "fresh": len(fresh)},
     )
 
 

@@ -43,6 +43,7 @@ SENTENCES: Mapping[str, Mapping[Language, str]] = {
     "regressions-both": {"en": "{lost} of {count} were right and are wrong now; of {held} that earlier cycles held out {gone} are wrong now, {won} right now, p = {chance:.3g}", "zh": "{count} 题中有 {lost} 题原来答对、现在答错；以前周期留出的 {held} 题中，{gone} 题变错，{won} 题变对，p = {chance:.3g}"},
     "no-fresh": {"en": "no fresh items: nothing shows a gain", "zh": "没有新题：看不出有没有进步"},
     "fresh": {"en": "mean {old:.3f} -> {new:.3f} on {count} items, p = {chance:.3g}", "zh": "{count} 题平均 {old:.3f} -> {new:.3f}，p = {chance:.3g}"},
+    "fresh-pooled": {"en": "mean {old:.3f} -> {new:.3f} on {fresh} fresh items and the golden set, {count} together, p = {chance:.3g}", "zh": "{fresh} 道新题加 golden 题集共 {count} 题，平均 {old:.3f} -> {new:.3f}，p = {chance:.3g}"},
     "mean": {"en": "mean {old:.3f} -> {new:.3f} on {count} items", "zh": "{count} 题平均 {old:.3f} -> {new:.3f}"},
     "no-form": {"en": "no item asks for a form", "zh": "没有题目规定回答格式"},
     "form": {"en": "well formed: {old:.1%} -> {new:.1%}", "zh": "格式正确：{old:.1%} -> {new:.1%}"},
@@ -78,6 +79,8 @@ SENTENCES: Mapping[str, Mapping[Language, str]] = {
     "cap-waits": {"en": "{count} of the model's own answers wait: they may be {cap:.0%} of new samples; collect review some, or grounded_cap: 1", "zh": "{count} 个模型自己的回答暂缓：它们最多占新样本的 {cap:.0%}；可用 collect review 审核一部分，或设 grounded_cap: 1"},
     "room-waits": {"en": "{count} rows wait: max_samples is {most}", "zh": "{count} 行暂缓：max_samples 是 {most}"},
     "no-general": {"en": "no general_data: only the ledger's own history works against forgetting", "zh": "没有 general_data：只有账本里的历史数据能防止遗忘"},
+    "corrected-since": {"en": "{count} rows say what people corrected later at other questions, such as \"{answer}\"; if that is out of date: corrected_since: drop under curate:", "zh": "有 {count} 行的回答后来在别的问法下被人纠正，例如“{answer}”；如果已经过时，在 curate: 下设 corrected_since: drop"},
+    "general-leaks": {"en": "{count} conversations of general_data ask what the gate asks: not trained on", "zh": "general_data 中有 {count} 段对话的问题与评测题相同或相近：不用于训练"},
     "few-rows": {"en": "{rows} new rows are few: {fresh} held out for the gate, none to measure the loss (from {enough} on: {then})", "zh": "新数据只有 {rows} 行：留给评测 {fresh} 行，不测验证损失（从 {enough} 行起留 {then} 行）"},
     "few-fresh": {"en": "only {fresh} of {wanted} rows could be held out: the others ask like each other, or like what was trained on", "zh": "想留出 {wanted} 行，只留出 {fresh} 行：其余的问题彼此相近，或与训练过的相近"},
 }  # fmt: skip

@@ -166,6 +166,22 @@ def test_thin_evidence_needs_a_person_or_a_word() -> None:
     assert judge(unseen)[0] is Verdict.NO_BENEFIT
 
 
+def test_a_changed_golden_set_shows_what_few_fresh_rows_cannot() -> None:
+    stale = answers([0.0] * 5 + [1.0] * 195)  # five facts that the champion does not know yet
+    given = contest(golden=answers([1.0] * 200))
+    given = replace(given, before={**given.before, "golden": stale})
+
+    def verdict(fresh: list[float], **after: Answers) -> Verdict:
+        before = {**given.before, "fresh": answers([0.0] * len(fresh))}
+        asked = {**given.after, "fresh": answers(fresh), **after}
+        return judge(replace(given, before=before, after=asked))[0]
+
+    assert verdict([]) is verdict([1.0, 0.0]) is Verdict.PASS
+    assert verdict([], golden=answers([0.0] + [1.0] * 199)) is Verdict.NO_BENEFIT  # p = 1/16
+    assert verdict([1.0], golden=answers([0.0] + [1.0] * 199)) is Verdict.PASS  # p = 1/32
+    assert verdict([0.0] * 5) is Verdict.NO_BENEFIT  # five could have shown it
+
+
 def test_different_items_cannot_be_compared() -> None:
     with pytest.raises(ValueError, match="different items of golden"):
         judge(after(golden=answers([1.0]))(contest()))

@@ -20,9 +20,11 @@ from typing import Any
 
 from ft2ollama.loop.curate.copies import Gone, agrees, asked
 from ft2ollama.loop.curate.rows import Row
+from ft2ollama.loop.curate.rules import text_in
 from ft2ollama.loop.curate.similar import nearest
 
 _GRAM = 13
+_COPY = 0.8  # similarity of general questions; two of one form, such as two capitals, have 0.7
 _PHRASE = 8  # questions whose answers share a 13-gram, from which it is a phrase of the house
 _WORD = re.compile("[a-z0-9]+|[\u3400-\u9fff]|[\u3040-\u30ff\uac00-\ud7af]")
 
@@ -93,6 +95,25 @@ def leaks(rows: Sequence[Row], items: Sequence[EvalItem], smallest: float) -> li
         elif row.rid in shared:
             gone.append(_leak(row, shared[row.rid], answer="13-gram"))
     return gone
+
+
+def unasked(
+    conversations: Sequence[Sequence[dict[str, Any]]], items: Sequence[EvalItem]
+) -> list[Sequence[dict[str, Any]]]:
+    """General conversations in which nothing is asked that an item asks, word for word or nearly.
+
+    Trained on what the general set asks, a model would look as if it had forgotten nothing. Not as
+    strict as for rows: the capital of Norway tells nothing of the capital of Peru.
+    """
+    if not items:
+        return list(conversations)
+    asks = [(number, text_in(one)) for number, each in enumerate(conversations)
+            for one in each if one.get("role") == "user"]  # fmt: skip
+    known = {asked(item.question) for item in items}
+    near = nearest([text for _, text in asks], [item.question for item in items], _COPY)
+    leaking = {number for (number, text), (item, _) in zip(asks, near, strict=True)
+               if item >= 0 or asked(text) in known}  # fmt: skip
+    return [one for number, one in enumerate(conversations) if number not in leaking]
 
 
 def _leak(row: Row, item: EvalItem, **how: Any) -> Gone:

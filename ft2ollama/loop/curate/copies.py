@@ -83,6 +83,25 @@ def retired(rows: Iterable[Row], known: Mapping[str, str]) -> list[Gone]:
     return gone
 
 
+def corrected_since(rows: Iterable[Row]) -> list[Gone]:
+    """Rows that say word for word what a person later corrected where something else was asked.
+
+    A model that learned "a ticket costs 14" says it to whoever asks in other words, and is
+    corrected there. It also says it where a child's ticket was meant: a suspicion, no more.
+    """
+    newest: dict[str, Row] = {}
+    rows = list(rows)
+    for row in rows:
+        if row.instead_of and not agrees(row.instead_of, row.answer):
+            key = normal(row.instead_of)
+            newest[key] = max(newest.get(key, row), row, key=lambda one: one.age)
+    return [
+        Gone(row.rid, "corrected_since", right.rid, {"by": right.rid})
+        for row in rows
+        if (right := newest.get(normal(row.answer))) and row.age < right.age
+    ]
+
+
 def _overtaken(row: Row, right: Row) -> Gone:
     rule = "superseded" if row.age < right.age else "overruled"
     return Gone(row.rid, rule, right.rid, {"by": right.rid})

@@ -32,7 +32,8 @@ The first that stops a row is the one it is counted under. Rules for `unchecked`
 what a person wrote, corrected or approved; those for the `model` also what somebody liked.
 """
 _LATER = {
-    "superseded": "all", "overruled": "unchecked", "exact_dup": "all", "near_dup": "unchecked",
+    "superseded": "all", "overruled": "unchecked", "corrected_since": "all", "exact_dup": "all",
+    "near_dup": "unchecked",
 }  # fmt: skip
 
 

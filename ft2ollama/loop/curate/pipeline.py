@@ -18,8 +18,14 @@ from typing import Any, Literal
 
 from ft2ollama.errors import JobError
 from ft2ollama.loop.curate import mix
-from ft2ollama.loop.curate.contamination import EvalItem, Retired, leaks, retired_items
-from ft2ollama.loop.curate.copies import Gone, repeated, retired
+from ft2ollama.loop.curate.contamination import (
+    EvalItem,
+    Retired,
+    leaks,
+    retired_items,
+    unasked,
+)
+from ft2ollama.loop.curate.copies import Gone, corrected_since, repeated, retired
 from ft2ollama.loop.curate.pii import Scrubber, only_placeholders, scrubber
 from ft2ollama.loop.curate.rows import Row
 from ft2ollama.loop.curate.rules import RULES, Needs, judge, text_in
@@ -32,8 +38,8 @@ Kind = Literal["keep", "drop", "eval_fresh"]
 # Every rule in the order in which it is tried; a report lists them so.
 ORDER = (
     *(rule.name for rule in RULES),
-    "superseded", "overruled", "exact_dup", "near_dup", "eval_contamination", "pii", "pii_only",
-    "no_weight", "grounded_cap", "no_room",
+    "superseded", "overruled", "corrected_since", "exact_dup", "near_dup",
+    "eval_contamination", "pii", "pii_only", "no_weight", "grounded_cap", "no_room",
 )  # fmt: skip
 # A row that these stop is good: it comes again in the next cycle.
 RETURNING = ("grounded_cap", "no_room")
@@ -127,6 +133,8 @@ def curate(inputs: Inputs) -> Curation:
     table = _Table(inputs)
     _apply_rules(table, inputs.needs)
     table.stop_all(retired(table.rows, inputs.superseded))
+    doubtful = corrected_since(table.rows)
+    table.stop_all(doubtful if config.corrected_since == "drop" else ())
     out = retired_items(inputs.items, [*table.rows, *inputs.asked])
     gone = {one.item.name for one in out}
     items = [item for item in inputs.items if item.name not in gone]
@@ -135,10 +143,13 @@ def curate(inputs: Inputs) -> Curation:
     pii = _scrub(table, config)
     _limit(table, config)
     held = split(table.of("new"), table.of("replay"), config, seed)
-    made = _Made(table, inputs, held.fresh, held.val)
+    general = unasked(inputs.general, items)
+    made = _Made(table, inputs, general, held.fresh, held.val)
     verdicts = tuple(made.verdicts(table))
     _check(inputs, verdicts)
-    notes = (*held.notes, *_notes(table, config))
+    left = len(inputs.general) - len(general)
+    leaking = (Sentence("general-leaks", count=left),) if left else ()
+    notes = (*held.notes, *leaking, *_doubts(table, doubtful), *_notes(table, config))
     return Curation(verdicts, made.train, made.val, made.fresh, tuple(out), pii, notes)
 
 
@@ -209,7 +220,12 @@ class _Made:
     """The samples of the rows that stayed."""
 
     def __init__(
-        self, table: _Table, inputs: Inputs, fresh: frozenset[str], val: frozenset[str]
+        self,
+        table: _Table,
+        inputs: Inputs,
+        general: Sequence[Sequence[dict[str, Any]]],
+        fresh: frozenset[str],
+        val: frozenset[str],
     ) -> None:
         config, seed = inputs.needs.config, inputs.seed
         held = fresh | val
@@ -217,7 +233,7 @@ class _Made:
         old = mix.drawn_history(new, table.of("replay"), config, seed)
         builder = Builder([*new, *old], config, seed)
         samples = [*builder.build(new, "new"), *builder.build(old, "replay")]
-        samples += mix.general_samples(inputs.general, len(samples), config, seed)
+        samples += mix.general_samples(general, len(samples), config, seed)
         self.train = tuple(mix.in_order(samples, seed))
         rows = table.of("new")
         self.val = tuple(builder.closed(row) for row in rows if row.rid in val)
@@ -251,6 +267,14 @@ def _check(inputs: Inputs, verdicts: Sequence[Verdict]) -> None:
             f"{len(wanted)} rows came in, {judged.total()} verdicts came out: {wrong[:3]}",
             "report it with the config; nothing was written",
         )
+
+
+def _doubts(table: _Table, doubtful: Sequence[Gone]) -> Iterable[str]:
+    """Says what is trained on although people corrected it elsewhere."""
+    answers = {row.rid: row.answer for row in table.rows}
+    kept = [answers[one.rid] for one in doubtful if one.rid in answers]
+    if kept:
+        yield Sentence("corrected-since", count=len(kept), answer=" ".join(kept[0].split())[:80])
 
 
 def _notes(table: _Table, config: CurateConfig) -> Iterable[str]:

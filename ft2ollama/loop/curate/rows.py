@@ -38,7 +38,8 @@ class Said:
 
 @dataclass(frozen=True)
 class Row:
-    """One exchange. answer: the corrected one where there is one.  said_ms: when it was said.
+    """One exchange. answer: the corrected one where there is one.  instead_of: what it corrects.
+    said_ms: when it was said.
 
     origin: human | correction | thumbs_up | model; groundedness is decided by `grounding`.
     messages: the conversation up to and with the question.
@@ -62,6 +63,7 @@ class Row:
     consent: str = ""
     expires_ms: int | None = None
     deleted: bool = False
+    instead_of: str = ""
     tools: tuple[Mapping[str, Any], ...] = ()
     tool_calls: tuple[Mapping[str, Any], ...] = ()
 
@@ -120,6 +122,7 @@ def _row(one: Mapping[str, Any], said: Said) -> Row:
         consent=one["consent"] or "",
         expires_ms=one["expires_ms"],
         deleted=one["deleted_ms"] is not None,
+        instead_of=one["answer"] or "" if corrected else "",
         tools=tuple(one["tools"] or ()),
         tool_calls=() if corrected else tuple(one["tool_calls"] or ()),
     )

@@ -63,6 +63,11 @@ class CurateConfig(BaseModel):
     """Largest share of new samples that may come from a model's grounded answers. What is over it
     waits for the next cycle. 1 trains on grounded answers alone."""
 
+    corrected_since: Literal["keep", "drop"] = "keep"
+    """What becomes of rows that say word for word what people corrected later, at a question in
+    other words. drop where facts change; keep where one question's wrong answer is another's right
+    one, as a model that mixes things up makes it. A note says how many there are."""
+
     # --- forms
     closed_book: Share = 0.5
     """Share of samples without contexts: they move knowledge into the weights."""

@@ -2,19 +2,27 @@
 
 In: kept rows.  Out: three sets of rids. A group is never torn apart, so no question that is trained
 on is like one that is held out. Only groups without history are held out: what was trained on in an
-earlier cycle proves nothing. The groups are drawn by a hash of the seed.
+earlier cycle proves nothing. The groups are drawn by a hash of the seed. An answer that several
+questions ask for is asked by one and taught by the others: held out whole it would not be learned,
+and asking for what nobody taught shows no gain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
+from ft2ollama.data.duplicates import normal
 from ft2ollama.loop.curate.rows import Row
 from ft2ollama.loop.curate.samples import draw
 from ft2ollama.loop.curate.settings import CurateConfig
 from ft2ollama.loop.curate.similar import groups
 from ft2ollama.loop.texts import Sentence
+
+# Of the rows with one answer at most so many are held out, as long as others are left to take.
+_SHARES = (Fraction(1, 3), Fraction(1, 2), Fraction(1))
 
 
 @dataclass(frozen=True)
@@ -51,28 +59,41 @@ def split(new: Sequence[Row], old: Sequence[Row], config: CurateConfig, seed: in
     keys = {number: draw(seed, "group", ordered[number].question) for number in members}
     drawn = sorted(members, key=lambda number: (keys[number], number))
     wanted = fresh_target(len(new), config)
-    fresh = _take(drawn, members.__getitem__, wanted)
-    left = [number for number in drawn if not fresh.issuperset(members[number])]
+    in_turn = [members[number] for number in drawn]
+    answers = {row.rid: normal(row.answer) for row in ordered}
+    fresh = _take(in_turn, answers, frozenset(), wanted)
     few = len(new) < config.fresh_from
-    val = _take(left, members.__getitem__, 0 if few else round(len(new) * config.val_share))
-    return Split(frozenset(fresh), frozenset(val), tuple(_notes(len(new), wanted, fresh, config)))
+    val = _take(in_turn, answers, fresh, 0 if few else round(len(new) * config.val_share))
+    return Split(fresh, val, tuple(_notes(len(new), wanted, fresh, config)))
 
 
 def _rids(rows: Iterable[Row]) -> frozenset[str]:
     return frozenset(row.rid for row in rows)
 
 
-def _take(drawn: Sequence[int], members: Callable[[int], list[str]], wanted: int) -> set[str]:
-    """Whole groups, as long as they do not exceed what is wanted."""
+def _take(
+    groups: Sequence[Sequence[str]], answers: Mapping[str, str], gone: Collection[str], wanted: int
+) -> frozenset[str]:
+    """Whole groups, as long as they do not exceed what is wanted, none of them with rows of `gone`.
+
+    First those that leave most of the rows with their answer; answers: of every row, by rid.
+    """
+    rows = Counter(answers.values())
+    out = Counter(answers[rid] for rid in gone)
     taken: set[str] = set()
-    for number in drawn:
-        group = members(number)
-        if len(taken) + len(group) <= wanted:
-            taken.update(group)
-    return taken
+    for most in _SHARES:
+        for group in groups:
+            full = len(taken) + len(group) > wanted
+            if full or not taken.isdisjoint(group) or any(rid in gone for rid in group):
+                continue
+            more = Counter(answers[rid] for rid in group)
+            if all(out[answer] + more[answer] <= most * rows[answer] for answer in more):
+                taken.update(group)
+                out.update(more)
+    return frozenset(taken)
 
 
-def _notes(rows: int, wanted: int, fresh: set[str], config: CurateConfig) -> Iterable[str]:
+def _notes(rows: int, wanted: int, fresh: Collection[str], config: CurateConfig) -> Iterable[str]:
     if 0 < rows < config.fresh_from:
         then = min(config.fresh_min, config.fresh_from // 3)
         yield Sentence("few-rows", rows=rows, fresh=len(fresh), enough=config.fresh_from, then=then)

@@ -35,6 +35,7 @@ RULE_TEXTS: Mapping[str, Mapping[Language, str]] = {
     "off_context": {"en": "says something else than its contexts", "zh": "与检索资料无关"},
     "superseded": {"en": "a person answered anew", "zh": "已有人给出更新的回答"},
     "overruled": {"en": "contradicts a person's answer", "zh": "与人工回答矛盾"},
+    "corrected_since": {"en": "says what people corrected later", "zh": "内容后来被人纠正"},
     "exact_dup": {"en": "a copy", "zh": "完全重复"},
     "near_dup": {"en": "nearly a copy, with the same numbers", "zh": "近似重复，数字也相同"},
     "eval_contamination": {"en": "an evaluation set asks it", "zh": "评测集里有这个问题"},
