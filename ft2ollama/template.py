@@ -328,7 +328,7 @@ def _abilities(template: ChatTemplate) -> Abilities:
     takes_text = not takes_objects and "mark6" in text(as_text[:2], tools)
     talk = as_text if takes_text else as_object
     inside = "mark8".join(template.thought_marks) + _MARKS["answer"]
-    called_after = [user, talk[1] | {"reasoning_content": "mark8"}]
+    called_after = [user, {**talk[1], "reasoning_content": "mark8"}]
     return Abilities(
         system=_MARKS["system"] in text([system, user]),
         tools="mark4" in text([user], tools),
