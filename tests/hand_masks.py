@@ -2,7 +2,7 @@
 
 Each has what its template has: a system message, tools with a call and its result, thoughts. The
 lists stand in data/masks/NAME.txt, a token a line; `python tests/hand_masks.py NAME` prints what
-the code gives now. README.md there says how the lists were checked, and what to do when they change.
+the code gives now. README.md there says how they were checked, and what to do when one changes.
 """
 
 from __future__ import annotations
