@@ -1,7 +1,7 @@
 """Seconds of a LoRA step on the CPU: ours, plain transformers + peft, TRL's SFTTrainer.
 
     python benchmarks/train_cpu.py BASE.gguf [--trl PYTHON] [--steps 10] [--work demo,long]
-                                             [--only NAME,NAME] [--out RESULT.jsonl]
+                                             [--only "NAME;NAME"] [--out RESULT.jsonl]
 
 Every trainer is a process that does one step when it is told to; they take turns step by step, so
 all see the same moods of a shared machine. Same token ids and labels, same order of rows (grouped
@@ -37,6 +37,7 @@ WARM, BATCH, SEED = 2, 8, 42
 RATE, RANK, ALPHA = 1e-3, 16, 32
 TRAINERS = {  # name: (kind, weights, settings as they are said in the table)
     "ours": ("ours", "bfloat16", "as shipped"),
+    "ours, nothing shared": ("ours-apart", "bfloat16", "share_prefix=false"),
     "ours, float32": ("ours", "float32", "compute_dtype=float32"),
     "peft": ("peft", "float32", "Trainer's defaults"),
     "peft, bfloat16": ("peft", "bfloat16", "bfloat16 weights"),
@@ -58,7 +59,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.worker:
         kind, dtype, folder = options.worker
-        {"ours": run_ours, "peft": run_peft}.get(kind, run_trl)(
+        {"ours": run_ours, "ours-apart": run_ours, "peft": run_peft}.get(kind, run_trl)(
             Path(folder), dtype, options.steps, kind
         )
         return
@@ -150,7 +151,7 @@ def peak_gb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-def run_ours(folder: Path, dtype: str, steps: int, _: str) -> None:
+def run_ours(folder: Path, dtype: str, steps: int, kind: str) -> None:
     """`ft2ollama train`, less the command line."""
     import torch
     import transformers
@@ -164,6 +165,7 @@ def run_ours(folder: Path, dtype: str, steps: int, _: str) -> None:
     os.environ["FT2OLLAMA_RUNS"] = tempfile.mkdtemp()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     config, settings = json.loads((folder / "settings.json").read_text())
+    settings += ["share_prefix=false"] if kind == "ours-apart" else []
     base = resolve_base((folder / "base.txt").read_text().split("\n")[1])
     plan = make_plan(load_config(Path(config), settings).config, base)
     if "train_sampling_strategy=sequential" not in settings:

@@ -83,7 +83,7 @@ def test_a_batch_that_shares() -> None:
 @pytest.mark.parametrize(
     ("rows", "shared"),
     [
-        ([[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 7], [1, 2, 3, 4, 5, 8]], 4),  # the fifth predicts a learned one
+        ([[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 7], [1, 2, 3, 4, 5, 8]], 4),  # the fifth teaches
         ([[1, 2, 3, 4, 5, 6]] * 3, 4),  # equal rows
         ([[1, 2, 3, 9, 5, 6], [1, 2, 3, 4, 5, 7]], 0),  # 3 tokens saved are too few
         ([[1, 2, 3, 4, 5, 6]], 0),  # one alone
