@@ -243,6 +243,7 @@ def correctness(shape: Shape, folder: Path, steps: int) -> None:
     lengths = [5, 300, 17, 64, 1]
     borders = torch.tensor([0, *torch.tensor(lengths).cumsum(0)], dtype=torch.int32, device=where)
     size = shape.hidden // shape.heads
+    formula = attention.Formula(size**-0.5)
     made = [
         torch.randn(1, heads, sum(lengths), size, device=where).bfloat16()
         for heads in (shape.heads, shape.kv_heads, shape.kv_heads)
@@ -256,7 +257,7 @@ def correctness(shape: Shape, folder: Path, steps: int) -> None:
             )
         else:
             parts = [
-                attention._long(*(t[:, :, low:high] for t in (q, k, v)), size**-0.5, None, None)
+                attention._long(*(t[:, :, low:high] for t in (q, k, v)), formula)
                 for low, high in zip(borders.tolist(), borders.tolist()[1:], strict=False)
             ]
             out = torch.cat(parts, dim=2).transpose(1, 2)

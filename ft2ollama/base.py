@@ -21,7 +21,6 @@ import re
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 
 from ft2ollama.errors import JobError, MachineError, UsageError
@@ -132,12 +131,6 @@ def _fast_tokenizer(folder: Path) -> Path | None:
 
 
 def _convert_tokenizer(folder: Path, made: Path) -> None:
-    if not _has_protobuf():  # transformers reads SentencePiece models by it
-        raise MachineError(
-            f"{folder.name} has no tokenizer.json, and its tokenizer.model needs another package",
-            "transformers reads SentencePiece models with the package protobuf",
-            "pip install protobuf",
-        )
     from transformers import AutoTokenizer
 
     work = Path(tempfile.mkdtemp(prefix=".tokenizer.", dir=made.parent))
@@ -155,13 +148,6 @@ def _convert_tokenizer(folder: Path, made: Path) -> None:
         ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
-
-
-def _has_protobuf() -> bool:
-    try:
-        return find_spec("google.protobuf") is not None
-    except ModuleNotFoundError:  # no package `google` at all
-        return False
 
 
 def _require_unpacked(ref: str, folder: Path) -> None:

@@ -65,13 +65,20 @@ _TOOL = {
 
 @dataclass(frozen=True)
 class Abilities:
-    """What of a conversation the template writes. arguments: how it wants those of a tool call."""
+    """What of a conversation the template writes.
+
+    thoughts: of plain answers.  call_thoughts: beside tool calls (Gemma 4 writes only these).
+    past_thoughts: those in the content of earlier answers, which DeepSeek R1 takes out.
+    arguments_as_text: how it wants those of a tool call.
+    """
 
     system: bool
     tools: bool
     tool_calls: bool
     tool_results: bool
     thoughts: bool
+    call_thoughts: bool
+    past_thoughts: bool
     arguments_as_text: bool
 
 
@@ -320,11 +327,15 @@ def _abilities(template: ChatTemplate) -> Abilities:
     takes_objects = "mark3" in called.partition(_MARKS["user"])[2] and "mark6" in called
     takes_text = not takes_objects and "mark6" in text(as_text[:2], tools)
     talk = as_text if takes_text else as_object
+    inside = "mark8".join(template.thought_marks) + _MARKS["answer"]
+    called_after = [user, {**talk[1], "reasoning_content": "mark8"}]
     return Abilities(
         system=_MARKS["system"] in text([system, user]),
         tools="mark4" in text([user], tools),
         tool_calls=takes_objects or takes_text,
         tool_results="mark7" in text(talk, tools),
         thoughts="mark8" in text([user, thought]),
+        call_thoughts="mark8" in text(called_after, tools),
+        past_thoughts="mark8" in text([user, {"role": "assistant", "content": inside}, user]),
         arguments_as_text=takes_text,
     )

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ft2ollama.base import Base, _has_protobuf, resolve_base
+from ft2ollama.base import Base, resolve_base
 from ft2ollama.data.tokenizer import Tokenizer
-from ft2ollama.errors import MachineError, UsageError
+from ft2ollama.errors import UsageError
 
 TEXT = "Who are you? 你好 \n\n 1234"
 
@@ -39,10 +39,6 @@ def folder(tmp_path: Path, tiny: Base, monkeypatch: pytest.MonkeyPatch) -> Path:
     return made
 
 
-needs_protobuf = pytest.mark.skipif(not _has_protobuf(), reason="protobuf is not installed")
-
-
-@needs_protobuf
 @pytest.mark.oracle
 def test_its_ids_are_those_of_sentencepiece(folder: Path) -> None:
     import sentencepiece
@@ -57,15 +53,7 @@ def test_its_ids_are_those_of_sentencepiece(folder: Path) -> None:
     assert resolve_base(str(folder)).tokenizer_folder == base.tokenizer_folder
 
 
-@needs_protobuf
 def test_a_model_that_is_none_is_told(folder: Path) -> None:
     (folder / "tokenizer.model").write_bytes(b"nothing")
     with pytest.raises(UsageError, match="cannot be read"):
         resolve_base(str(folder))
-
-
-@pytest.mark.skipif(_has_protobuf(), reason="protobuf is installed")
-def test_the_package_it_takes_is_named(folder: Path) -> None:
-    with pytest.raises(MachineError, match=r"has no tokenizer\.json") as caught:
-        resolve_base(str(folder))
-    assert caught.value.fix == "pip install protobuf"

@@ -37,6 +37,11 @@ class SpeedKeys(BaseModel):
     memory. null
     does so on a CPU, where it was measured to be faster, and not on a GPU, where nobody has
     measured it yet. Has no effect with lora_dropout or DoRA."""
+    share_prefix: Annotated[bool | None, key("speed", "true or false")] = None
+    """true computes what all conversations of a batch begin with (the same system prompt, the same
+    tools) once instead of once for each, with padding_free on a CPU; what is learned stays the
+    same. null does so, except with dropout or neftune_noise_alpha, whose chance would then be
+    shared too."""
     gradient_checkpointing: Annotated[bool | None, key("speed", "true or false")] = None
     """true computes every layer again in the backward pass instead of keeping its values: less
     memory, a third to a half more time. null does so on a GPU for as many layers as do not fit

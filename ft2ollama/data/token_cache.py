@@ -27,7 +27,7 @@ from ft2ollama.data.samples import IGNORED, Rendered, Sample
 from ft2ollama.files import replacing
 from ft2ollama.paths import cache_dir
 
-_LAYOUT = 2  # raise it when rendering or the file changes: older entries are then never read
+_LAYOUT = 3  # raise it when rendering or the file changes: older entries are then never read
 _BOUND = 4 << 30  # bytes of all entries together
 
 Int32 = npt.NDArray[np.int32]

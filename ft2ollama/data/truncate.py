@@ -63,5 +63,5 @@ def _with_question(talk: Talk, asked: int, characters: int, answer: int) -> Draf
     messages[asked] = {**messages[asked], "content": short}
     if talk.plain is not None:
         raise BadRow("control-token-unclear", talk.key(asked))
-    cut = replace(talk, messages=tuple(messages))
+    cut = replace(talk, messages=tuple(messages), past=tuple(messages))
     return drafts(cut)[0]

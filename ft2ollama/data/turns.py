@@ -60,9 +60,14 @@ class Draft:
 
 @dataclass(frozen=True)
 class Talk:
-    """A conversation made ready for its template. shift: messages put in front of the data's."""
+    """A conversation made ready for its template.
+
+    messages: as they are learned.  past: the same as they stand before a later answer.  shift:
+    messages put in front of the data's.
+    """
 
     messages: tuple[Turn, ...]
+    past: tuple[Turn, ...]
     tools: tuple[Mapping[str, Any], ...]
     unlearned: frozenset[int]
     shift: int
@@ -88,11 +93,15 @@ class Talk:
     def prompt(self, number: int) -> str:
         """What the server renders before it generates message `number`."""
         return self.template.render(
-            self.messages[:number],
+            self.past[:number],
             tools=self.tools,
             add_generation_prompt=True,
             thinking=self.thinking,
         )
+
+    def turn(self, number: int) -> tuple[str, tuple[Span, ...]]:
+        """The text up to and with message `number`, and its `{% generation %}` blocks."""
+        return self.rendered([*self.past[:number], self.messages[number]])
 
     def rendered(self, messages: Sequence[Turn]) -> tuple[str, tuple[Span, ...]]:
         """The text of messages, and its `{% generation %}` blocks."""
@@ -131,6 +140,7 @@ def make_talk(
         messages.insert(0, {"role": "system", "content": system})
     talk = Talk(
         tuple(messages),
+        tuple(messages),
         conversation.tools,
         frozenset(number + shift for number in conversation.unlearned),
         shift,
@@ -140,14 +150,18 @@ def make_talk(
     )
     _refuse_what_is_left_out(talk)
     ready = tuple(_ready(message, talk) for message in messages)
-    safe = tuple(
-        guarded(message, control, talk.key(number), special_as_text)
-        for number, message in enumerate(ready)
-    )
+    past = tuple(_ready(message, talk, past=True) for message in messages)
+
+    def safe(turns: Sequence[Turn]) -> tuple[Turn, ...]:
+        return tuple(
+            guarded(turn, control, talk.key(number), special_as_text)
+            for number, turn in enumerate(turns)
+        )
+
     tools = guarded(talk.tools, control, "tools", special_as_text)
-    done = replace(talk, messages=safe, tools=tools)
-    same = tools == talk.tools and safe == ready
-    return done if same else replace(done, plain=replace(talk, messages=ready))
+    done = replace(talk, messages=safe(ready), past=safe(past), tools=tools)
+    same = tools == talk.tools and done.messages == ready
+    return done if same else replace(done, plain=replace(talk, messages=ready, past=past))
 
 
 def drafts(talk: Talk, *, only_last: bool = False, weightless: bool = False) -> list[Draft]:
@@ -185,7 +199,7 @@ def _draft(talk: Talk, number: int) -> Draft:
 def _text_of(talk: Talk, number: int) -> Draft:
     prompt = talk.prompt(number)
     thought, _ = _apart(talk.messages[number], talk.template)
-    turn, blocks = talk.rendered(talk.messages[: number + 1])
+    turn, blocks = talk.turn(number)
     if talk.plain is not None:
         _check_guards(talk.plain, number, prompt, turn)
     if turn.startswith(prompt):
@@ -210,7 +224,7 @@ def _text_of(talk: Talk, number: int) -> Draft:
 def _check_guards(plain: Talk, number: int, prompt: str, turn: str) -> None:
     """The guards must not have changed what the template writes (trimming, comparing)."""
     same = unguarded(prompt) == plain.prompt(number)
-    if not same or unguarded(turn) != plain.rendered(plain.messages[: number + 1])[0]:
+    if not same or unguarded(turn) != plain.turn(number)[0]:
         raise BadRow("control-token-unclear", plain.key(number))
 
 
@@ -225,7 +239,7 @@ def _met(
     opens, closes = talk.template.thought_marks
     if thought and _closed(prompt, talk.template):
         raise BadRow("thought-closed", talk.key(number))
-    context = talk.messages[:number]
+    context = talk.past[:number]
     other, _ = talk.rendered([*context, {"role": "assistant", "content": _OTHER}])
     before = common_start(turn, other)
     begun = prompt[len(before) :].strip() if prompt.startswith(before) else ""
@@ -296,19 +310,32 @@ def _refuse_what_is_left_out(talk: Talk) -> None:
             raise BadRow("template-without", talk.key(number), part="role: tool")
 
 
-def _ready(message: Turn, talk: Talk) -> Turn:
+def _ready(message: Turn, talk: Talk, *, past: bool = False) -> Turn:
+    """past: it stands before a later answer. Where the template takes thoughts out of earlier
+    answers, it never gets them: a client sends back the answer without (DeepSeek R1's template
+    would leave the empty lines after a thought)."""
     if message["role"] != "assistant":
         return message
-    found = dict(message)
+    found, can = dict(message), talk.template.abilities
+    written = can.call_thoughts if found.get("tool_calls") else can.thoughts
     if talk.thinking is False:
         found = dict(_apart(found, talk.template)[1])
-    elif found.get("reasoning_content") and not talk.template.abilities.thoughts:
+    elif found.get("reasoning_content") and not written:
         opens, closes = talk.template.thought_marks
         thought = found.pop("reasoning_content").strip("\n")
+        if past and not can.past_thoughts:
+            return _with_arguments(found, talk)
+        if not found["content"]:  # a template begins a call on a line of its own
+            closes = closes.removesuffix("\n")
         found["content"] = f"{opens}{thought}{closes}{found['content']}"
-    if found.get("tool_calls") and talk.template.abilities.arguments_as_text:
-        found["tool_calls"] = [_with_text(call) for call in found["tool_calls"]]
-    return found
+    return _with_arguments(found, talk)
+
+
+def _with_arguments(message: dict[str, Any], talk: Talk) -> dict[str, Any]:
+    """Arguments of tool calls as the template wants them."""
+    if not message.get("tool_calls") or not talk.template.abilities.arguments_as_text:
+        return message
+    return message | {"tool_calls": [_with_text(call) for call in message["tool_calls"]]}
 
 
 def _apart(message: Turn, template: ChatTemplate) -> tuple[str, Turn]:

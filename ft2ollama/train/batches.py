@@ -1,14 +1,15 @@
 """Samples -> the batches a model sees.
 
 `Collator` pads to the longest row. `PaddingFree` lays the same rows end to end: no token is spent
-on padding, and none behind the last one that teaches something. Both take rows of one conversation
-or packs of several (`packing.py`).
+on padding, none behind the last one that teaches something, and, if asked, none twice of what all
+of them begin with. Both take rows of one conversation or packs of several (`packing.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate
+from dataclasses import dataclass
+from itertools import accumulate, takewhile
 from typing import Any
 
 import torch
@@ -40,6 +41,9 @@ class Collator:
         }
 
 
+_WORTH = 8  # tokens that sharing must save; below, one more piece in every layer costs as much
+
+
 class PaddingFree:
     """Samples -> one row in which they lie end to end, each with positions from 0.
 
@@ -47,32 +51,64 @@ class PaddingFree:
     learned looks at it or at what follows.
     """
 
+    def __init__(self, *, share: bool = False) -> None:
+        """share: tokens that all documents begin with stand once, as the first document of the
+        row. `cu_seq_lens_k` then counts them among the keys of each that follows."""
+        self._share = share
+
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """input_ids, position_ids: [1, tokens]; cu_seq_lens_*: [documents + 1]; labels: see below.
 
         labels: [1, tokens + 1]; the label of the token after place i is labels[0, i + 1], as in a
         padded batch. tokens: of the rows, before their ends were left out.
         """
-        ids: list[int] = []
-        labels, lengths, whole = [IGNORED], [], 0
-        for row in documents(rows):
-            learned = [i for i, label in enumerate(row["labels"]) if label != IGNORED]
-            end = max(1, learned[-1] if learned else 0)
-            ids += row["input_ids"][:end]
-            labels += row["labels"][1 : end + 1] or [IGNORED]
-            lengths.append(end)
-            whole += len(row["input_ids"])
-        borders = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
+        pieces = [_piece(row) for row in documents(rows)]
+        shared = _shared(pieces) if self._share else 0
+        ids = pieces[0].ids[:shared]
+        labels = [IGNORED] * (1 + shared)
+        for piece in pieces:
+            ids += piece.ids[shared:]
+            labels += piece.labels[shared:]
+        first = [shared] if shared else []
+        own = [*first, *(len(piece.ids) - shared for piece in pieces)]
+        seen = [*first, *(len(piece.ids) for piece in pieces)]
+        places = [torch.arange(end - count, end) for count, end in zip(own, seen, strict=True)]
         return {
             "input_ids": torch.tensor([ids]),
-            "position_ids": torch.cat([torch.arange(length) for length in lengths])[None],
+            "position_ids": torch.cat(places)[None],
             "labels": torch.tensor([labels]),
-            "cu_seq_lens_q": borders,
-            "cu_seq_lens_k": borders,
-            "max_length_q": max(lengths),
-            "max_length_k": max(lengths),
-            "tokens": whole,
+            "cu_seq_lens_q": torch.tensor([0, *accumulate(own)], dtype=torch.int32),
+            "cu_seq_lens_k": torch.tensor([0, *accumulate(seen)], dtype=torch.int32),
+            "max_length_q": max(own),
+            "max_length_k": max(seen),
+            "tokens": sum(piece.whole for piece in pieces),
         }
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What of a document is computed. labels: of the token after each; whole: all its tokens."""
+
+    ids: list[int]
+    labels: list[int]
+    whole: int
+
+
+def _piece(row: dict[str, Any]) -> _Piece:
+    learned = [i for i, label in enumerate(row["labels"]) if label != IGNORED]
+    end = max(1, learned[-1] if learned else 0)
+    labels = row["labels"][1 : end + 1] or [IGNORED]
+    return _Piece(row["input_ids"][:end], labels, len(row["input_ids"]))
+
+
+def _shared(pieces: Sequence[_Piece]) -> int:
+    """How many tokens all begin with, before any that predicts a learned one; 0 if too few."""
+    places = zip(*(piece.ids for piece in pieces), strict=False)
+    found = sum(1 for _ in takewhile(lambda ids: len(set(ids)) == 1, places))
+    for piece in pieces:
+        firsts = (i for i, label in enumerate(piece.labels) if label != IGNORED)
+        found = min(found, len(piece.ids) - 1, next(firsts, found))
+    return found if found * (len(pieces) - 1) >= _WORTH else 0
 
 
 def count_tokens(batch: Mapping[str, Any]) -> torch.Tensor | int:

@@ -78,10 +78,14 @@ def head_loss(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor)
             rows = max(1, CHUNK_BYTES // (4 * weight.shape[0]))
             grads, total = [], hidden.new_zeros((), dtype=torch.float32)
             for part, target in zip(hidden.split(rows), targets.split(rows), strict=True):
-                log_p = torch.log_softmax((part @ weight.t()).float(), -1)
-                total = total - log_p.gather(1, target[:, None]).sum()
+                # log_softmax, in the place of the scores: one exp, and no second array of this size
+                scores = (part @ weight.t()).float()
+                scores -= scores.amax(-1, keepdim=True)
+                wanted = scores.gather(1, target[:, None])
+                sums = scores.exp_().sum(-1, keepdim=True)
+                total = total + (sums.log() - wanted).sum()
                 if ctx.needs_input_grad[0]:
-                    grad = log_p.exp_()
+                    grad = scores.div_(sums)
                     grad[torch.arange(len(target)), target] -= 1
                     grads.append(grad.to(weight.dtype) @ weight)
             ctx.grad = torch.cat(grads) if grads else None

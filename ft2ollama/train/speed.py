@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from ft2ollama.config import Config
+from ft2ollama.data.render import IGNORED
 from ft2ollama.errors import UsageError
 from ft2ollama.train import attention
 from ft2ollama.train.batches import Collator, PaddingFree
@@ -56,12 +57,13 @@ def speed_up(model: Any, config: Config, rows: Sequence[dict[str, Any]]) -> Spee
         why = use_documents(model)
         free = not why
         notes += [f"conversations are padded to the longest of a batch: {why}"] if why else []
+    share = free and _shares(model, config, on_cpu=on_cpu)
     notes += _recompute(model, config, rows, on_cpu=on_cpu, padding=not free)
     if config.torch_compile:
         for layer in decoder_layers(model):
             layer.compile(dynamic=True)
     pad = _causal(model).config.get_text_config().pad_token_id
-    return Speed(PaddingFree() if free else Collator(pad or 0), tuple(notes))
+    return Speed(PaddingFree(share=share) if free else Collator(pad or 0), tuple(notes))
 
 
 def use_documents(model: Any) -> str:
@@ -73,37 +75,64 @@ def use_documents(model: Any) -> str:
     causal = _causal(model)
     before = copy.copy(causal.config._attn_implementation)
     attention.register()
-    was_training = causal.training
-    causal.eval()
     try:
         causal.set_attn_implementation(attention.NAME)
-        alone = [_hidden(causal, _tried(causal, [count]), end_to_end=False) for count in _TRIED]
-        together = _hidden(causal, _tried(causal, _TRIED), end_to_end=True)
+        away = _difference(causal, PaddingFree(), common=0)
     except Exception as error:  # noqa: BLE001 - any failure of a foreign model means: do without
         causal.set_attn_implementation(before)
         return f"this model does not take conversations end to end ({type(error).__name__})"
-    finally:
-        causal.train(was_training)
-    wanted = torch.cat(alone, dim=1).float()
-    away = float((together.float() - wanted).norm() / wanted.norm())
-    if away < _AGREE.get(together.dtype, 0.0):
+    if away < _AGREE.get(causal.dtype, 0.0):
         return ""
     causal.set_attn_implementation(before)
     return f"end to end this model computes something else (relative difference {away:.2g})"
 
 
-def _tried(causal: Any, lengths: Sequence[int]) -> dict[str, Any]:
-    """The same tokens for the same document, alone or beside others."""
+def _shares(model: Any, config: Config, *, on_cpu: bool) -> bool:
+    """May conversations share their beginning? Tried like `use_documents`, which must be on."""
+    if config.share_prefix is False or not on_cpu:
+        return False
+    causal = _causal(model)
+    by_chance = config.neftune_noise_alpha or any(
+        isinstance(module, torch.nn.Dropout) and module.p > 0 for module in model.modules()
+    )
+    if by_chance and config.share_prefix is None:
+        return False
+    try:
+        away = _difference(causal, PaddingFree(share=True), common=_TRIED[0])
+    except Exception:  # noqa: BLE001 - any failure of a foreign model means: do without
+        return False
+    return away < _AGREE.get(causal.dtype, 0.0)
+
+
+def _difference(causal: Any, collator: PaddingFree, *, common: int) -> float:
+    """How far hidden states of documents together are from those of the same documents alone.
+
+    common: tokens that all begin with.
+    """
+    rows = [_tried(causal, count, common) for count in _TRIED]
+    was_training = causal.training
+    causal.eval()
+    try:
+        alone = [_hidden(causal, PaddingFree()([row]), end_to_end=False) for row in rows]
+        together = _hidden(causal, collator(rows), end_to_end=True)
+    finally:
+        causal.train(was_training)
+    if together.shape[1] < sum(one.shape[1] for one in alone):  # the beginning stands once
+        alone = [alone[0][:, :common], *(one[:, common:] for one in alone)]
+    wanted = torch.cat(alone, dim=1).float()
+    return float((together.float() - wanted).norm() / wanted.norm())
+
+
+def _tried(causal: Any, count: int, common: int) -> dict[str, Any]:
+    """A document of `count` tokens behind `common` ones: the same, alone or beside others."""
     vocabulary = causal.config.get_text_config().vocab_size
-    rows = []
-    for count in lengths:
-        ids = [(count * 7919 + i * 104729) % vocabulary for i in range(count + 1)]
-        rows.append({"input_ids": ids, "labels": ids})
-    made = PaddingFree()(rows)
-    return {k: v.to(causal.device) if isinstance(v, torch.Tensor) else v for k, v in made.items()}
+    ids = [(7919 + i * 104729) % vocabulary for i in range(common)]
+    ids += [(count * 7919 + i * 104729) % vocabulary for i in range(count + 1)]
+    return {"input_ids": ids, "labels": [IGNORED] * (common + 1) + ids[common + 1 :]}
 
 
 def _hidden(causal: Any, batch: dict[str, Any], *, end_to_end: bool) -> torch.Tensor:
+    batch = {k: v.to(causal.device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
     inputs = {"input_ids": batch["input_ids"]}
     if end_to_end:
         inputs = {name: batch[name] for name in batch if name not in ("labels", "tokens")}

@@ -74,7 +74,7 @@ def test_the_prompt_is_what_transformers_gives(name: str) -> None:
     for case, thinking in product(CASES, (None, True, False)):
         samples, talk = _rendered(name, case, thinking)
         for number in talk.assistant if talk else ():
-            context = talk.messages[:number]
+            context = talk.past[:number]
             prompt = theirs(template.jinja, context, talk.tools, thinking, names)
             want = tokenizer.encode(prompt)[0]
             assert any(

@@ -147,7 +147,7 @@ def test_attention_by_document_against_the_formula(
     for fast in (True, False):
         q, k, v = (x.clone().requires_grad_() for x in made)
         if fast:
-            out = attention.by_document(q, k, v, borders, 0.3, window)
+            out = attention.by_document(q, k, v, borders, attention.Formula(0.3, window))
         else:
             scores = (q @ k.repeat_interleave(3, 1).transpose(2, 3) * 0.3).masked_fill(
                 ~seen, float("-inf")
