@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from converters.importance import packed, write_statistics
 from converters.quants.feedback import WIDTH, column_blocks
 from ft2ollama.quant_choice import UNCALIBRATED
+from ft2ollama.train.calibrate_experts import ExpertSums
 
 if TYPE_CHECKING:
     import torch
@@ -66,17 +67,19 @@ def collect(
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     was_training = model.training
     model.eval()
-    sums = _Sums(linears(causal))
+    sums, experts = _Sums(linears(causal)), ExpertSums(causal)
     try:
-        with torch.inference_mode(), sums.watching():
+        with torch.inference_mode(), sums.watching(), experts.watching():
             for part, rows in enumerate(parted(taken)):
                 for batch in batches(rows):
+                    experts.start(_mask(batch), part)
                     _forward(causal, batch, sums, part)
     finally:
         model.train(was_training)
-    sums.write(out)
+    sums.write(out, experts)
     tokens = sum(map(len, taken))
-    return Collected(len(taken), tokens, time.monotonic() - began, len(sums.n_cols))
+    inputs = len(sums.n_cols) + len(experts.n_cols)
+    return Collected(len(taken), tokens, time.monotonic() - began, inputs)
 
 
 def wants_statistics(config: Config, quant: str) -> bool:
@@ -152,20 +155,26 @@ def linears(causal: Any) -> dict[str, Any]:
     return {name: module for name, module in found.items() if module is not head}
 
 
+def _mask(batch: Sequence[Sequence[int]]) -> torch.Tensor:
+    """[batch, length], true where a token is. The first sample is the longest."""
+    import torch
+
+    lengths = torch.tensor([len(sample) for sample in batch])
+    return torch.arange(len(batch[0])) < lengths[:, None]
+
+
 def _forward(causal: Any, batch: list[Sequence[int]], sums: _Sums, part: int) -> None:
     import torch
 
     device = next(causal.parameters()).device
-    longest = len(batch[0])
-    ids = torch.zeros((len(batch), longest), dtype=torch.long)
-    mask = torch.zeros_like(ids)
+    mask = _mask(batch).to(device)
+    ids = torch.zeros(mask.shape, dtype=torch.long)
     for row, sample in enumerate(batch):
         ids[row, : len(sample)] = torch.tensor(sample)
-        mask[row, : len(sample)] = 1
-    sums.start(mask.bool().to(device), part)
+    sums.start(mask, part)
     decoder = getattr(causal, causal.base_model_prefix)
     hidden = decoder(
-        input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False
+        input_ids=ids.to(device), attention_mask=mask.long(), use_cache=False
     ).last_hidden_state
     sums.add_head(causal, hidden)
 
@@ -224,10 +233,12 @@ class _Sums:
         self._add(name, hidden)
 
     def _add(self, name: str, x: torch.Tensor) -> None:
-        """x: [batch, length, n_cols], or [tokens, n_cols] inside some experts."""
+        """x: [batch, length, n_cols], in whatever shape; or other tokens than the batch's."""
         import torch
 
-        flat = x[self._mask] if x.shape[:-1] == self._mask.shape else x.reshape(-1, x.shape[-1])
+        flat = x.reshape(-1, x.shape[-1])
+        if len(flat) == self._mask.numel():
+            flat = flat[self._mask.reshape(-1)]
         n_cols = flat.shape[-1]
         if name not in self._blocks:
             self.n_cols[name] = n_cols
@@ -242,13 +253,21 @@ class _Sums:
             part = flat[:, i * WIDTH : i * WIDTH + len(block)]
             block.addmm_(part.T, part)
 
-    def write(self, out: Path) -> None:
+    def write(self, out: Path, experts: ExpertSums) -> None:
         """All sums into one file."""
 
         def arrays(name: str) -> Any:
+            if name in experts.n_cols:
+                return experts.arrays(name)
             first, second = (
                 packed([block.cpu().numpy() for block in blocks]) for blocks in self._blocks[name]
             )
             return first, second, tuple(self._counts[name])
 
-        write_statistics(out, self.linears, self.n_cols, arrays)
+        write_statistics(
+            out,
+            self.linears | experts.linears,
+            self.n_cols | experts.n_cols,
+            arrays,
+            experts.n_experts,
+        )
