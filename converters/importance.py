@@ -1,14 +1,15 @@
 """Calibration statistics: which inputs a linear layer meets, as second moments.
 
 A statistics file is one safetensors file. Per input (q, k and v share one, gate and up too) it
-holds the sums of x x^T over tokens, within blocks of 256 columns, from two disjoint sets of
-conversations: `calibration` decides how weights are rounded, `held_out` judges whether that helped.
-A block is symmetric, so its lower triangle is kept, row by row: about 128 floats per column.
+holds the sums of x x^T over tokens, within blocks of columns (feedback.column_blocks), from two
+disjoint sets of conversations: `calibration` decides how weights are rounded, `held_out` judges
+whether that helped.
+A block is symmetric, so its lower triangle is kept, row by row: half a block's width per column.
 
     <input>.calibration  F32 [sum of w (w + 1) / 2 over blocks of w columns]
     <input>.held_out     F32, the same
     <input>.counts       F32 [2], tokens in each
-    __metadata__: format = "ft2ollama.moments.1", linears = JSON {linear: input},
+    __metadata__: format = "ft2ollama.moments.2", linears = JSON {linear: input},
                   columns = JSON {input: n_cols}, experts = JSON {input: n_experts}, if any
 
 Every expert of a mixture meets other inputs. Second moments of each would be many times the size of
@@ -40,7 +41,7 @@ from converters.safetensors_file import StoredRows, open_file, read_metadata
 from converters.transforms import F32, Index
 from converters.writer import replacing
 
-FORMAT = "ft2ollama.moments.1"
+FORMAT = "ft2ollama.moments.2"
 PARTS = ("calibration", "held_out")
 _OTHER_COLUMNS = ("ssm_out.weight",)  # qwen3.5: value heads are reordered on conversion
 

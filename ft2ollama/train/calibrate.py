@@ -1,9 +1,9 @@
 """Which inputs the linear layers meet on the user's own conversations: for the quantizer.
 
 In: the trained model and rendered conversations. Out: one statistics file (converters/importance):
-per input the sums of x x^T within blocks of 256 columns, from two disjoint sets of conversations.
-One forward pass without gradients and without the head, and a product of [256, tokens] by
-[tokens, 256] per block, both over at most MAX_TOKENS tokens: a few steps' worth of training.
+per input the sums of x x^T within blocks of columns, from two disjoint sets of conversations.
+One forward pass without gradients and without the head, and a product of [width, tokens] by
+[tokens, width] per block, both over at most MAX_TOKENS tokens: a few steps' worth of training.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from converters.importance import packed, write_statistics
-from converters.quants.feedback import WIDTH, column_blocks
+from converters.quants.feedback import column_blocks
 from ft2ollama.quant_choice import UNCALIBRATED
 from ft2ollama.train.calibrate_experts import ExpertSums
 
@@ -249,9 +249,11 @@ class _Sums:
             )
         self._counts[name][self._part] += len(flat)
         flat = flat.float()
-        for i, block in enumerate(self._blocks[name][self._part]):
-            part = flat[:, i * WIDTH : i * WIDTH + len(block)]
+        column = 0
+        for block in self._blocks[name][self._part]:
+            part = flat[:, column : column + len(block)]
             block.addmm_(part.T, part)
+            column += len(block)
 
     def write(self, out: Path, experts: ExpertSums) -> None:
         """All sums into one file."""
