@@ -3,7 +3,7 @@
 In: the tensors to write and what is known of their inputs. Out: an encoder per tensor and the
 figures behind the choice. Calibrated is kept only where it loses less of the layer's output on
 inputs that it has not seen; that is measured beforehand on a sample of rows, so that the file can
-still be written in one pass. Plain distance to the weights would be the wrong measure: error
+still be written in one pass. What was kept is then made from all inputs, the held-out ones too. Plain distance to the weights would be the wrong measure: error
 feedback makes it larger, while the error of the output falls.
 """
 
@@ -23,7 +23,7 @@ from gguf.constants import GGMLQuantizationType as Kind
 
 from converters.errors import ConvertError
 from converters.imatrix import open_importance
-from converters.importance import Importance
+from converters.importance import ALL, Importance
 from converters.jobs import Bytes, Encoder, available_threads, in_order, one_blas_thread
 from converters.quants.feedback import FEEDBACK_TYPES, Spread, encode_with_feedback, spreads
 from converters.quants.layout import decode
@@ -126,6 +126,7 @@ def choose(
     with closing(in_order(jobs, threads or available_threads())) as judged:
         found = list(judged)
     report = tuple(one for _, one in found)
+    inputs = _Inputs(importance, ALL)
     kept = {c.name: inputs.encoder(one.mode, c) for c, one in found if one.mode != "exact"}
     return Choice("calibrated", kept, report, notes)
 
@@ -172,10 +173,14 @@ def _is_known(candidate: Candidate, importance: Importance) -> bool:
 
 
 class _Inputs:
-    """What the encoders need of a tensor's inputs; the last few stay in memory, for all threads."""
+    """What the encoders need of a tensor's inputs; the last few stay in memory, for all threads.
 
-    def __init__(self, importance: Importance) -> None:
+    part: which inputs error feedback goes by; what has been judged may use all of them.
+    """
+
+    def __init__(self, importance: Importance, part: str = "calibration") -> None:
         self._importance = importance
+        self._part = part
         self._lock = Lock()
         self._recent: OrderedDict[tuple[str, str], Any] = OrderedDict()
 
@@ -206,10 +211,8 @@ class _Inputs:
     def _with_feedback(self, tensor: str, values: F32, kind: Kind, name: str, start: int) -> Bytes:
         """With error feedback."""
         del start
-        spread = self._remembered("spread", tensor, self._spreads)
-        return encode_with_feedback(
-            values, kind, name, importance=self._diagonal(tensor), spread=spread
-        )
+        diagonal, spread = self._remembered("spread", tensor, self._spreads)
+        return encode_with_feedback(values, kind, name, importance=diagonal, spread=spread)
 
     def held_out(self, name: str) -> list[F32]:
         """The moments that encodings are judged by."""
@@ -222,9 +225,10 @@ class _Inputs:
     def _diagonal(self, name: str) -> F32:
         return self._remembered("diagonal", name, self._importance.diagonal)
 
-    def _spreads(self, name: str) -> list[Spread]:
+    def _spreads(self, name: str) -> tuple[F32, list[Spread]]:
+        moments = self._importance.moments(name, self._part)
         with one_blas_thread():
-            return spreads(self._importance.moments(name, "calibration"))
+            return np.concatenate([np.diag(block) for block in moments]), spreads(moments)
 
     def _remembered(self, what: str, name: str, make: Callable[[str], T]) -> T:
         key = what, self._importance.input_of(name)

@@ -43,6 +43,7 @@ from converters.writer import replacing
 
 FORMAT = "ft2ollama.moments.2"
 PARTS = ("calibration", "held_out")
+ALL = "all"  # both of them
 _OTHER_COLUMNS = ("ssm_out.weight",)  # qwen3.5: value heads are reordered on conversion
 
 
@@ -72,7 +73,7 @@ class Importance(Protocol):
         """Sums of squares over held-out inputs: [n_experts, n_cols]. Experts only."""
 
     def moments(self, tensor: str, part: str) -> list[F32]:
-        """Mean of x x^T per block of columns: [w, w] each."""
+        """Mean of x x^T per block of columns: [w, w] each. part: one of PARTS, or ALL."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,12 @@ class Statistics:
 
     def moments(self, name: str, part: str) -> list[F32]:
         """Mean of x x^T of an input per block of columns: [w, w] each."""
-        flat = self.stored[f"{name}.{part}"].all()
-        flat /= np.float32(max(1.0, self.counts(name)[PARTS.index(part)]))
+        parts = PARTS if part == ALL else (part,)
+        flat = self.stored[f"{name}.{parts[0]}"].all()
+        for other in parts[1:]:
+            flat += self.stored[f"{name}.{other}"].all()
+        count = sum(self.counts(name)[PARTS.index(one)] for one in parts)
+        flat /= np.float32(max(1.0, count))
         return unpacked(flat, self.n_cols[name])
 
     def diagonal(self, name: str) -> F32:

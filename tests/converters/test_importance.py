@@ -25,7 +25,7 @@ from converters.importance import (
     unpacked,
     write_statistics,
 )
-from converters.quants.feedback import column_blocks
+from converters.quants.feedback import column_blocks, encode_with_feedback, spreads
 from converters.quants.types import file_type
 from converters.transforms import F32, ArrayRows
 
@@ -257,6 +257,28 @@ def test_the_report_says_what_was_kept(statistics: Path, base: Path, tmp_path: P
     assert len(written.report) == 14  # seven layers in each of two blocks
     assert all(r.kept == min(r.exact, r.imatrix, r.calibrated) for r in written.report)
     assert "calibrated: 14 of 21 tensors, held-out error -" in written.calibrated
+
+
+def test_what_was_judged_is_made_from_all_inputs(
+    statistics: Path, base: Path, tmp_path: Path
+) -> None:
+    """The held-out inputs are a quarter of what is known: too many to leave aside in the file."""
+    written = write_model(base, tmp_path / "q.gguf", outtype="Q4_0", calibration=statistics)
+    write_model(base, tmp_path / "full.gguf", outtype="F32")
+    known = by_tensor(read_statistics(statistics), "llama", 2)
+    full, ours = read_gguf(tmp_path / "full.gguf"), read_gguf(tmp_path / "q.gguf")
+    for one in written.report:
+        parts = [known.moments(one.tensor, part)[0] for part in ("calibration", "held_out")]
+        moments = (500 * parts[0] + 200 * parts[1]) / np.float32(700)
+        (found,) = known.moments(one.tensor, "all")
+        np.testing.assert_allclose(found, moments, rtol=1e-4, atol=1e-4)
+        assert np.array_equal(
+            ours.raw(one.tensor),
+            encode_with_feedback(
+                full.dequantize(one.tensor), ours.tensors[one.tensor].type,
+                importance=np.diag(found), spread=spreads([found]),
+            ),
+        )  # fmt: skip
 
 
 def test_what_does_not_help_on_unseen_inputs_is_not_kept(base: Path, tmp_path: Path) -> None:
