@@ -3,8 +3,9 @@
 In: the tensors to write and what is known of their inputs. Out: an encoder per tensor and the
 figures behind the choice. Calibrated is kept only where it loses less of the layer's output on
 inputs that it has not seen; that is measured beforehand on a sample of rows, so that the file can
-still be written in one pass. What was kept is then made from all inputs, the held-out ones too. Plain distance to the weights would be the wrong measure: error
-feedback makes it larger, while the error of the output falls.
+still be written in one pass. What was kept is then made from all inputs, the held-out ones too.
+Plain distance to the weights would be the wrong measure: error feedback makes it larger, while the
+error of the output falls.
 """
 
 from __future__ import annotations
