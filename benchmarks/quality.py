@@ -325,7 +325,7 @@ def main() -> None:
     from converters import write_model
     from ft2ollama.data.render import Tokenizer
     from ft2ollama.pypi import smollm2_gguf
-    from ft2ollama.train.calibrate import collect
+    from ft2ollama.train.calibrate import collect, general_text
     from ft2ollama.train.model import load_base
 
     work: Path = options.work
@@ -350,7 +350,7 @@ def main() -> None:
         conversations = [[*bos, *tokenizer.encode(text)[0]][:WINDOW] for text in given]
         cost = collect(
             load_base(folder, "float32", "cpu"), conversations, statistics,
-            max_tokens=options.tokens,
+            max_tokens=options.tokens, general=general_text(tokenizer),
         )  # fmt: skip
         print(f"calibrated on {cost.tokens} tokens in {cost.seconds:.0f} s", flush=True)
     kept = [work / f"{folder.name}-logprobs-{name}" for name in names]

@@ -2,6 +2,8 @@
 
 In: the trained model and rendered conversations. Out: one statistics file (converters/importance):
 per input the sums of x x^T within blocks of columns, from two disjoint sets of conversations.
+A quarter of the tokens is a general text of our own (general.txt: prose, code, dialogue, several
+languages): what is rounded by the user's conversations alone is rounded less well for all else.
 One forward pass without gradients and without the head, and a product of [width, tokens] by
 [tokens, width] per block, both over at most MAX_TOKENS tokens: a few steps' worth of training.
 """
@@ -25,14 +27,16 @@ if TYPE_CHECKING:
     import torch
 
     from ft2ollama.config import Config
+    from ft2ollama.data.tokenizer import Tokenizer
     from ft2ollama.runs import Run
     from ft2ollama.train.plan import Plan
 
 MAX_SAMPLES = 128
 MAX_TOKENS, MIN_TOKENS = 16_384, 2048
-SHARE = (
-    8  # of the trained tokens: a pass costs 0.4 of a trained token's time, so 5 % of the training
-)
+# of the trained tokens: a pass costs 0.4 of a trained token's time, so 5 % of the training; 0.6 of
+# it in models of a few hundred million weights, whose whole rows are correlated: 8 %
+SHARE = 8
+GENERAL = 4  # one token in so many is of the general text
 HELD_OUT = 4  # one conversation in so many judges instead of calibrating
 BATCH_TOKENS = 2048  # padded; more would not be faster and needs memory
 
@@ -54,30 +58,34 @@ def collect(
     *,
     max_samples: int = MAX_SAMPLES,
     max_tokens: int = MAX_TOKENS,
+    general: Sequence[Sequence[int]] = (),
 ) -> Collected:
     """Run the conversations through the model and write their statistics to `out`.
 
     model: a causal LM or a PEFT model, as it was trained. samples: token ids of each conversation;
-    every fourth of those that are looked at is held out.
+    every fourth of those that are looked at is held out. general: token ids of other texts; a
+    quarter of the tokens is theirs, and they judge nothing.
     """
     import torch
 
     began = time.monotonic()
-    taken = within(samples, max_samples, max_tokens)
+    taken = within(samples, max_samples, max_tokens - (max_tokens // GENERAL if general else 0))
+    others = beside(taken, general)
+    conversations, held_out = parted(taken)
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     was_training = model.training
     model.eval()
     sums, experts = _Sums(linears(causal)), ExpertSums(causal)
     try:
         with torch.inference_mode(), sums.watching(), experts.watching():
-            for part, rows in enumerate(parted(taken)):
+            for part, rows in enumerate(([*conversations, *others], held_out)):
                 for batch in batches(rows):
                     experts.start(_mask(batch), part)
                     _forward(causal, batch, sums, part)
     finally:
         model.train(was_training)
     sums.write(out, experts)
-    tokens = sum(map(len, taken))
+    tokens = sum(map(len, [*taken, *others]))
     inputs = len(sums.n_cols) + len(experts.n_cols)
     return Collected(len(taken), tokens, time.monotonic() - began, inputs)
 
@@ -102,7 +110,32 @@ def calibrate_run(run: Run, plan: Plan, *, dtype: str, device: str) -> Collected
 
     quiet_libraries()
     model = load_run(run, plan.base.folder, getattr(torch, dtype)).to(device)
-    return collect(model, [sample.ids for sample in plan.train], run.calibration)
+    samples = [sample.ids for sample in plan.train]
+    return collect(model, samples, run.calibration, general=general_text(plan.tokenizer))
+
+
+def general_text(tokenizer: Tokenizer) -> list[list[int]]:
+    """Token ids of each passage of general.txt."""
+    text = Path(__file__).with_name("general.txt").read_text("utf-8")
+    return [tokenizer.encode(passage)[0] for passage in text.split("\n=====\n")]
+
+
+def beside(
+    samples: Sequence[Sequence[int]], general: Sequence[Sequence[int]]
+) -> list[Sequence[int]]:
+    """So many general texts, the last one cut, that every fourth of all tokens is theirs.
+
+    A random choice, the same every time. Each begins with the token that all samples begin with,
+    if there is one (BOS): models attend to it, and without it their states are others.
+    """
+    starts = {tuple(sample[:1]) for sample in samples}
+    start = starts.pop() if len(starts) == 1 else ()
+    left = sum(map(len, samples)) // (GENERAL - 1)
+    taken: list[Sequence[int]] = []
+    for text in random.Random(0).sample(general, len(general)):
+        taken.append([*start, *text][:left])
+        left -= len(taken[-1])
+    return [text for text in taken if text]
 
 
 def within(samples: Sequence[Sequence[int]], most: int, tokens: int) -> list[Sequence[int]]:
