@@ -28,6 +28,7 @@ from ft2ollama.loop.ledger import insert_new
 from ft2ollama.loop.place import Place
 from ft2ollama.loop.states import Cycle, advance
 from ft2ollama.loop.steps import NoGood, Step, check_outputs, config_of, detail_of
+from ft2ollama.loop.texts import Sentence, kept
 from ft2ollama.publish import public_names
 from ft2ollama.runs import Run
 from ft2ollama.served import read_template
@@ -51,7 +52,7 @@ def register(place: Place, cycle: Cycle) -> Cycle:
         note.unlink(missing_ok=True)
         if digest_of(place.server, tag) is not None:
             place.server.delete(tag)
-        place.say(f"registering and proving {tag}")
+        place.say(Sentence("registering", tag=tag))
         propose(goods_of(run, place.server), (alias, tag), [place.server])
         crashpoint("proved")
         known = {"alias": alias, "tag": tag, "digest": digest_of(place.server, tag)}
@@ -128,7 +129,7 @@ def _champion(place: Place, cycle: Cycle, alias: str, digest: str | None) -> exa
     run = Run(place.training(cycle.run_id))
     goods: Goods = goods_of(run, place.server)
     base = named_base(load_config(run.config_file).config)
-    place.say(f"{alias} does not exist yet: the new model is held against the base, {name}")
+    place.say(Sentence("against-base", alias=alias, base=name))
     gguf = base_gguf(base, adds_bos=_template(place, cycle).adds_bos)
     register_base(place.server, name, gguf, goods.modelfile, NOBODY)
     return exam.Spoken(name, digest_of(place.server, name) or "", marks)
@@ -155,7 +156,7 @@ def _contest(place: Place, cycle: Cycle) -> Contest:
 
 
 def _row(run_id: str, number: int, one: Ruling) -> dict[str, Any]:
-    detail = {**one.detail, "why": one.why, "hard": one.hard, "number": number}
+    detail = {**one.detail, **kept(one.why), "hard": one.hard, "number": number}
     return {
         "run_id": run_id, "rule": one.rule, "value": one.value, "threshold": one.threshold,
         "passed": one.passed, "detail": detail,

@@ -31,6 +31,7 @@ from ft2ollama.loop.records import canonical
 from ft2ollama.loop.settings import RetrainConfig
 from ft2ollama.loop.states import Cycle, advance
 from ft2ollama.loop.steps import NoGood, Step, config_of, detail_of
+from ft2ollama.loop.texts import Sentence
 from ft2ollama.publish import public_names
 from ft2ollama.runs import Run
 from ft2ollama.train.bases import named_base
@@ -63,12 +64,12 @@ def retrain(
     if cycle is None:
         due = is_due(place.ledger, config.name, config.trigger, now_ms())
         if resume or not due.pending or (if_due and not due.due):
-            return Outcome(None, "no cycle is open" if resume else due.why)
+            return Outcome(None, Sentence("none-open") if resume else due.why)
         place.server.version()
         cycle = begin(place, config)
     else:
         place.server.version()
-        place.say(f"going on with cycle {cycle.run_id}, which is {cycle.state}")
+        place.say(Sentence("going-on", run=cycle.run_id, state=cycle.state))
     return Outcome(_to_its_end(place, cycle))
 
 
@@ -91,7 +92,7 @@ def begin(place: Place, config: RetrainConfig) -> Cycle:
             parent_run=parent.run_id if parent else None,
         )  # fmt: skip
     crashpoint("after CREATED")
-    place.say(f"cycle {run_id} of {config.name} begins")
+    place.say(Sentence("begins", run=run_id, line=config.name))
     found = states.find(place.ledger, run_id)
     assert found is not None
     return found

@@ -15,13 +15,14 @@ from ft2ollama.loop.curate.dataset import record_set_sha256
 from ft2ollama.loop.curate.store import pending_rids
 from ft2ollama.loop.ledger import Ledger
 from ft2ollama.loop.settings import Trigger
+from ft2ollama.loop.texts import Sentence
 
 _DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True)
 class Due:
-    """due: by the trigger.  pending: new rows.  why: a sentence."""
+    """due: by the trigger.  pending: new rows.  why: a `Sentence`."""
 
     due: bool
     pending: int
@@ -36,17 +37,17 @@ def is_due(ledger: Ledger, line: str, trigger: Trigger, now_ms: int) -> Due:
     last = states.last_cycles(ledger, line, t.CLOSED_STATES, 1)
     gave_back = last[0] if last and last[0].state in ("REJECTED", "FAILED") else None
     if gave_back and _record_set(ledger, gave_back.run_id) == record_set_sha256(rids):
-        why = f"{gave_back.run_id} was {gave_back.state.lower()} with these very {count} rows"
-        return Due(False, count, why)
+        run, state = gave_back.run_id, gave_back.state.lower()
+        return Due(False, count, Sentence("wait-refused", run=run, state=state, count=count))
     if count >= trigger.rows:
-        return Due(True, count, f"{count} new rows, {trigger.rows} are enough")
+        return Due(True, count, Sentence("due-enough", count=count, wanted=trigger.rows))
     days = _days_since_promotion(ledger, line, now_ms)
     old = days is None or days >= trigger.days
-    since = "nothing was promoted yet" if days is None else f"last promoted {days:.1f} days ago"
+    since = "never" if days is None else "since"
     if count >= trigger.few and old:
-        return Due(True, count, f"{count} new rows; {since}")
+        return Due(True, count, Sentence(f"due-{since}", count=count, days=days))
     wanted = trigger.few if old else trigger.rows
-    return Due(False, count, f"{count} new rows, {wanted} are wanted; {since}")
+    return Due(False, count, Sentence(f"wait-{since}", count=count, wanted=wanted, days=days))
 
 
 def _record_set(ledger: Ledger, run_id: str) -> str | None:

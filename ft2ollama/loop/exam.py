@@ -33,6 +33,7 @@ from ft2ollama.loop.ledger import Ledger, insert_new
 from ft2ollama.loop.place import Place
 from ft2ollama.loop.records import canonical, question_key
 from ft2ollama.loop.settings import SETS, Sets
+from ft2ollama.loop.texts import Sentence
 from ft2ollama.ollama_api import Ollama, quiet_options
 from ft2ollama.scores import stop_reached
 from ft2ollama.thoughts import split_thought
@@ -152,7 +153,7 @@ def ask_all(place: Place, run_id: str, model: Spoken, items: Sequence[Asked]) ->
     """
     known = _answered(place.ledger, model.digest)
     waiting = [one for one in items if _key(one) not in known]
-    place.say(f"asking {model.name}: {len(waiting)} of {len(items)} questions")
+    place.say(Sentence("asking", model=model.name, waiting=len(waiting), count=len(items)))
     for one in waiting:
         reply = score(one.item, _say(place.server, model, one.item))
         row = {

@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Any
 
 from ft2ollama.loop import statistics
+from ft2ollama.loop.texts import Sentence
 
 
 class Verdict(str, Enum):
@@ -97,7 +98,7 @@ class Bars:
 @dataclass(frozen=True)
 class Ruling:
     """One rule's finding. hard: failing it means FAIL. value, threshold: None where nothing was
-    measured; why says it in words."""
+    measured; why: a `Sentence`, which texts.told says in words."""
 
     rule: str
     passed: bool
@@ -125,18 +126,20 @@ def _artefact(contest: Contest, bars: Bars) -> Iterator[Ruling]:
     yield Ruling(
         "artefact",
         same,
-        "the server serves what was published"
+        Sentence("served")
         if same
-        else f"the server serves {model.digest[:12]}, published was {model.expected_digest[:12]}",
+        else Sentence(
+            "served-other", found=model.digest[:12], published=model.expected_digest[:12]
+        ),
     )
     answers = [one for each in contest.after.values() for one in each.values()]
     if not answers:
-        yield Ruling("stopped", False, "no item was asked")
+        yield Ruling("stopped", False, Sentence("nothing-asked"))
         return
     stopped = sum(one.stopped for one in answers) / len(answers)
-    yield _at_least("stopped", stopped, bars.stopped, "of its answers end by themselves")
+    yield _at_least("stopped", stopped, bars.stopped)
     distinct = sum(one.distinct for one in answers) / len(answers)
-    yield _at_least("distinct", distinct, bars.distinct, "of the 4-grams of an answer are distinct")
+    yield _at_least("distinct", distinct, bars.distinct)
 
 
 def _must_pass(contest: Contest, bars: Bars) -> Iterator[Ruling]:
@@ -146,7 +149,11 @@ def _must_pass(contest: Contest, bars: Bars) -> Iterator[Ruling]:
         return
     wrong = sorted(item for item, one in answers.items() if not one.passed)
     right = 1 - len(wrong) / len(answers)
-    why = f"wrong: {', '.join(wrong[:5])}" if wrong else f"all {len(answers)} right"
+    why = (
+        Sentence("wrong", items=", ".join(wrong[:5]))
+        if wrong
+        else Sentence("all-right", count=len(answers))
+    )
     yield Ruling("must_pass", not wrong, why, right, 1.0, detail={"wrong": wrong})
 
 
@@ -154,8 +161,8 @@ def _golden(contest: Contest, bars: Bars) -> Iterator[Ruling]:
     pairs = _pairs(contest, "golden")
     if not pairs:
         yield _absent("golden")
-        yield Ruling("evidence", bars.thin_evidence, "there is no golden set", 0, bars.min_items,
-                     hard=False)  # fmt: skip
+        yield Ruling("evidence", bars.thin_evidence, Sentence("no-set", name="golden"), 0,
+                     bars.min_items, hard=False)  # fmt: skip
         return
     before, after = _scores(pairs)
     bound = statistics.lower_bound(before, after)
@@ -164,8 +171,7 @@ def _golden(contest: Contest, bars: Bars) -> Iterator[Ruling]:
     yield Ruling(
         "golden",
         bound >= -bars.golden_margin,
-        f"mean {_mean(before):.3f} -> {_mean(after):.3f}; with 95 % certainty not worse than "
-        f"{bound:+.3f}",
+        Sentence("golden", old=_mean(before), new=_mean(after), bound=bound),
         bound,
         -bars.golden_margin,
         detail={"items": len(pairs), "power": round(power, 3)},
@@ -174,8 +180,12 @@ def _golden(contest: Contest, bars: Bars) -> Iterator[Ruling]:
     yield Ruling(
         "evidence",
         enough or bars.thin_evidence,
-        f"{len(pairs)} golden items: an equal model would pass {power:.0%} of the time"
-        + ("" if enough else f"; {bars.min_items} are wanted"),
+        Sentence(
+            "evidence" if enough else "evidence-thin",
+            count=len(pairs),
+            power=power,
+            wanted=bars.min_items,
+        ),
         len(pairs),
         bars.min_items,
         hard=False,
@@ -185,7 +195,7 @@ def _golden(contest: Contest, bars: Bars) -> Iterator[Ruling]:
     yield Ruling(
         "regressions",
         share <= bars.regressions,
-        f"{len(lost)} of {len(pairs)} were right and are wrong now",
+        Sentence("regressions", lost=len(lost), count=len(pairs)),
         share,
         bars.regressions,
         detail={"items": lost},
@@ -195,14 +205,14 @@ def _golden(contest: Contest, bars: Bars) -> Iterator[Ruling]:
 def _fresh(contest: Contest, bars: Bars) -> Iterator[Ruling]:
     pairs = _pairs(contest, "fresh")
     if not pairs:
-        yield Ruling("fresh", False, "no fresh items: nothing shows a gain", hard=False)
+        yield Ruling("fresh", False, Sentence("no-fresh"), hard=False)
         return
     before, after = _scores(pairs)
     gain, chance = _mean(after) - _mean(before), statistics.p_better(before, after)
     yield Ruling(
         "fresh",
         gain > 0 and chance < 0.05,
-        f"mean {_mean(before):.3f} -> {_mean(after):.3f} on {len(pairs)} items, p = {chance:.3g}",
+        Sentence("fresh", old=_mean(before), new=_mean(after), count=len(pairs), chance=chance),
         chance,
         0.05,
         hard=False,
@@ -225,7 +235,7 @@ def _kept(
         yield Ruling(
             name,
             change >= -margin(bars) - 1e-9,
-            f"mean {_mean(before):.3f} -> {_mean(after):.3f} on {len(pairs)} items",
+            Sentence("mean", old=_mean(before), new=_mean(after), count=len(pairs)),
             change,
             -margin(bars),
         )
@@ -241,10 +251,10 @@ def _form(contest: Contest, bars: Bars) -> Iterator[Ruling]:
 
     (old, _), (new, count) = share(contest.before), share(contest.after)
     if not count:
-        yield _absent("form", "no item asks for a form")
+        yield _absent("form", Sentence("no-form"))
         return
     kept = new >= old - bars.form_margin - 1e-9
-    why = f"well formed: {old:.1%} -> {new:.1%}"
+    why = Sentence("form", old=old, new=new)
     yield Ruling("form", kept, why, new - old, -bars.form_margin)
 
 
@@ -252,27 +262,22 @@ def _serving(contest: Contest, bars: Bars) -> Iterator[Ruling]:
     old, new = contest.champion, contest.challenger
     if old.tokens_per_s and new.tokens_per_s:
         ratio = new.tokens_per_s / old.tokens_per_s
-        yield _at_least("speed", ratio, bars.speed, "of the tokens/s of the model it would replace")
-    yield Ruling("context", new.num_ctx >= old.num_ctx, f"num_ctx {old.num_ctx} -> {new.num_ctx}",
-                 new.num_ctx, old.num_ctx)  # fmt: skip
+        yield _at_least("speed", ratio, bars.speed)
+    context = Sentence("context", old=old.num_ctx, new=new.num_ctx)
+    yield Ruling("context", new.num_ctx >= old.num_ctx, context, new.num_ctx, old.num_ctx)
     grown = new.size_bytes / max(1, old.size_bytes)
-    yield Ruling("size", grown <= bars.size, f"the file is {grown:.2f} times as large", grown,
-                 bars.size)  # fmt: skip
+    yield Ruling("size", grown <= bars.size, Sentence("size", times=grown), grown, bars.size)
 
 
 def _training(contest: Contest, bars: Bars) -> Iterator[Ruling]:
     old, new = contest.champion, contest.challenger
-    yield Ruling(
-        "loss", new.finite, "the loss stayed finite" if new.finite else "the loss diverged"
-    )
-    yield Ruling("truncated", new.truncated <= bars.truncated,
-                 f"{new.truncated:.0%} of the training rows were cut", new.truncated,
-                 bars.truncated)  # fmt: skip
+    yield Ruling("loss", new.finite, Sentence("finite" if new.finite else "diverged"))
+    cut = Sentence("truncated", share=new.truncated)
+    yield Ruling("truncated", new.truncated <= bars.truncated, cut, new.truncated, bars.truncated)
     if old.eval_loss is not None and new.eval_loss is not None:
         most = old.eval_loss * (1 + bars.loss_growth)
-        yield Ruling("eval_loss", new.eval_loss <= most,
-                     f"held-out loss {old.eval_loss:.3f} -> {new.eval_loss:.3f}", new.eval_loss,
-                     most)  # fmt: skip
+        why = Sentence("eval-loss", old=old.eval_loss, new=new.eval_loss)
+        yield Ruling("eval_loss", new.eval_loss <= most, why, new.eval_loss, most)
 
 
 _RULES = (
@@ -304,9 +309,9 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _at_least(rule: str, value: float, bar: float, words: str) -> Ruling:
-    return Ruling(rule, value >= bar, f"{value:.1%} {words}", value, bar)
+def _at_least(rule: str, value: float, bar: float) -> Ruling:
+    return Ruling(rule, value >= bar, Sentence(rule, value=value), value, bar)
 
 
 def _absent(name: str, why: str = "") -> Ruling:
-    return Ruling(name, True, why or f"there is no {name} set", hard=False)
+    return Ruling(name, True, why or Sentence("no-set", name=name), hard=False)

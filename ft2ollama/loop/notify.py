@@ -10,6 +10,7 @@ from typing import Any
 
 from ft2ollama.loop.place import Say
 from ft2ollama.loop.settings import Notify
+from ft2ollama.loop.texts import Sentence
 
 _PATIENCE_S = 30
 
@@ -24,7 +25,7 @@ def notify(hooks: Notify, event: str, message: Mapping[str, Any], warn: Say) -> 
             try:
                 told(where, event, text)
             except Exception as error:  # noqa: BLE001 - whatever a hook does
-                warn(f"nobody was told by {where.split()[0]}: {error}")
+                warn(Sentence("untold", hook=where.split()[0], error=str(error)))
 
 
 def _by_command(command: str, event: str, text: str) -> None:

@@ -31,6 +31,7 @@ from ft2ollama.loop.ledger import Ledger, insert_new, now_ms
 from ft2ollama.loop.place import Place
 from ft2ollama.loop.settings import RetrainConfig
 from ft2ollama.loop.states import Cycle, advance
+from ft2ollama.loop.texts import Sentence
 from ft2ollama.runs import Run
 from ft2ollama.train.bases import named_base
 
@@ -89,8 +90,13 @@ def curate_rows(place: Place, cycle: Cycle) -> Cycle:
         keep_outputs(connection, cycle.run_id, "curate", folder.iterdir())
 
     place.say(
-        f"{len(rids)} rows: {found.counts['kept']} kept, {len(found.fresh)} held out for the gate, "
-        f"{sum(found.counts['dropped'].values()) + found.counts['superseded']} left out"
+        Sentence(
+            "curated",
+            rows=len(rids),
+            kept=found.counts["kept"],
+            fresh=len(found.fresh),
+            left=sum(found.counts["dropped"].values()) + found.counts["superseded"],
+        )
     )
     detail = {"dataset": made, "counts": found.counts, "train": len(found.train)}
     return advance(place.ledger, cycle, "CURATED", detail, also=write)
@@ -159,6 +165,8 @@ def export_run(place: Place, cycle: Cycle) -> Cycle:
     """TRAINED -> EXPORTED: the GGUF, written by a child process."""
     check_outputs(place, cycle, "train")
     run = Run(place.training(cycle.run_id))
+    made = str(detail_of(place.ledger, cycle.run_id, "CURATED")["dataset"])
+    run.note(lineage={"cycle": cycle.run_id, "dataset.sha256": made.removeprefix("sha256:")})
     run_child(place, ["export", str(run.folder)], place.folder(cycle.run_id))
     crashpoint("exported")
     exported = exported_of(run)

@@ -26,6 +26,7 @@ from ft2ollama.loop.curate.rules import RULES, Needs, judge, text_in
 from ft2ollama.loop.curate.samples import Builder, Sample
 from ft2ollama.loop.curate.settings import CurateConfig
 from ft2ollama.loop.curate.splits import split
+from ft2ollama.loop.texts import Sentence
 
 Kind = Literal["keep", "drop", "eval_fresh"]
 # Every rule in the order in which it is tried; a report lists them so.
@@ -253,11 +254,8 @@ def _check(inputs: Inputs, verdicts: Sequence[Verdict]) -> None:
 def _notes(table: _Table, config: CurateConfig) -> Iterable[str]:
     waiting = Counter(one.rule for one in table.stopped.values())
     if waiting["grounded_cap"]:
-        yield (
-            f"{waiting['grounded_cap']} of the model's own answers wait: they may be "
-            f"{config.grounded_cap:.0%} of new samples; collect review some, or grounded_cap: 1"
-        )
+        yield Sentence("cap-waits", count=waiting["grounded_cap"], cap=config.grounded_cap)
     if waiting["no_room"]:
-        yield f"{waiting['no_room']} rows wait: max_samples is {config.max_samples}"
+        yield Sentence("room-waits", count=waiting["no_room"], most=config.max_samples)
     if not config.general_data and table.of("new"):
-        yield "no general_data: only the ledger's own history works against forgetting"
+        yield Sentence("no-general")

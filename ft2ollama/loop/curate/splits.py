@@ -14,6 +14,7 @@ from ft2ollama.loop.curate.rows import Row
 from ft2ollama.loop.curate.samples import draw
 from ft2ollama.loop.curate.settings import CurateConfig
 from ft2ollama.loop.curate.similar import groups
+from ft2ollama.loop.texts import Sentence
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,7 @@ def _take(drawn: Sequence[int], members: Callable[[int], list[str]], wanted: int
 
 def _notes(rows: int, wanted: int, fresh: set[str], config: CurateConfig) -> Iterable[str]:
     if 0 < rows < config.fresh_from:
-        yield (
-            f"{rows} new rows are few: {len(fresh)} held out for the gate, none to measure "
-            f"the loss (from {config.fresh_from} on: "
-            f"{min(config.fresh_min, config.fresh_from // 3)})"
-        )
+        then = min(config.fresh_min, config.fresh_from // 3)
+        yield Sentence("few-rows", rows=rows, fresh=len(fresh), enough=config.fresh_from, then=then)
     elif len(fresh) < wanted // 2:
-        yield (
-            f"only {len(fresh)} of {wanted} rows could be held out: the others ask like each "
-            "other, or like what was trained on"
-        )
+        yield Sentence("few-fresh", fresh=len(fresh), wanted=wanted)
