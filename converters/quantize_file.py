@@ -3,7 +3,8 @@
 Metadata stays in input order and keeps our lineage keys; only the two keys that name the type are
 set anew, at the end (llama.cpp src/llama-quant.cpp, llama_model_quantize_impl). A tensor that has
 its type already is copied byte by byte. What was quantized once has lost the weights a second
-quantization would need, so that is refused unless asked for.
+quantization would need, so that is refused unless asked for. So is an architecture that `archs`
+does not know.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from gguf.constants import GGMLQuantizationType as Kind
 
-from converters import metadata
+from converters import archs, metadata
 from converters.calibrated import Candidate, choose, open_calibration
 from converters.errors import Unsupported
 from converters.jobs import Encoder, Job, announce_compiling, encoded
@@ -105,6 +106,19 @@ def _require_model(file: GgufFile) -> None:
             "",
             "the other tensors are in the other files",
             "join them first: llama-gguf-split --merge FIRST-PART.gguf whole.gguf",
+        )
+    _require_known(str(file.values["general.architecture"]))
+
+
+def _require_known(architecture: str) -> None:
+    """Names alone do not say which tensors the runtime needs as floats (a convolution's, say)."""
+    if architecture not in archs.BY_GGUF_NAME:
+        raise Unsupported(
+            f"quantizing a model of architecture {architecture!r} is not supported",
+            "",
+            "which of its tensors may be rounded, and which must stay floats, is known for "
+            f"{', '.join(sorted(archs.BY_GGUF_NAME))}",
+            "llama-quantize, which comes with llama.cpp",
         )
 
 

@@ -54,6 +54,7 @@ def test_the_wheel_holds_what_the_tool_needs_and_nothing_else(wheel: Path) -> No
         "ft2ollama/_samples/assistant/train.en.json",
         "ft2ollama/_samples/assistant.en.yaml",
         "ft2ollama/py.typed",
+        "ft2ollama/train/general.txt",
         "converters/py.typed",
     ):
         assert needed in names

@@ -14,9 +14,8 @@ import numpy as np
 from converters.quants.kernel_cache import kernel
 from converters.quants.lanes_codebook import nearest_code
 
-LANES = 64  # a tile of 256 columns is 64 KiB
+LANES = 64  # a tile of 1024 columns is 256 KiB
 GROUP = 8  # divides the width of every column block
-WIDTH = 256  # the widest column block
 
 _ZERO = np.float32(0)
 
@@ -96,11 +95,11 @@ def feedback(
     """See search_numpy; top is a float32."""
     width = len(order)
     size = source.shape[1] // step.shape[1]
-    x = np.empty((WIDTH, LANES), np.float32)
-    given = np.empty((WIDTH, LANES), np.float32)
-    d = np.empty((WIDTH, LANES), np.float32)
-    m = np.empty((WIDTH, LANES), np.float32)
-    levels = np.empty((WIDTH, LANES), np.float32)
+    x = np.empty((width, LANES), np.float32)
+    given = np.empty((width, LANES), np.float32)
+    d = np.empty((width, LANES), np.float32)
+    m = np.empty((width, LANES), np.float32)
+    levels = np.empty((width, LANES), np.float32)
     error = np.empty((GROUP, LANES), np.float32)
     for row in range(0, source.shape[0], LANES):
         lanes = _load(source, row, order, 1, x)

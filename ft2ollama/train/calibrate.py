@@ -1,9 +1,11 @@
 """Which inputs the linear layers meet on the user's own conversations: for the quantizer.
 
 In: the trained model and rendered conversations. Out: one statistics file (converters/importance):
-per input the sums of x x^T within blocks of 256 columns, from two disjoint sets of conversations.
-One forward pass without gradients and without the head, and a product of [256, tokens] by
-[tokens, 256] per block, both over at most MAX_TOKENS tokens: a few steps' worth of training.
+per input the sums of x x^T within blocks of columns, from two disjoint sets of conversations.
+A quarter of the tokens is a general text of our own (general.txt: prose, code, dialogue, several
+languages): what is rounded by the user's conversations alone is rounded less well for all else.
+One forward pass without gradients and without the head, and a product of [width, tokens] by
+[tokens, width] per block, both over at most MAX_TOKENS tokens: a few steps' worth of training.
 """
 
 from __future__ import annotations
@@ -17,21 +19,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from converters.importance import packed, write_statistics
-from converters.quants.feedback import WIDTH, column_blocks
+from converters.quants.feedback import column_blocks
 from ft2ollama.quant_choice import UNCALIBRATED
+from ft2ollama.train.calibrate_experts import ExpertSums
 
 if TYPE_CHECKING:
     import torch
 
     from ft2ollama.config import Config
+    from ft2ollama.data.tokenizer import Tokenizer
     from ft2ollama.runs import Run
     from ft2ollama.train.plan import Plan
 
 MAX_SAMPLES = 128
 MAX_TOKENS, MIN_TOKENS = 16_384, 2048
-SHARE = (
-    8  # of the trained tokens: a pass costs 0.4 of a trained token's time, so 5 % of the training
-)
+# of the trained tokens: a pass costs 0.4 of a trained token's time, so 5 % of the training; 0.6 of
+# it in models of a few hundred million weights, whose whole rows are correlated: 8 %
+SHARE = 8
+GENERAL = 4  # one token in so many is of the general text
 HELD_OUT = 4  # one conversation in so many judges instead of calibrating
 BATCH_TOKENS = 2048  # padded; more would not be faster and needs memory
 
@@ -53,30 +58,36 @@ def collect(
     *,
     max_samples: int = MAX_SAMPLES,
     max_tokens: int = MAX_TOKENS,
+    general: Sequence[Sequence[int]] = (),
 ) -> Collected:
     """Run the conversations through the model and write their statistics to `out`.
 
     model: a causal LM or a PEFT model, as it was trained. samples: token ids of each conversation;
-    every fourth of those that are looked at is held out.
+    every fourth of those that are looked at is held out. general: token ids of other texts; a
+    quarter of the tokens is theirs, and they judge nothing.
     """
     import torch
 
     began = time.monotonic()
-    taken = within(samples, max_samples, max_tokens)
+    taken = within(samples, max_samples, max_tokens - (max_tokens // GENERAL if general else 0))
+    others = beside(taken, general)
+    conversations, held_out = parted(taken)
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     was_training = model.training
     model.eval()
-    sums = _Sums(linears(causal))
+    sums, experts = _Sums(linears(causal)), ExpertSums(causal)
     try:
-        with torch.inference_mode(), sums.watching():
-            for part, rows in enumerate(parted(taken)):
+        with torch.inference_mode(), sums.watching(), experts.watching():
+            for part, rows in enumerate(([*conversations, *others], held_out)):
                 for batch in batches(rows):
+                    experts.start(_mask(batch), part)
                     _forward(causal, batch, sums, part)
     finally:
         model.train(was_training)
-    sums.write(out)
-    tokens = sum(map(len, taken))
-    return Collected(len(taken), tokens, time.monotonic() - began, len(sums.n_cols))
+    sums.write(out, experts)
+    tokens = sum(map(len, [*taken, *others]))
+    inputs = len(sums.n_cols) + len(experts.n_cols)
+    return Collected(len(taken), tokens, time.monotonic() - began, inputs)
 
 
 def wants_statistics(config: Config, quant: str) -> bool:
@@ -99,7 +110,32 @@ def calibrate_run(run: Run, plan: Plan, *, dtype: str, device: str) -> Collected
 
     quiet_libraries()
     model = load_run(run, plan.base.folder, getattr(torch, dtype)).to(device)
-    return collect(model, [sample.ids for sample in plan.train], run.calibration)
+    samples = [sample.ids for sample in plan.train]
+    return collect(model, samples, run.calibration, general=general_text(plan.tokenizer))
+
+
+def general_text(tokenizer: Tokenizer) -> list[list[int]]:
+    """Token ids of each passage of general.txt."""
+    text = Path(__file__).with_name("general.txt").read_text("utf-8")
+    return [tokenizer.encode(passage)[0] for passage in text.split("\n=====\n")]
+
+
+def beside(
+    samples: Sequence[Sequence[int]], general: Sequence[Sequence[int]]
+) -> list[Sequence[int]]:
+    """So many general texts, the last one cut, that every fourth of all tokens is theirs.
+
+    A random choice, the same every time. Each begins with the token that all samples begin with,
+    if there is one (BOS): models attend to it, and without it their states are others.
+    """
+    starts = {tuple(sample[:1]) for sample in samples}
+    start = starts.pop() if len(starts) == 1 else ()
+    left = sum(map(len, samples)) // (GENERAL - 1)
+    taken: list[Sequence[int]] = []
+    for text in random.Random(0).sample(general, len(general)):
+        taken.append([*start, *text][:left])
+        left -= len(taken[-1])
+    return [text for text in taken if text]
 
 
 def within(samples: Sequence[Sequence[int]], most: int, tokens: int) -> list[Sequence[int]]:
@@ -152,20 +188,26 @@ def linears(causal: Any) -> dict[str, Any]:
     return {name: module for name, module in found.items() if module is not head}
 
 
+def _mask(batch: Sequence[Sequence[int]]) -> torch.Tensor:
+    """[batch, length], true where a token is. The first sample is the longest."""
+    import torch
+
+    lengths = torch.tensor([len(sample) for sample in batch])
+    return torch.arange(len(batch[0])) < lengths[:, None]
+
+
 def _forward(causal: Any, batch: list[Sequence[int]], sums: _Sums, part: int) -> None:
     import torch
 
     device = next(causal.parameters()).device
-    longest = len(batch[0])
-    ids = torch.zeros((len(batch), longest), dtype=torch.long)
-    mask = torch.zeros_like(ids)
+    mask = _mask(batch).to(device)
+    ids = torch.zeros(mask.shape, dtype=torch.long)
     for row, sample in enumerate(batch):
         ids[row, : len(sample)] = torch.tensor(sample)
-        mask[row, : len(sample)] = 1
-    sums.start(mask.bool().to(device), part)
+    sums.start(mask, part)
     decoder = getattr(causal, causal.base_model_prefix)
     hidden = decoder(
-        input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=False
+        input_ids=ids.to(device), attention_mask=mask.long(), use_cache=False
     ).last_hidden_state
     sums.add_head(causal, hidden)
 
@@ -224,10 +266,12 @@ class _Sums:
         self._add(name, hidden)
 
     def _add(self, name: str, x: torch.Tensor) -> None:
-        """x: [batch, length, n_cols], or [tokens, n_cols] inside some experts."""
+        """x: [batch, length, n_cols], in whatever shape; or other tokens than the batch's."""
         import torch
 
-        flat = x[self._mask] if x.shape[:-1] == self._mask.shape else x.reshape(-1, x.shape[-1])
+        flat = x.reshape(-1, x.shape[-1])
+        if len(flat) == self._mask.numel():
+            flat = flat[self._mask.reshape(-1)]
         n_cols = flat.shape[-1]
         if name not in self._blocks:
             self.n_cols[name] = n_cols
@@ -238,17 +282,27 @@ class _Sums:
             )
         self._counts[name][self._part] += len(flat)
         flat = flat.float()
-        for i, block in enumerate(self._blocks[name][self._part]):
-            part = flat[:, i * WIDTH : i * WIDTH + len(block)]
+        column = 0
+        for block in self._blocks[name][self._part]:
+            part = flat[:, column : column + len(block)]
             block.addmm_(part.T, part)
+            column += len(block)
 
-    def write(self, out: Path) -> None:
+    def write(self, out: Path, experts: ExpertSums) -> None:
         """All sums into one file."""
 
         def arrays(name: str) -> Any:
+            if name in experts.n_cols:
+                return experts.arrays(name)
             first, second = (
                 packed([block.cpu().numpy() for block in blocks]) for blocks in self._blocks[name]
             )
             return first, second, tuple(self._counts[name])
 
-        write_statistics(out, self.linears, self.n_cols, arrays)
+        write_statistics(
+            out,
+            self.linears | experts.linears,
+            self.n_cols | experts.n_cols,
+            arrays,
+            experts.n_experts,
+        )

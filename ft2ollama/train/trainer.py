@@ -30,7 +30,7 @@ from ft2ollama.runs import Run
 from ft2ollama.train import checkpoints
 from ft2ollama.train.arguments import training_arguments
 from ft2ollama.train.batches import rows
-from ft2ollama.train.calibrate import affordable_tokens, collect, wants_statistics
+from ft2ollama.train.calibrate import affordable_tokens, collect, general_text, wants_statistics
 from ft2ollama.train.callbacks import (
     Diverged,
     NanGuard,
@@ -243,6 +243,7 @@ class _Job:
             [sample.ids for sample in self.plan.train],
             self.run.calibration,
             max_tokens=affordable_tokens(engine.tokens_seen),
+            general=general_text(self.plan.tokenizer),
         )
         detail["calibration"] = asdict(found)
         return [self.run.calibration]

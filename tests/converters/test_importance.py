@@ -16,18 +16,16 @@ from gguf.constants import GGMLQuantizationType as Kind
 
 from converters import ConvertError, quantize, read_gguf, write_model
 from converters.calibrated import Candidate, choose, open_calibration
+from converters.imatrix import open_importance, read_imatrix, write_imatrix
 from converters.importance import (
     Statistics,
     by_tensor,
-    open_importance,
     packed,
-    read_imatrix,
     read_statistics,
     unpacked,
-    write_imatrix,
     write_statistics,
 )
-from converters.quants.feedback import column_blocks
+from converters.quants.feedback import column_blocks, encode_with_feedback, spreads
 from converters.quants.types import file_type
 from converters.transforms import F32, ArrayRows
 
@@ -194,7 +192,10 @@ def test_an_imatrix_of_llama_imatrix(tmp_path: Path) -> None:
     )
     np.testing.assert_allclose(found.squares["blk.0.ffn_up_exps.weight"][0][0], 0.1)
     np.testing.assert_array_equal(found.squares["blk.0.ffn_up_exps.weight"][1], 1)
-    assert not found.knows("blk.0.ffn_up_exps.weight")
+    assert (found.experts("blk.0.ffn_up_exps.weight"), found.experts("blk.0.attn_q.weight")) == (
+        2,
+        0,
+    )
 
 
 @pytest.mark.skipif(not llama_quantize.LIBRARY, reason="LIBLLAMA names no library")
@@ -258,6 +259,28 @@ def test_the_report_says_what_was_kept(statistics: Path, base: Path, tmp_path: P
     assert "calibrated: 14 of 21 tensors, held-out error -" in written.calibrated
 
 
+def test_what_was_judged_is_made_from_all_inputs(
+    statistics: Path, base: Path, tmp_path: Path
+) -> None:
+    """The held-out inputs are a quarter of what is known: too many to leave aside in the file."""
+    written = write_model(base, tmp_path / "q.gguf", outtype="Q4_0", calibration=statistics)
+    write_model(base, tmp_path / "full.gguf", outtype="F32")
+    known = by_tensor(read_statistics(statistics), "llama", 2)
+    full, ours = read_gguf(tmp_path / "full.gguf"), read_gguf(tmp_path / "q.gguf")
+    for one in written.report:
+        parts = [known.moments(one.tensor, part)[0] for part in ("calibration", "held_out")]
+        moments = (500 * parts[0] + 200 * parts[1]) / np.float32(700)
+        (found,) = known.moments(one.tensor, "all")
+        np.testing.assert_allclose(found, moments, rtol=1e-4, atol=1e-4)
+        assert np.array_equal(
+            ours.raw(one.tensor),
+            encode_with_feedback(
+                full.dequantize(one.tensor), ours.tensors[one.tensor].type,
+                importance=np.diag(found), spread=spreads([found]),
+            ),
+        )  # fmt: skip
+
+
 def test_what_does_not_help_on_unseen_inputs_is_not_kept(base: Path, tmp_path: Path) -> None:
     """Calibrated on inputs along one line, judged on white ones: exact is best."""
     path = tmp_path / "c.safetensors"
@@ -317,4 +340,4 @@ def test_experts_stay_exact_and_the_user_is_told(statistics: Path) -> None:
     )
     choice = choose(known, [experts])
     assert choice.mode == "exact"
-    assert choice.notes == ("1 expert tensors are rounded without the statistics (mode exact)",)
+    assert "1 of 1 expert tensors are rounded without statistics" in choice.notes[0]

@@ -128,6 +128,18 @@ def test_files_that_are_not_whole_models(pairs, needle, fix, tmp_path):
     assert not (tmp_path / "y.gguf").exists()
 
 
+def test_an_architecture_we_do_not_know_is_refused_by_name(tmp_path):
+    """Its convolutions would be rounded too, and the runtime would not load the file."""
+    source = tmp_path / "x.gguf"
+    pairs = [metadata.string("general.architecture", "rwkv7")]
+    writer.write(source, pairs, [])
+    with pytest.raises(Unsupported, match="'rwkv7' is not supported") as caught:
+        converters.quantize(source, tmp_path / "y.gguf", "Q8_0")
+    assert "qwen3moe" in caught.value.why
+    assert "llama-quantize" in caught.value.fix
+    assert not (tmp_path / "y.gguf").exists()
+
+
 def test_layout_keys_of_the_input_are_dropped_and_bytes_that_are_no_text_survive(tmp_path):
     """general.alignment tells how the input was padded; a vocabulary may hold any bytes."""
     pairs = [

@@ -102,6 +102,49 @@ def test_rows_may_be_cut_anywhere(kind: Kind) -> None:
     assert np.array_equal(whole, np.concatenate(parts))
 
 
+@pytest.mark.parametrize(
+    ("n_cols", "widths"),
+    [
+        (32, [32]),
+        (576, [576]),
+        (2048, [2048]),
+        (2304, [1792, 512]),
+        (4096, [1024] * 4),
+        (11008, [256] * 43),
+        (28672, [256] * 112),
+    ],
+)
+def test_blocks_are_whole_rows_where_that_is_affordable(n_cols: int, widths: list[int]) -> None:
+    assert column_blocks(n_cols) == widths
+
+
+def test_a_wide_block_beats_narrow_ones() -> None:
+    """What two super-blocks share is made good between them."""
+    rows, (whole,) = weights(64, 512), moments(512)
+    narrow = [whole[:256, :256], whole[256:, 256:]]
+    known = {"importance": diagonal([whole])}
+    lost = []
+    for blocks in (narrow, [whole]):
+        data = encode_with_feedback(rows, Kind.Q4_K, spread=spreads(blocks), **known)
+        lost.append(output_error(rows - decode(data, Kind.Q4_K).reshape(rows.shape), [whole]))
+    assert lost[1] < 0.8 * lost[0]
+
+
+def test_numba_and_numpy_agree_over_blocks_of_two_widths(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba")
+    rows, blocks = weights(4, 2304), moments(2304)
+    assert [len(block) for block in blocks] == [1792, 512]
+    made = []
+    for name in ("numba", "numpy"):
+        monkeypatch.setenv("FT2OLLAMA_QUANT_BACKEND", name)
+        made.append(
+            encode_with_feedback(
+                rows, Kind.Q5_K, importance=diagonal(blocks), spread=spreads(blocks)
+            )
+        )
+    assert np.array_equal(*made)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_scales_are_read_as_the_runtime_reads_them(kind: Kind) -> None:
     """value = step * level + offset for every level, against gguf-py's dequantizer."""

@@ -20,8 +20,10 @@ from ft2ollama.runs import Run, create_run
 from ft2ollama.train.calibrate import (
     affordable_tokens,
     batches,
+    beside,
     calibrate_run,
     collect,
+    general_text,
     parted,
     wants_statistics,
     within,
@@ -124,6 +126,37 @@ def test_an_untied_head_is_known_without_being_run(tiny: Base, tmp_path: Path) -
         else statistics.moments("lm_head", "calibration")
     )
     np.testing.assert_allclose(block, (hidden.T @ hidden / 2).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_quarter_of_the_tokens_is_general() -> None:
+    samples = [[1, *range(10, 10 + n)] for n in (40, 25, 30)]
+    texts = [list(range(100, 100 + n)) for n in (9, 12, 20, 7)]
+    found = beside(samples, texts)
+    assert sum(map(len, found)) == 98 // 3  # of 98 + 32
+    assert all(text[0] == 1 for text in found)
+    assert all(list(text[1:]) in [t[: len(text) - 1] for t in texts] for text in found)
+    assert found == beside(samples, texts)
+    assert all(text[0] >= 100 for text in beside([[1, 2], [3, 4, 5, 6]], texts))  # no common start
+    assert sum(map(len, beside([[1] * 5000], texts))) == sum(map(len, texts)) + len(texts)
+
+
+def test_the_general_text_calibrates_and_does_not_judge(tiny: Base, tmp_path: Path) -> None:
+    from ft2ollama.data.tokenizer import Tokenizer
+
+    general = general_text(Tokenizer(tiny.folder))
+    assert len(general) > 20
+    assert min(map(len, general)) > 20
+    model = tuned(tiny)
+    alone = collect(model, SAMPLES, tmp_path / "a.safetensors")
+    found = collect(model, SAMPLES, tmp_path / "b.safetensors", general=general)
+    assert (found.conversations, found.tokens) == (8, alone.tokens * 4 // 3)
+    first, second = (read_statistics(tmp_path / f"{name}.safetensors") for name in "ab")
+    name = "model.layers.1.self_attn.q_proj"
+    assert second.counts(name)[0] == first.counts(name)[0] + alone.tokens // 3
+    assert second.counts(name)[1] == first.counts(name)[1]
+    for one, other in zip(first.moments(name, "held_out"), second.moments(name, "held_out"),
+                          strict=True):  # fmt: skip
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_limits() -> None:
