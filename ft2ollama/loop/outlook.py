@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import comb
 from pathlib import Path
 
-from ft2ollama.loop.gate import Bars
+from ft2ollama.loop.gate import FEWEST, Bars
 from ft2ollama.loop.settings import SETS, Sets
 from ft2ollama.loop.texts import Sentence
 
@@ -40,8 +40,10 @@ def outlook(
     """questions: how many there are in each set.  leaks: rows that ask the same, of all."""
     golden = questions.get("golden", 0)
     enough = golden >= bars.min_items or bars.thin_evidence
-    wins = wins_needed(fresh)
-    missing = (*_of_leaks(*leaks), *_of_golden(golden, enough, bars), *_of_fresh(fresh, wins))
+    pooled = golden if fresh < FEWEST else 0  # then the gate counts both together
+    wins = wins_needed(fresh + pooled)
+    show = _of_fresh(fresh, pooled, wins)
+    missing = (*_of_leaks(*leaks), *_of_golden(golden, enough, bars), *show)
     return Outlook(questions, fresh, wins, enough and wins is not None, missing)
 
 
@@ -57,11 +59,14 @@ def _of_leaks(count: int, rows: int) -> Iterator[Sentence]:
         yield Sentence("leaks-many", count=count, rows=rows)
 
 
-def _of_fresh(fresh: int, wins: int | None) -> Iterator[Sentence]:
-    if not fresh:
+def _of_fresh(fresh: int, golden: int, wins: int | None) -> Iterator[Sentence]:
+    """golden: those that count with the fresh ones."""
+    if not fresh + golden:
         yield Sentence("fresh-none")
     elif wins is None:
-        yield Sentence("fresh-few", count=fresh, least=_least())
+        yield Sentence("fresh-few", count=fresh + golden, least=_least())
+    elif golden:
+        yield Sentence("pooled-wins", fresh=fresh, count=fresh + golden, wins=wins)
     else:
         yield Sentence("fresh-wins", count=fresh, wins=wins)
 

@@ -60,6 +60,7 @@ SENTENCES: Mapping[str, Mapping[Language, str]] = {
     "fresh-none": {"en": "no fresh questions: nothing can show a gain. Collect more rows, or raise curate: {{fresh_share}}", "zh": "没有新题：无法看出进步。请多收集数据，或提高 curate: {{fresh_share}}"},
     "fresh-few": {"en": "{count} fresh questions are too few to show a gain: {least} are the least. Collect more rows, or raise curate: {{fresh_share}}", "zh": "只有 {count} 道新题，看不出进步：至少要 {least} 道。请多收集数据，或提高 curate: {{fresh_share}}"},
     "fresh-wins": {"en": "{count} fresh questions: about {wins} of them must come out better to show a gain", "zh": "有 {count} 道新题：大约要有 {wins} 道答得更好才能看出进步"},
+    "pooled-wins": {"en": "{fresh} fresh questions, so the golden set counts with them: of {count} together about {wins} must come out better to show a gain", "zh": "只有 {fresh} 道新题，因此与 golden 题集合并计算：共 {count} 题，大约要有 {wins} 题答得更好才能看出进步"},
     "leaks-many": {"en": "{count} of {rows} rows ask what the gate asks, so they are not trained on: put the questions of its sets in other words", "zh": "{rows} 行中有 {count} 行与评测题同问，不参加训练：请把题集换一种问法"},
     # --- verdicts
     "PASS": {"en": "better, and not worse anywhere", "zh": "更好，而且没有变差的地方"},
