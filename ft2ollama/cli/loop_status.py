@@ -5,7 +5,7 @@ JSON: one event `ledger` {name, rows, days: [[date, rows]]}, then an event `line
     live                   {tag, digest, since, known_by: server | ledger}; null: no such name
     promoted               the tag that was promoted or published last, or null
     waiting, due, why      rows that no promoted cycle has judged; whether --if-due would begin
-    trigger                {rows, few, days}
+    trigger                {rows, few, days, cooldown}
     person                 the cycle that waits for approve or reject, or null
     cycles                 newest first: {run, state, begun, ended, error, tag, rows, gate, scores}
     moves                  oldest first: {when, action: publish | rollback, tag, digest, actor}

@@ -240,7 +240,7 @@ def test_the_command(folder: Path, ids: Mapping[str, str], tmp_path: Path) -> No
     assert (newest["run"], newest["state"]) == (ids["last"], "NEEDS_HUMAN")
     assert {rule["rule"] for rule in newest["gate"]} >= {"golden", "fresh", "evidence"}
     assert newest["scores"]["fresh"]["items"] == 20
-    assert shop["trigger"] == {"rows": 200, "few": 50, "days": 7}
+    assert shop["trigger"] == {"rows": 200, "few": 50, "days": 7, "cooldown": 7}
 
 
 def test_an_empty_ledger(tmp_path: Path) -> None:
