@@ -85,6 +85,7 @@ def export(  # noqa: PLR0913 - one option per thing a caller may decide
         "template": sha256_file(run.proof / "template.json"),
         "ft2ollama": __version__,
     }
+    inputs |= {f"lineage {key}": value for key, value in run.lineage.items()}
     if kind == "model" and template.adds_bos:
         inputs["add_bos"] = "true"
     if kind == "model" and mode != "exact" and run.calibration.is_file():
@@ -149,6 +150,7 @@ def _write(
         "base.sha256": base.sha256,
         "adapter.sha256": adapter_sha256,
         "data.sha256": run.stage_record("train")["inputs"].get("data", ""),
+        **run.lineage,
         "template": template.family or "the model's own",
     }
     if kind == "adapter":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -105,12 +106,15 @@ def write(path: Path, proposal: Proposal) -> None:
         ) from None
 
 
-def config_text(path: Path, proposal: Proposal) -> str:
-    """The whole file."""
+def config_text(
+    path: Path, proposal: Proposal, *, head: str = "head", without: Collection[str] = ()
+) -> str:
+    """The whole file. head: which of the texts stands above it.  without: keys left out."""
     text = TEXTS[proposal.answers.language]
     facts = _facts(path, proposal)
-    lines = [f"# {line.format(**facts)}" for line in text["head"].splitlines()]
-    for section, keys in _SECTIONS.items():
+    lines = [f"# {line.format(**facts)}" for line in text[head].splitlines()]
+    for section, every in _SECTIONS.items():
+        keys = [key for key in every if key not in without]
         lines += ["", f"### {text[section]}"]
         for key in keys:
             if key in proposal.values:

@@ -11,6 +11,10 @@ Written by ft2ollama init for {place}: {gb} GB of memory, {minutes} min.
   ft2ollama train {path}
   ft2ollama publish {name}
 Any key can be given on the command line as key=value. Every key is explained in docs/config.md.""",
+    "loop head": """\
+How {name} is trained, each time anew from {model} ({weights} B weights).
+Written by ft2ollama init --loop for {place}: {gb} GB, {minutes} min for {rows} rows.
+No data here: ft2ollama retrain brings the collected rows. Every key: docs/config.md.""",
     "model": "model",
     "data": "data",
     "method": "method",
@@ -46,6 +50,10 @@ _ZH = {
   ft2ollama train {path}
   ft2ollama publish {name}
 每个键都可以在命令行写成 key=value 覆盖；全部键的说明见 docs/config.md。""",
+    "loop head": """\
+{name} 的训练方式：每次都从 {model}（{weights} B 参数）重新训练。
+由 ft2ollama init --loop 按本机配置生成（{place}）：内存 {gb} GB，{rows} 条约 {minutes} 分钟。
+这里不写数据：ft2ollama retrain 会带上收集的数据。全部键的说明见 docs/config.md。""",
     "model": "模型",
     "data": "数据",
     "method": "方法",

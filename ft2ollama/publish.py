@@ -140,4 +140,6 @@ def public_names(name: str, run: Run) -> tuple[str, str]:
 def licenses(run: Run, exported: Exported, base: Base) -> tuple[str, ...]:
     """LICENSE texts of the model: the base's own, and where the model is from."""
     about = {"run_id": run.id, "base": base.name, "base_sha256": base.sha256}
+    about["data_sha256"] = run.stage_record("train")["inputs"].get("data", "")
+    about |= {key.replace(".", "_"): value for key, value in run.lineage.items()}
     return license_texts(base.folder, exported.path.with_suffix(".json"), about)

@@ -107,6 +107,12 @@ class Run:
             ) from error
         return record
 
+    @property
+    def lineage(self) -> dict[str, str]:
+        """What else is to be said of where this run's model is from: cycle, dataset.sha256."""
+        found: dict[str, str] = self.record.get("lineage", {})
+        return found
+
     def note(self, **fields: Any) -> None:
         """Merge `fields` into run.json."""
         write_json(self.folder / "run.json", {**self.record, **fields})

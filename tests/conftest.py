@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,13 +19,18 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Downloads are shared with the user's own cache: they are the same files, checked by hash.
 os.environ["FT2OLLAMA_CACHE"] = str(cache_dir())
 
+# A shell without job control starts background jobs with Ctrl-C ignored, and children inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 pytest_plugins = ["fixtures_ollama", "fixtures_qwen", "fixtures_tiny"]
 ROOT = Path(__file__).parent.parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file first, so that parallel workers end together."""
-    items.sort(key=lambda item: "e2e" not in item.path.parts)
+    """The longest file first, then those with slow tests: so parallel workers end together."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: ("e2e" not in item.path.parts, item.path not in slow))
 
 
 @pytest.fixture(autouse=True)

@@ -22,6 +22,7 @@ from ft2ollama.cli import (
     export,
     history,
     init,
+    lineage,
     loop,
     prove,
     publish,
@@ -51,7 +52,7 @@ COMMANDS = (
     retrain.retrain,
     schedule.schedule,
     loop.loop,
-    loop.lineage,
+    lineage.lineage,
 )
 
 

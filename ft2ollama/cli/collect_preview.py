@@ -78,6 +78,7 @@ def _show(output: Output, inputs: Inputs, found: Curation, language: Language) -
 
     from ft2ollama.loop.curate.pipeline import ORDER
     from ft2ollama.loop.curate.texts import REVIEW
+    from ft2ollama.loop.texts import told as told_note
 
     word = REVIEW[language]
     groups: dict[str, list[Verdict]] = {}
@@ -99,7 +100,7 @@ def _show(output: Output, inputs: Inputs, found: Curation, language: Language) -
         counts = ", ".join(f"{name} {count}" for name, count in found.pii.items())
         output.say("  " + word["pii"].format(counts=counts))
     for note in found.notes:
-        output.warn(note)
+        output.warn(told_note(note, language))
 
 
 def _show_rule(

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ft2ollama.cli.loop_words import lang_option, word
 from ft2ollama.cli.output import Output
 
 if TYPE_CHECKING:
+    from ft2ollama.language import Language
     from ft2ollama.loop.proxy.app import Proxy
 
 _TICK_S = 0.5
@@ -44,28 +46,31 @@ _LINE_EVERY_S = 60.0
     help="When neither ledger nor spool can be written: answer all the same, or break off.",
 )
 @click.option("--keep-days", type=click.IntRange(1), help="Rows may be erased after this time.")
+@lang_option
 @click.pass_obj
-def serve(output: Output, /, *, host: str, port: int, **options: Any) -> None:
+def serve(output: Output, /, *, host: str, port: int, lang: str | None, **options: Any) -> None:
     """Stand in front of Ollama, pass everything on, and record questions and answers.
 
     Point the application at this address instead of Ollama's. An answer's last piece is released
     when its record is on the disk. Feedback: POST /ft2ollama/feedback; state: GET
     /ft2ollama/health.
     """
+    from ft2ollama.language import choose_language
     from ft2ollama.loop.proxy.app import Proxy
     from ft2ollama.loop.proxy.serve import listen
     from ft2ollama.loop.proxy.serve import serve as run
 
     settings = _settings(host, port, **options)
-    display = _Display(output)
-    ledger = _try_ledger(output)
+    language = choose_language(lang)
+    display = _Display(output, language)
+    ledger = _try_ledger(output, language)
     opened = listen(host, port)
     proxy = Proxy(settings, on_event=display.event)
     address = f"http://{'127.0.0.1' if host in ('0.0.0.0', '') else host}:{opened.getsockname()[1]}"
-    _greet(output, proxy, address, ledger)
+    _greet(output, proxy, address, ledger, language)
     run(proxy, opened, lambda: display.tick(proxy))
     health = proxy.health()
-    output.done(f"ended: {counter(health)}")
+    output.done(word("ended", language, counts=counter(health)))
     output.event("ended", **health)
 
 
@@ -90,7 +95,7 @@ def _settings(host: str, port: int, **options: Any) -> Any:
     )  # fmt: skip
 
 
-def _try_ledger(output: Output) -> str:
+def _try_ledger(output: Output, language: Language) -> str:
     """Open the ledger once, so that a wrong name is an error now. A server that is away is not:
     the spool takes its place, and applications must not wait for it.
     """
@@ -105,28 +110,20 @@ def _try_ledger(output: Output) -> str:
     except MachineError as error:
         if not os.environ.get("FT2OLLAMA_LEDGER", "").startswith("postgres"):
             raise
-        output.warn(f"{error.what}: {error.why}; records go to the spool until it is back")
+        output.warn(word("ledger away", language, what=f"{error.what}: {error.why}"))
         return "the spool"
 
 
-def _greet(output: Output, proxy: Proxy, address: str, ledger: str) -> None:
+def _greet(output: Output, proxy: Proxy, address: str, ledger: str, language: Language) -> None:
     settings = proxy.settings
-    output.done(f"{address} passes everything on to {settings.upstream}")
-    kept = {
-        "all": f"questions and answers are kept in {ledger}",
-        "header": f"those with X-F2O-Consent are kept in {ledger}",
-        "none": "nothing is kept (--consent none)",
-    }
-    output.say(f"  {kept[settings.consent]}")
-    output.say(f"  point your application at it: OLLAMA_HOST={address.removeprefix('http://')}")
+    output.done(word("passes", language, address=address, upstream=settings.upstream))
+    output.say(word(f"keeps {settings.consent}", language, ledger=ledger))
+    output.say(word("point", language, address=address.removeprefix("http://")))
     if not settings.local and not settings.tokens:
-        output.warn(
-            "everybody who reaches this machine can use the model and is recorded: "
-            "--tokens FILE, or --host 127.0.0.1"
-        )
+        output.warn(word("everybody", language))
     if not settings.strict:
-        output.warn("--fast: a crash may lose the last exchanges")
-    output.say("  Ctrl-C ends it")
+        output.warn(word("fast", language))
+    output.say(word("ctrl-c", language))
     output.event("serving", address=address, upstream=settings.upstream, ledger=ledger,
                  consent=settings.consent, strict=settings.strict)  # fmt: skip
 
@@ -140,6 +137,7 @@ def counter(health: Mapping[str, Any]) -> str:
         ("incomplete", "of them incomplete"), ("declined", "without consent"),
         ("loads", "only loaded a model"), ("lost", "LOST"), ("open", "running"),
         ("feedback", "feedback"), ("passed", "passed on unrecorded"),
+        ("asked_again", "asked again, for Ollama broke off"),
     ):  # fmt: skip
         if health[name]:
             parts.append(f"{health[name]} {words}")
@@ -149,8 +147,8 @@ def counter(health: Mapping[str, Any]) -> str:
 class _Display:
     """A line per exchange with -v; else one line that counts."""
 
-    def __init__(self, output: Output) -> None:
-        self._output = output
+    def __init__(self, output: Output, language: Language) -> None:
+        self._output, self._language = output, language
 
     def event(self, fields: Mapping[str, Any]) -> None:
         """An exchange or feedback was kept."""
@@ -187,9 +185,9 @@ class _Display:
 
     def _tell_problem(self, problem: str) -> None:
         if problem:
-            self._output.warn(f"the ledger failed, records go to the spool: {problem}")
+            self._output.warn(word("ledger failed", self._language, problem=problem))
         else:
-            self._output.done("the ledger is back")
+            self._output.done(word("ledger back", self._language))
         self._output.event("store", problem=problem)
 
 

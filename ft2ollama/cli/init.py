@@ -41,6 +41,8 @@ _ASK = {
               help="Where a hub id is looked up.")  # fmt: skip
 @click.option("--gpu", metavar="CARD", help='Write it for another card: 24GB, "RTX 4090".')
 @click.option("--lang", type=click.Choice(["en", "zh"]), help="Language of the comments.")
+@click.option("--loop", is_flag=True, help="Write loop.yaml and train.yaml for ft2ollama retrain; "
+              "the data are the collected rows.")  # fmt: skip
 @click.option("--yes", is_flag=True, help="Ask nothing.")
 @click.pass_obj
 def init(output: Output, /, **given: object) -> None:
@@ -57,9 +59,15 @@ def init(output: Output, /, **given: object) -> None:
     said = {key: str(value) for key, value in given.items() if isinstance(value, (str, Path))}
     language = choose_language(said.get("lang"))
     folder = Path(said.get("folder", "."))
-    answers = _answers(said, folder, language, ask=not given["yes"] and sys.stdin.isatty())
+    ask = not given["yes"] and sys.stdin.isatty()
     set_threads(choose_threads(None))
     place = here.named(said["gpu"]) if "gpu" in said else here.this_machine()
+    if given["loop"]:
+        from ft2ollama.cli.init_loop import init_loop
+
+        init_loop(output, said, place, language, ask=ask)
+        return
+    answers = _answers(said, folder, language, ask=ask)
     with output.waiting("looking at the model and the data"):
         proposal = propose(answers, place)
     folder.mkdir(parents=True, exist_ok=True)

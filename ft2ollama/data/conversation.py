@@ -45,10 +45,12 @@ class Conversation:
     """A row of training data.
 
     messages: an assistant turn last.  place: file and row or line.  tools: JSON schemas as OpenAI
-    writes them.  unlearned: indexes of assistant turns that the data weighs with 0.
+    writes them.  unlearned: indexes of assistant turns that the data weighs with 0.  copy: number
+    of a repetition that is meant (`metadata.copy`), so that nobody calls it a duplicate; else 0.
     """
 
     messages: tuple[Message, ...]
     place: str
     tools: tuple[Mapping[str, Any], ...] = ()
     unlearned: frozenset[int] = frozenset()
+    copy: int = 0

@@ -9,7 +9,8 @@
 | pairs | a question and an answer: prompt and response, prompt and completion, ... |
 
 alpaca, sharegpt and dataset_info.json are as LLaMA-Factory's data/README.md describes them; a
-`tools` field goes with every format. A row that cannot be trained on is a problem with its place;
+`tools` field goes with every format, and so does `metadata` (OpenAI's), which is about the row and
+is not learned. A row that cannot be trained on is a problem with its place;
 what was understood and yet looks wrong is told to `warn`. Nothing is skipped.
 """
 
@@ -50,7 +51,7 @@ _PAIRS = (
     ("问题", "答案"),
     ("问题", "回答"),
 )
-_EXTRA = frozenset({"system", "tools", "functions", "parallel_tool_calls"})
+_EXTRA = frozenset({"system", "tools", "functions", "parallel_tool_calls", "metadata"})
 # Fields of rows that are for something else than sft on text -> the problem.
 _OTHERS = {
     **dict.fromkeys(("images", "image", "videos", "video", "audios", "audio"), "row-media"),
@@ -123,7 +124,14 @@ def to_conversation(row: Any, columns: Columns, place: str, warn: Warn = unsaid)
     unlearned = frozenset(index + shift for index in talk.unlearned)
     tools = read_tools(fields, columns.name("tools"))
     check_order(messages, unlearned, tools, warn)
-    return Conversation(tuple(messages), place, tools, unlearned)
+    return Conversation(tuple(messages), place, tools, unlearned, _copy(fields))
+
+
+def _copy(row: Row) -> int:
+    """`metadata.copy`, which the loop writes where a row is to weigh more than others."""
+    metadata = row.get("metadata")
+    number = metadata.get("copy") if isinstance(metadata, Mapping) else None
+    return number if isinstance(number, int) and number > 0 else 0
 
 
 def _refuse_other_kinds(row: Row, columns: Columns) -> None:

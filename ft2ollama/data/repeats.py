@@ -15,7 +15,11 @@ _SHOWN = 40  # characters of an answer
 
 
 def repeats(rows: Sequence[Conversation]) -> list[Problem]:
-    """Copies, near copies, and questions that are answered in two ways."""
+    """Copies, near copies, and questions that are answered in two ways.
+
+    A repetition that the data marks as meant is none of them.
+    """
+    rows = [row for row in rows if not row.copy]
     said = [sides(row) for row in rows]
     copies = {pair.second: pair.first for pair in exact_pairs(both.key for both in said)}
     found = [_warning("duplicate", rows[row], rows[first]) for row, first in copies.items()]

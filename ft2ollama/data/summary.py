@@ -23,7 +23,7 @@ def summary_line(rows: Sequence[Conversation], command: str, language: Language)
     """`data: 3 duplicate, 1 mojibake: ft2ollama data check faq.yaml`; command: what shows them."""
     looked_at = list(islice(rows, _MOST))
     found = Counter(problem.code for row in looked_at for problem in check_row(row))
-    if copies := len(exact_pairs(sides(row).key for row in looked_at)):
+    if copies := len(exact_pairs(sides(row).key for row in looked_at if not row.copy)):
         found["duplicate"] = copies
     if not found:
         return ""

@@ -119,7 +119,7 @@ class RetrainConfig(_Block):
     sets: Sets = Sets()
     """Files of questions for the gate."""
     curate: CurateConfig = CurateConfig()
-    """Which rows are trained on: python -m pydoc ft2ollama.loop.curate.settings"""
+    """Which rows are trained on, in which forms and shares."""
     gate: Gate = Gate()
     """Thresholds."""
     trigger: Trigger = Trigger()
@@ -220,5 +220,5 @@ def _refusal(path: Path, problems: Sequence[Problem]) -> ConfigError:
     lines = sorted(problems, key=lambda one: one.order)
     count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
     fix = lines[0].fix if len(lines) == 1 else ""
-    every = "every key: python -m pydoc ft2ollama.loop.settings"
+    every = "every key with its reason: python -m ft2ollama.loop.docs"
     return ConfigError(f"{path} has {count}", "\n".join(one.text for one in lines), fix or every)

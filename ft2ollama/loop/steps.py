@@ -165,6 +165,8 @@ def export_run(place: Place, cycle: Cycle) -> Cycle:
     """TRAINED -> EXPORTED: the GGUF, written by a child process."""
     check_outputs(place, cycle, "train")
     run = Run(place.training(cycle.run_id))
+    made = str(detail_of(place.ledger, cycle.run_id, "CURATED")["dataset"])
+    run.note(lineage={"cycle": cycle.run_id, "dataset.sha256": made.removeprefix("sha256:")})
     run_child(place, ["export", str(run.folder)], place.folder(cycle.run_id))
     crashpoint("exported")
     exported = exported_of(run)

@@ -14,11 +14,13 @@ from sqlalchemy import Connection, insert, select, update
 
 from ft2ollama.aliases import Move, digest_of, move_alias
 from ft2ollama.errors import GateError
+from ft2ollama.files import sha256_file
 from ft2ollama.loop import states
 from ft2ollama.loop import tables as t
 from ft2ollama.loop.crashpoint import crashpoint
 from ft2ollama.loop.ledger import Ledger, now_ms
 from ft2ollama.loop.place import Place
+from ft2ollama.loop.statement import write_statement
 from ft2ollama.loop.states import Cycle, advance
 from ft2ollama.versions import record_move
 
@@ -59,11 +61,14 @@ def swap(place: Place, cycle: Cycle) -> Cycle:
     if (now := digest_of(place.server, alias)) != after:
         raise _conflict(meant, now)
     _log(place, meant, way)
+    written = write_statement(place, cycle, meant)
+    crashpoint("statement written")
 
     def verified(connection: Connection) -> None:
         set_state(connection, cycle.run_id, "verified", way)
 
-    return advance(place.ledger, cycle, "PROMOTED", {"digest": after}, also=verified, error=None)
+    detail = {"digest": after, "statement": sha256_file(written)}
+    return advance(place.ledger, cycle, "PROMOTED", detail, also=verified, error=None)
 
 
 def deployment_of(ledger: Ledger, run_id: str) -> dict[str, Any]:

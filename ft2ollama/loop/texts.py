@@ -48,6 +48,13 @@ SENTENCES: Mapping[str, Mapping[Language, str]] = {
     "diverged": {"en": "the loss diverged", "zh": "训练损失发散了"},
     "truncated": {"en": "{share:.0%} of the training rows were cut", "zh": "{share:.0%} 的训练数据被截断"},
     "eval-loss": {"en": "held-out loss {old:.3f} -> {new:.3f}", "zh": "留出数据的损失 {old:.3f} -> {new:.3f}"},
+    # --- what the gate will be able to tell
+    "golden-none": {"en": "no golden set: a person will decide. ft2ollama collect export golden.jsonl --format golden drafts one", "zh": "没有 golden 题集：将由人来决定。起草一份：ft2ollama collect export golden.jsonl --format golden"},
+    "golden-none-alone": {"en": "no golden set, and thin_evidence: true: the gate decides from the fresh questions alone", "zh": "没有 golden 题集，但 thin_evidence: true：只按新题决定"},
+    "golden-few": {"en": "{count} golden questions, {wanted} are wanted: a person will decide", "zh": "golden 题集只有 {count} 题，需要 {wanted} 题：将由人来决定"},
+    "fresh-none": {"en": "no fresh questions: nothing can show a gain. Collect more rows, or raise curate: {{fresh_share}}", "zh": "没有新题：无法看出进步。请多收集数据，或提高 curate: {{fresh_share}}"},
+    "fresh-few": {"en": "{count} fresh questions are too few to show a gain: {least} are the least. Collect more rows, or raise curate: {{fresh_share}}", "zh": "只有 {count} 道新题，看不出进步：至少要 {least} 道。请多收集数据，或提高 curate: {{fresh_share}}"},
+    "fresh-wins": {"en": "{count} fresh questions: about {wins} of them must come out better to show a gain", "zh": "有 {count} 道新题：大约要有 {wins} 道答得更好才能看出进步"},
     # --- verdicts
     "PASS": {"en": "better, and not worse anywhere", "zh": "更好，而且没有变差的地方"},
     "NO_BENEFIT": {"en": "nothing shows that it is better: {rules}", "zh": "看不出更好：{rules}"},
@@ -80,7 +87,7 @@ RULES: Mapping[str, Mapping[Language, str]] = {
     "golden": {"en": "not worse on your questions", "zh": "您的题集没有变差"},
     "evidence": {"en": "enough questions to tell", "zh": "题目够多，能下结论"},
     "regressions": {"en": "what was right stays right", "zh": "原来对的仍然对"},
-    "fresh": {"en": "the new facts were learned", "zh": "学会了新内容"},
+    "fresh": {"en": "better on held-out questions", "zh": "留出的新题答得更好"},
     "general": {"en": "other things not forgotten", "zh": "没有忘记别的"},
     "refusal": {"en": "still says no where it should", "zh": "该拒答的仍拒答"},
     "form": {"en": "well-formed answers", "zh": "回答格式正确"},
@@ -132,9 +139,12 @@ class Sentence(str):
 
 def told(text: str, language: Language) -> str:
     """A sentence in this language; any other text as it is."""
-    if isinstance(text, Sentence):
-        return SENTENCES[text.name][language].format(**text.values)
-    return text
+    if not isinstance(text, Sentence):
+        return text
+    values = dict(text.values)
+    if language != "en" and str(values.get("state")).upper() in STATES:
+        values["state"] = STATES[str(values["state"]).upper()][language]
+    return SENTENCES[text.name][language].format(**values)
 
 
 def kept(text: str) -> dict[str, Any]:

@@ -64,16 +64,27 @@ class Served:
     @property
     def lineage(self) -> dict[str, str]:
         """What ft2ollama wrote into a file of its own, or into LICENSE: run, base.sha256, ..."""
+        return self.inside or self.beside
+
+    @property
+    def inside(self) -> dict[str, str]:
+        """What ft2ollama wrote into the GGUF, or into the adapter's."""
         known = [self.shown.model_info if self.file is None else self.file.values]
         if self.server.is_local:
             known += [values for path in self.adapters if (values := _values(path))]
-        found = {
+        return {
             key.removeprefix(LINEAGE): str(value)
             for values in known
             for key, value in values.items()
             if key.startswith(LINEAGE)
         }
-        return found or _manifest(self.shown.license)
+
+    @property
+    def beside(self) -> dict[str, str]:
+        """The line that `publish` adds to LICENSE; where a server rewrote the file, only it is
+        left.
+        """
+        return _manifest(self.shown.license)
 
 
 def _values(path: Path) -> dict[str, object]:
@@ -86,7 +97,6 @@ def _values(path: Path) -> dict[str, object]:
 
 
 def _manifest(license: str) -> dict[str, str]:
-    """The line that `publish` adds to LICENSE; where a server rewrote the file, only it is left."""
     for line in license.splitlines():
         if line.startswith(MANIFEST):
             try:

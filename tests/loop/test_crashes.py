@@ -44,8 +44,8 @@ FROM: dict[str, tuple[str, ...]] = {
         "answer kept", "before EVALUATED", "after EVALUATED", "before APPROVED", "after APPROVED",
     ),
     "after APPROVED": (
-        "before SWAPPING", "after SWAPPING", "alias moved", "move written down", "before PROMOTED",
-        "after PROMOTED",
+        "before SWAPPING", "after SWAPPING", "alias moved", "move written down",
+        "statement written", "before PROMOTED", "after PROMOTED",
     ),
 }  # fmt: skip
 POINTS = [(start, point) for start, points in FROM.items() for point in points]

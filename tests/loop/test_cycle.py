@@ -64,7 +64,7 @@ def test_rows_become_a_model_that_answers_through_the_alias(rig: Rig) -> None:
     assert (seen["run_id"], seen["tag"]) == (cycle.run_id, f"{rig.name}:{cycle.run_id}")
     shown = rig.run("loop", "status")
     assert cycle.run_id in shown.stderr
-    assert "0 rows wait" in shown.stderr
+    assert "0 of 200" in shown.stderr
 
 
 def test_a_model_that_fails_the_gate_gives_its_rows_back(rig: Rig) -> None:

@@ -64,7 +64,7 @@ def test_what_is_no_sentence_stays_as_it_is() -> None:
 def test_a_verdict_in_words() -> None:
     assert ended("NEEDS_HUMAN: evidence, fresh", "en") == (
         "too few questions to tell: evidence (enough questions to tell), "
-        "fresh (the new facts were learned)"
+        "fresh (better on held-out questions)"
     )
     assert ended("FAIL: speed", "zh") == "没有达到要求：speed (没有变慢)"
     assert ended("train ended with exit code 1", "zh") == "train ended with exit code 1"

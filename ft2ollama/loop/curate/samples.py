@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from typing import Any, Literal
@@ -39,20 +39,25 @@ _ACCORDING = re.compile(
 
 @dataclass(frozen=True)
 class Sample:
-    """A line of a data set. role: new | replay | general."""
+    """A line of a data set. role: new | replay | general.
+
+    copy: number among equal lines of a row: a row weighs more by standing there several times.
+    """
 
     messages: tuple[Mapping[str, Any], ...]
     form: str
     rid: str = ""
     role: str = "new"
     tools: tuple[Mapping[str, Any], ...] = ()
+    copy: int = 0
 
     @property
     def record(self) -> dict[str, Any]:
         """As it is written: messages as the OpenAI fine-tuning API takes them, and whence."""
         extra = {"tools": list(self.tools)} if self.tools else {}
-        whence = {"rid": self.rid, "form": self.form} if self.rid else {"form": self.form}
-        return {"messages": list(self.messages), **extra, **whence}
+        about: dict[str, Any] = {"rid": self.rid} if self.rid else {}
+        about |= {"form": self.form, **({"copy": self.copy} if self.copy else {})}
+        return {"messages": list(self.messages), **extra, "metadata": about}
 
     @cached_property
     def sha256(self) -> str:
@@ -85,11 +90,14 @@ class Builder:
         """The samples of each row, in an order drawn by the seed."""
         for row in sorted(rows, key=lambda row: (draw(self._seed, "form", row.rid), row.rid)):
             used: list[Form] = []
+            equal: Counter[str] = Counter()
             for copy in range(self._config.weight(row.origin)):
                 form = self._choose(row, used)
                 used.append(form)
                 self._counts[form] += 1
-                yield self._sample(row, form, copy, role)
+                made = self._sample(row, form, copy, role)
+                yield replace(made, copy=equal[made.sha256])
+                equal[made.sha256] += 1
 
     def closed(self, row: Row, role: str = "new") -> Sample:
         """The row as the gate asks it: without contexts."""

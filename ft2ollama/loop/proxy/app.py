@@ -104,7 +104,10 @@ class Proxy:
             "consent": self.settings.consent,
             "strict": self.settings.strict,
             **numbers,
-            **{name: counts[name] for name in ("background", "incomplete", "feedback", "passed")},
+            **{
+                name: counts[name]
+                for name in ("background", "incomplete", "feedback", "passed", "asked_again")
+            },
             "adds_up": counts["captured"] == sum(counts[name] for name in OUTCOMES),
             "waiting": self.store.waiting,
             "spool_bytes": self.spool.waiting(),

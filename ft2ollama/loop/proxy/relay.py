@@ -4,7 +4,8 @@ In: an ASGI request.  Out: the same request upstream, and its reply: same bytes,
 the hop-by-hop ones (RFC 9110 7.6.1). Nothing is buffered, so a blob of gigabytes or a pull that
 takes an hour passes; a chunk is sent before the next one is read, so a slow client slows the
 upstream. On captured routes a `Capture` listens, and the chunk that completes the answer waits
-until its record is durable. httpx's transport is used without its client: the client would add
+until its record is durable. What Ollama stumbles over before it says anything is asked once more
+(`again`). httpx's transport is used without its client: the client would add
 headers, follow redirects and keep cookies.
 """
 
@@ -18,6 +19,7 @@ from typing import Any
 
 import httpx
 
+from ft2ollama.loop.proxy.again import KEEP_BODY, PAUSE_S, may_repeat, stumbled
 from ft2ollama.loop.proxy.capture import ROUTES, Capture
 from ft2ollama.loop.proxy.recorder import Recorder, StoreFailed
 
@@ -91,7 +93,7 @@ class Relay:
             capture = self._recorder.begin(scope["path"], headers)
         else:
             self._recorder.counts["passed"] += 1
-        body = _Body(receive, capture, has_body=_has_body(scope))
+        body = _Body(receive, capture, has_body=_has_body(scope), keep=may_repeat(scope))
         passing = asyncio.create_task(self._pass(scope, body, send, capture))
         leaving = asyncio.create_task(body.client_left())
         try:
@@ -111,9 +113,7 @@ class Relay:
         if scope["query_string"]:
             target += b"?" + scope["query_string"]
         try:
-            reply = await self._upstream.send(
-                scope["method"], target, self._headers(scope), body if body.has_body else None
-            )
+            reply = await self._ask(scope, target, body)
         except _ClientLeft:
             return
         except httpx.TransportError as error:
@@ -125,6 +125,28 @@ class Relay:
             return  # not ended: the server closes the connection, as the upstream did
         finally:
             await reply.aclose()
+
+    async def _ask(self, scope: Scope, target: bytes, body: _Body) -> httpx.Response:
+        """The head of the reply, to a second try where the first one stumbled."""
+        method, headers = scope["method"], self._headers(scope)
+        stream: httpx.AsyncByteStream | None = body if body.has_body else None
+        if not may_repeat(scope):
+            return await self._upstream.send(method, target, headers, stream)
+        try:
+            failed, reply = await stumbled(
+                await self._upstream.send(method, target, headers, stream)
+            )
+        except httpx.ConnectError:
+            if body.has_body and body.begun:
+                raise
+        else:
+            if not failed or (body.has_body and body.kept is None):
+                return reply
+        self._recorder.counts["asked_again"] += 1
+        await asyncio.sleep(PAUSE_S)
+        if body.has_body and body.begun:
+            stream = httpx.ByteStream(bytes(body.kept or b""))
+        return await self._upstream.send(method, target, headers, stream)
 
     async def _pass_reply(self, reply: httpx.Response, send: Any, capture: Capture | None) -> None:
         headers = _without_hops(reply.headers.raw)
@@ -163,16 +185,23 @@ class _ClientLeft(Exception):
 
 
 class _Body(httpx.AsyncByteStream):
-    """The client's body, piece by piece; afterwards, word of when it leaves."""
+    """The client's body, piece by piece; afterwards, word of when it leaves.
 
-    def __init__(self, receive: Any, capture: Capture | None, *, has_body: bool) -> None:
+    keep: remember it for a second try.  kept: what was sent, None when it is too much.
+    """
+
+    def __init__(
+        self, receive: Any, capture: Capture | None, *, has_body: bool, keep: bool
+    ) -> None:
         self._receive, self._capture = receive, capture
-        self.has_body = has_body
+        self.has_body, self.begun = has_body, False
+        self.kept: bytearray | None = bytearray() if keep else None
         self._over = asyncio.Event()
         if not has_body:
             self._over.set()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        self.begun = True
         try:
             more = True
             while more:
@@ -184,9 +213,16 @@ class _Body(httpx.AsyncByteStream):
                 if piece:
                     if self._capture is not None:
                         self._capture.request.hear(piece)
+                    self._keep(piece)
                     yield piece
         finally:
             self._over.set()
+
+    def _keep(self, piece: bytes) -> None:
+        if self.kept is not None:
+            self.kept += piece
+            if len(self.kept) > KEEP_BODY:
+                self.kept = None
 
     async def client_left(self) -> None:
         """Return when the client has closed the connection."""
