@@ -17,7 +17,7 @@ from typing import Any
 from ft2ollama.loop import statistics
 from ft2ollama.loop.texts import Sentence
 
-_FEWEST = 5  # items that can show a gain: 4 that all do have p = 1/16
+FEWEST = 5  # items that can show a gain: 4 that all do have p = 1/16
 
 
 class Verdict(str, Enum):
@@ -209,7 +209,7 @@ def _fresh(contest: Contest, bars: Bars) -> Iterator[Ruling]:
     the golden set counts with them: whoever changes a fact changes its golden question.
     """
     fresh, golden = _pairs(contest, "fresh"), _pairs(contest, "golden")
-    pooled = bool(golden) and len(fresh) < _FEWEST
+    pooled = bool(golden) and len(fresh) < FEWEST
     pairs = [*fresh.values(), *(golden.values() if pooled else ())]
     if not pairs:
         yield Ruling("fresh", False, Sentence("no-fresh"), hard=False)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import comb
 from pathlib import Path
 
-from ft2ollama.loop.gate import Bars
+from ft2ollama.loop.gate import FEWEST, Bars
 from ft2ollama.loop.settings import SETS, Sets
 from ft2ollama.loop.texts import Sentence
 
@@ -37,8 +37,9 @@ def outlook(questions: Mapping[str, int], fresh: int, bars: Bars) -> Outlook:
     """questions: how many there are in each set."""
     golden = questions.get("golden", 0)
     enough = golden >= bars.min_items or bars.thin_evidence
-    wins = wins_needed(fresh)
-    missing = (*_of_golden(golden, enough, bars), *_of_fresh(fresh, wins))
+    pooled = fresh < FEWEST <= fresh + golden
+    wins = FEWEST if pooled else wins_needed(fresh)
+    missing = (*_of_golden(golden, enough, bars), *_of_fresh(fresh, wins, pooled=pooled))
     return Outlook(questions, fresh, wins, enough and wins is not None, missing)
 
 
@@ -49,8 +50,10 @@ def _of_golden(golden: int, enough: bool, bars: Bars) -> Iterator[Sentence]:
         yield Sentence("golden-few", count=golden, wanted=bars.min_items)
 
 
-def _of_fresh(fresh: int, wins: int | None) -> Iterator[Sentence]:
-    if not fresh:
+def _of_fresh(fresh: int, wins: int | None, *, pooled: bool) -> Iterator[Sentence]:
+    if pooled:
+        yield Sentence("fresh-with-golden", count=fresh, wins=wins)
+    elif not fresh:
         yield Sentence("fresh-none")
     elif wins is None:
         yield Sentence("fresh-few", count=fresh, least=_least())

@@ -54,6 +54,7 @@ SENTENCES: Mapping[str, Mapping[Language, str]] = {
     "golden-few": {"en": "{count} golden questions, {wanted} are wanted: a person will decide", "zh": "golden 题集只有 {count} 题，需要 {wanted} 题：将由人来决定"},
     "fresh-none": {"en": "no fresh questions: nothing can show a gain. Collect more rows, or raise curate: {{fresh_share}}", "zh": "没有新题：无法看出进步。请多收集数据，或提高 curate: {{fresh_share}}"},
     "fresh-few": {"en": "{count} fresh questions are too few to show a gain: {least} are the least. Collect more rows, or raise curate: {{fresh_share}}", "zh": "只有 {count} 道新题，看不出进步：至少要 {least} 道。请多收集数据，或提高 curate: {{fresh_share}}"},
+    "fresh-with-golden": {"en": "{count} fresh questions are too few to show a gain by themselves: together with the golden set {wins} answers must come out better and none worse", "zh": "{count} 道新题不足以看出进步：与 golden 题集合在一起，要有 {wins} 道答得更好、没有一道变差"},
     "fresh-wins": {"en": "{count} fresh questions: about {wins} of them must come out better to show a gain", "zh": "有 {count} 道新题：大约要有 {wins} 道答得更好才能看出进步"},
     # --- verdicts
     "PASS": {"en": "better, and not worse anywhere", "zh": "更好，而且没有变差的地方"},

@@ -42,8 +42,10 @@ def test_the_fewest_that_can_show_anything() -> None:
     [
         (0, 6, False, False, ["golden-none", "fresh-wins"]),
         (0, 6, True, True, ["golden-none-alone", "fresh-wins"]),
-        (50, 3, False, False, ["golden-few", "fresh-few"]),
-        (200, 0, False, False, ["fresh-none"]),
+        (50, 3, False, False, ["golden-few", "fresh-with-golden"]),
+        (200, 0, False, True, ["fresh-with-golden"]),
+        (0, 0, True, False, ["golden-none-alone", "fresh-none"]),
+        (1, 3, True, False, ["fresh-few"]),
         (200, 30, False, True, ["fresh-wins"]),
     ],
 )
