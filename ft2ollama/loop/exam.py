@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -123,13 +123,22 @@ def _id(item: Item) -> str:
     return sha256_text(canonical(asked))[:24]
 
 
-def items_of(ledger: Ledger, line: str, dataset: Path, tokens: int) -> list[Asked]:
-    """Everything that both models are asked: the newest version of each set, and fresh rows."""
+def items_of(ledger: Ledger, line: str, dataset: Path, tokens: int, sets: Sets) -> list[Asked]:
+    """Everything that both models are asked: the newest version of each set that the config names,
+    and fresh rows.
+    """
+    named = [name for name in SETS if getattr(sets, name) is not None]
     with ledger.read() as connection:
-        found = [one for name in SETS for one in _frozen(connection, line, name)]
+        found = [_within(one, tokens) for name in named for one in _frozen(connection, line, name)]
     fresh = dataset / "fresh.jsonl"
     rows = read_items(fresh, tokens).items if fresh.stat().st_size else ()
     return found + [Asked("fresh", f"{line}/fresh", 0, _id(item), item) for item in rows]
+
+
+def _within(one: Asked, tokens: int) -> Asked:
+    """The question with the limit that the config gives now, which is not that of long ago."""
+    item = replace(one.item, limit=tokens)
+    return replace(one, item=item, item_id=_id(item))
 
 
 def _frozen(connection: Connection, line: str, name: str) -> Iterator[Asked]:
