@@ -28,6 +28,7 @@ SENTENCES: Mapping[str, Mapping[Language, str]] = {
     "nothing-asked": {"en": "no item was asked", "zh": "一个问题也没有问"},
     "stopped": {"en": "{value:.1%} of its answers end by themselves", "zh": "{value:.1%} 的回答自己结束"},
     "distinct": {"en": "{value:.1%} of the 4-grams of an answer are distinct", "zh": "回答中不重复的 4-gram 占 {value:.1%}"},
+    "speed-alike": {"en": "{value:.1%} of the tokens/s of the model it would replace; the files are of one size, so that is how busy the machine was", "zh": "生成速度是现用模型的 {value:.1%}；两个文件大小相同，差别来自机器负载"},
     "speed": {"en": "{value:.1%} of the tokens/s of the model it would replace", "zh": "生成速度是现用模型的 {value:.1%}"},
     "wrong": {"en": "wrong: {items}", "zh": "答错：{items}"},
     "all-right": {"en": "all {count} right", "zh": "{count} 题全对"},
