@@ -42,7 +42,8 @@ def both_answers(ledger: Ledger, cycle: Cycle) -> list[Both]:
         return []
     old, new = _said(ledger, judged["champion_digest"]), _said(ledger, made["digest"])
     found = []
-    for one in exam.items_of(ledger, cycle.line, dataset, config_of(cycle).reply_tokens):
+    config = config_of(cycle)
+    for one in exam.items_of(ledger, cycle.line, dataset, config.reply_tokens, config.sets):
         key = (one.kept_as, one.version, one.item_id)
         if key in old and key in new:
             found.append(_both(one, old[key], new[key]))

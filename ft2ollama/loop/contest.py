@@ -107,8 +107,8 @@ def intend(place: Place, cycle: Cycle) -> Cycle:
 
 def _items(place: Place, cycle: Cycle) -> list[exam.Asked]:
     dataset = place.folder(cycle.run_id) / "dataset"
-    tokens = config_of(cycle).reply_tokens
-    return exam.items_of(place.ledger, cycle.line, dataset, tokens)
+    config = config_of(cycle)
+    return exam.items_of(place.ledger, cycle.line, dataset, config.reply_tokens, config.sets)
 
 
 def _challenger(place: Place, cycle: Cycle, made: Mapping[str, Any]) -> exam.Spoken:

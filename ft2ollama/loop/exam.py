@@ -126,15 +126,17 @@ def _id(item: Item) -> str:
     return sha256_text(canonical(asked))[:24]
 
 
-def items_of(ledger: Ledger, line: str, dataset: Path, tokens: int) -> list[Asked]:
-    """Everything that both models are asked: the newest version of each set, and fresh rows.
+def items_of(ledger: Ledger, line: str, dataset: Path, tokens: int, sets: Sets) -> list[Asked]:
+    """Everything that both models are asked: the newest version of each set that the config names,
+    what earlier cycles held out, and fresh rows.
 
     What earlier cycles held out has the key that it had then: the live model has answered it.
     """
+    named = [name for name in SETS if getattr(sets, name) is not None]
     with ledger.read() as connection:
-        found = [one for name in SETS for one in _frozen(connection, line, name)]
+        found = [_within(one, tokens) for name in named for one in _frozen(connection, line, name)]
         kept = [
-            replace(one, kept_as=f"{line}/fresh", version=0)
+            replace(_within(one, tokens), kept_as=f"{line}/fresh", version=0)
             for one in _frozen(connection, line, REGRESSION)
         ]
     fresh = fresh_items(line, dataset, tokens)
@@ -162,6 +164,12 @@ def _line_of(item: Item) -> int:
 def as_rows(asked: Iterable[Asked]) -> dict[str, dict[str, Any]]:
     """rid -> columns of eval_item."""
     return {one.rid: {"item_id": one.item_id, **_columns(one.item)} for one in asked}
+
+
+def _within(one: Asked, tokens: int) -> Asked:
+    """The question with the limit that the config gives now, which is not that of long ago."""
+    item = replace(one.item, limit=tokens)
+    return replace(one, item=item, item_id=_id(item))
 
 
 def _frozen(connection: Connection, line: str, name: str) -> Iterator[Asked]:

@@ -17,6 +17,7 @@ from typing import Any
 from ft2ollama.loop import statistics
 from ft2ollama.loop.texts import Sentence
 
+_ALIKE = 0.01  # difference in size of two files of one base and quantization
 FEWEST = 5  # items that can show a gain: 4 that all do have p = 1/16
 
 
@@ -293,13 +294,16 @@ def _form(contest: Contest, bars: Bars) -> Iterator[Ruling]:
 
 
 def _serving(contest: Contest, bars: Bars) -> Iterator[Ruling]:
+    """Both were asked at different times: of files alike a difference in speed is the machine's."""
     old, new = contest.champion, contest.challenger
+    grown = new.size_bytes / max(1, old.size_bytes)
     if old.tokens_per_s and new.tokens_per_s:
         ratio = new.tokens_per_s / old.tokens_per_s
-        yield _at_least("speed", ratio, bars.speed)
+        alike = abs(grown - 1) <= _ALIKE
+        why = Sentence("speed-alike" if alike else "speed", value=ratio)
+        yield Ruling("speed", alike or ratio >= bars.speed, why, ratio, bars.speed)
     context = Sentence("context", old=old.num_ctx, new=new.num_ctx)
     yield Ruling("context", new.num_ctx >= old.num_ctx, context, new.num_ctx, old.num_ctx)
-    grown = new.size_bytes / max(1, old.size_bytes)
     yield Ruling("size", grown <= bars.size, Sentence("size", times=grown), grown, bars.size)
 
 

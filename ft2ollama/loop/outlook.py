@@ -40,9 +40,9 @@ def outlook(
     """questions: how many there are in each set.  leaks: rows that ask the same, of all."""
     golden = questions.get("golden", 0)
     enough = golden >= bars.min_items or bars.thin_evidence
-    pooled = golden if fresh < FEWEST else 0  # then the gate counts both together
-    wins = wins_needed(fresh + pooled)
-    show = _of_fresh(fresh, pooled, wins)
+    pooled = fresh < FEWEST <= fresh + golden  # then the gate counts both together
+    wins = FEWEST if pooled else wins_needed(fresh)
+    show = _of_fresh(fresh, wins, pooled=pooled)
     missing = (*_of_leaks(*leaks), *_of_golden(golden, enough, bars), *show)
     return Outlook(questions, fresh, wins, enough and wins is not None, missing)
 
@@ -59,14 +59,13 @@ def _of_leaks(count: int, rows: int) -> Iterator[Sentence]:
         yield Sentence("leaks-many", count=count, rows=rows)
 
 
-def _of_fresh(fresh: int, golden: int, wins: int | None) -> Iterator[Sentence]:
-    """golden: those that count with the fresh ones."""
-    if not fresh + golden:
+def _of_fresh(fresh: int, wins: int | None, *, pooled: bool) -> Iterator[Sentence]:
+    if pooled:
+        yield Sentence("fresh-with-golden", count=fresh, wins=wins)
+    elif not fresh:
         yield Sentence("fresh-none")
     elif wins is None:
-        yield Sentence("fresh-few", count=fresh + golden, least=_least())
-    elif golden:
-        yield Sentence("pooled-wins", fresh=fresh, count=fresh + golden, wins=wins)
+        yield Sentence("fresh-few", count=fresh, least=_least())
     else:
         yield Sentence("fresh-wins", count=fresh, wins=wins)
 

@@ -31,6 +31,7 @@ SENTENCES: Mapping[str, Mapping[Language, str]] = {
     "nothing-asked": {"en": "no item was asked", "zh": "一个问题也没有问"},
     "stopped": {"en": "{value:.1%} of its answers end by themselves", "zh": "{value:.1%} 的回答自己结束"},
     "distinct": {"en": "{value:.1%} of the 4-grams of an answer are distinct", "zh": "回答中不重复的 4-gram 占 {value:.1%}"},
+    "speed-alike": {"en": "{value:.1%} of the tokens/s of the model it would replace; the files are of one size, so that is how busy the machine was", "zh": "生成速度是现用模型的 {value:.1%}；两个文件大小相同，差别来自机器负载"},
     "speed": {"en": "{value:.1%} of the tokens/s of the model it would replace", "zh": "生成速度是现用模型的 {value:.1%}"},
     "wrong": {"en": "wrong: {items}", "zh": "答错：{items}"},
     "all-right": {"en": "all {count} right", "zh": "{count} 题全对"},
@@ -59,8 +60,8 @@ SENTENCES: Mapping[str, Mapping[Language, str]] = {
     "golden-few": {"en": "{count} golden questions, {wanted} are wanted: a person will decide", "zh": "golden 题集只有 {count} 题，需要 {wanted} 题：将由人来决定"},
     "fresh-none": {"en": "no fresh questions: nothing can show a gain. Collect more rows, or raise curate: {{fresh_share}}", "zh": "没有新题：无法看出进步。请多收集数据，或提高 curate: {{fresh_share}}"},
     "fresh-few": {"en": "{count} fresh questions are too few to show a gain: {least} are the least. Collect more rows, or raise curate: {{fresh_share}}", "zh": "只有 {count} 道新题，看不出进步：至少要 {least} 道。请多收集数据，或提高 curate: {{fresh_share}}"},
+    "fresh-with-golden": {"en": "{count} fresh questions are too few to show a gain by themselves: together with the golden set {wins} answers must come out better and none worse", "zh": "{count} 道新题不足以看出进步：与 golden 题集合在一起，要有 {wins} 道答得更好、没有一道变差"},
     "fresh-wins": {"en": "{count} fresh questions: about {wins} of them must come out better to show a gain", "zh": "有 {count} 道新题：大约要有 {wins} 道答得更好才能看出进步"},
-    "pooled-wins": {"en": "{fresh} fresh questions, so the golden set counts with them: of {count} together about {wins} must come out better to show a gain", "zh": "只有 {fresh} 道新题，因此与 golden 题集合并计算：共 {count} 题，大约要有 {wins} 题答得更好才能看出进步"},
     "leaks-many": {"en": "{count} of {rows} rows ask what the gate asks, so they are not trained on: put the questions of its sets in other words", "zh": "{rows} 行中有 {count} 行与评测题同问，不参加训练：请把题集换一种问法"},
     # --- verdicts
     "PASS": {"en": "better, and not worse anywhere", "zh": "更好，而且没有变差的地方"},

@@ -24,7 +24,7 @@ from ft2ollama.loop.forget import Choice, find, forget
 from ft2ollama.loop.ledger import Ledger, add_exchanges, add_feedback
 from ft2ollama.loop.records import Exchange, Feedback
 from ft2ollama.loop.rollback import last_rollback
-from ft2ollama.loop.settings import Trigger
+from ft2ollama.loop.settings import Sets, Trigger
 from ft2ollama.loop.traces import Wanted, holding
 
 DAY = 86_400_000
@@ -97,7 +97,7 @@ def test_what_was_held_out_is_asked_by_later_cycles(ledger: Ledger, tmp_path: Pa
     fresh = exam.fresh_items("shop", tmp_path / "a/dataset", 16)
     (tmp_path / "none/dataset").mkdir(parents=True)
     (tmp_path / "none/dataset/fresh.jsonl").write_text("")
-    asked = exam.items_of(ledger, "shop", tmp_path / "none/dataset", 16)
+    asked = exam.items_of(ledger, "shop", tmp_path / "none/dataset", 16, Sets())
     assert {one.set_name for one in asked} == {"regression"}
     # The live model has answered them: the very keys under which its answers are.
     keys = [(one.kept_as, one.version, one.item_id, one.rid) for one in fresh]
@@ -201,7 +201,7 @@ def test_forgetting_a_row_touches_no_other(
     assert outputs(ledger) == {gone: "", other: f"said of {other}", None: ""}
     assert gone not in in_set(ledger)
     assert other in in_set(ledger)
-    assert len(exam.items_of(ledger, "shop", tmp_path / "cycles/a/dataset", 16)) == 3
+    assert len(exam.items_of(ledger, "shop", tmp_path / "cycles/a/dataset", 16, Sets())) == 3
     with ledger.read() as connection:
         left = [str(row) for row in connection.execute(select(t.eval_item)).all()]
     assert len(left) == 5  # three, and the two of the next version

@@ -71,3 +71,16 @@ def test_what_was_corrected_in_other_words_is_named_and_can_be_dropped() -> None
     assert dropped == {"r0": "keep", "r1": "corrected_since", "r2": "corrected_since",
                        "r3": "keep", "r9": "keep"}  # fmt: skip
     assert notes == []
+
+
+def test_every_fact_that_changed_leaves_the_training_rows() -> None:
+    """Also where one word of a long sentence changed, and no number."""
+    changed = [one for one in read_facts() if one.new]
+    pairs = [(q, one) for one in changed for q in one.asked]
+    old = [row(n, q, one.answer, origin="correction") for n, (q, one) in enumerate(pairs)]
+    new = [row(100 + n, q, one.later.answer, origin="correction")
+           for n, (q, one) in enumerate(pairs)]  # fmt: skip
+    found = curate(Inputs(new, Needs(CurateConfig(fresh_share=0, fresh_from=99)), 1, old=old))
+    assert Counter(one.rule for one in found.verdicts if one.role == "replay") == {"superseded": 20}
+    learned = {sample.messages[-1]["content"] for sample in found.train}
+    assert learned == {one.later.answer for one in changed}

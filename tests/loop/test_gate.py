@@ -113,7 +113,7 @@ def test_wavering_answers_are_no_regression_and_lost_ones_are() -> None:
         (after(golden=answers([0.9] * 144 + [0.4] * 6 + [0.8] * 50)), "regressions"),
         (after(general=answers([1.0] * 38 + [0.0] * 12)), "general"),
         (after(refusal=answers([1.0] * 9 + [0.0])), "refusal"),
-        (challenger(tokens_per_s=44.0), "speed"),
+        (challenger(tokens_per_s=44.0, size_bytes=1_100_000), "speed"),
         (challenger(num_ctx=1024), "context"),
         (challenger(size_bytes=1_300_000), "size"),
         (challenger(eval_loss=1.06), "eval_loss"),
@@ -134,6 +134,13 @@ def test_form_is_judged_where_it_is_asked_for() -> None:
     assert judge(after(general=good)(given))[0] is Verdict.PASS
     verdict, rulings = judge(after(general=bad)(given))
     assert (verdict, [one.rule for one in rulings if not one.passed]) == (Verdict.FAIL, ["form"])
+
+
+def test_a_busy_machine_is_no_slower_model() -> None:
+    busy = challenger(tokens_per_s=20.0)(contest())
+    verdict, rulings = judge(busy)
+    assert verdict is Verdict.PASS
+    assert "how busy the machine was" in next(one.why for one in rulings if one.rule == "speed")
 
 
 def test_as_good_is_no_reason_to_swap() -> None:

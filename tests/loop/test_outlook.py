@@ -43,9 +43,9 @@ def test_the_fewest_that_can_show_anything() -> None:
         (0, 6, False, False, ["golden-none", "fresh-wins"]),
         (0, 6, True, True, ["golden-none-alone", "fresh-wins"]),
         (0, 0, True, False, ["golden-none-alone", "fresh-none"]),
-        (1, 3, False, False, ["golden-few", "fresh-few"]),
-        (50, 3, False, False, ["golden-few", "pooled-wins"]),
-        (200, 0, False, True, ["pooled-wins"]),
+        (1, 3, False, False, ["golden-few", "fresh-few"]),  # four in all
+        (50, 3, False, False, ["golden-few", "fresh-with-golden"]),
+        (200, 0, False, True, ["fresh-with-golden"]),
         (200, 30, False, True, ["fresh-wins"]),
     ],
 )

@@ -132,15 +132,19 @@ def test_a_set_is_frozen_once_and_again_when_its_file_changes(
     lines = [json.dumps({"question": f"When {n}?", "expect": [str(n)]}) for n in (10, 20)]
     path.write_text("\n".join(lines))
 
-    def freeze() -> list[exam.Asked]:
+    def freeze(tokens: int = 16) -> list[exam.Asked]:
         with ledger.begin() as connection:
-            exam.freeze(connection, "shop", Sets(golden=path), 16, 5)
-        return exam.items_of(ledger, "shop", fresh, 16)
+            exam.freeze(connection, "shop", Sets(golden=path), tokens, 5)
+        return exam.items_of(ledger, "shop", fresh, tokens, Sets(golden=path))
 
     first = freeze()
     assert [one.version for one in first] == [1, 1]
     assert {one.item.facts for one in first} == {("10",), ("20",)}
     assert freeze() == first
+    longer = freeze(24)  # answers with room to end are other answers: both models are asked again
+    assert [one.item.limit for one in longer] == [24, 24]
+    assert {one.item_id for one in longer}.isdisjoint(one.item_id for one in first)
+    assert exam.items_of(ledger, "shop", fresh, 16, Sets()) == []  # no longer in the config
 
     with ledger.begin() as connection:
         (item, _) = eval_items(connection)

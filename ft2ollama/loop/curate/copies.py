@@ -16,12 +16,14 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import Any
 
 from ft2ollama.data.duplicates import Sides, facts, grams, jaccard, near_pairs, normal
 from ft2ollama.loop.curate.rows import Row
 from ft2ollama.loop.curate.rules import text_in
 
+_WORDS = re.compile(r"[^\W\u3400-\u9fff]+|[\u3400-\u9fff]")  # a Chinese character is a word
 _ALIKE = 0.7  # answers this similar, with equal numbers and negations, say the same
 _POLITE = re.compile(r"^(?:(?:请问|麻烦问一?下|你好|您好|hello|hi|please)[\s,，!！。.、:：]*)+")
 _ENDS = ".?!。？！…~～ "
@@ -79,7 +81,7 @@ def retired(rows: Iterable[Row], known: Mapping[str, str]) -> list[Gone]:
             continue
         right = max(persons, key=lambda row: row.age)
         gone += [_overtaken(row, right) for row in group
-                 if row is not right and not agrees(row.answer, right.answer)]  # fmt: skip
+                 if row is not right and _otherwise(row, right)]  # fmt: skip
     return gone
 
 
@@ -92,7 +94,7 @@ def corrected_since(rows: Iterable[Row]) -> list[Gone]:
     newest: dict[str, Row] = {}
     rows = list(rows)
     for row in rows:
-        if row.instead_of and not agrees(row.instead_of, row.answer):
+        if row.instead_of and normal(row.instead_of) != normal(row.answer):
             key = normal(row.instead_of)
             newest[key] = max(newest.get(key, row), row, key=lambda one: one.age)
     return [
@@ -100,6 +102,20 @@ def corrected_since(rows: Iterable[Row]) -> list[Gone]:
         for row in rows
         if (right := newest.get(normal(row.answer))) and row.age < right.age
     ]
+
+
+def _otherwise(row: Row, right: Row) -> bool:
+    """Persons' answers that are alike are two where a word took another's place: "Pier Nine" is not
+    "Pier Four", but "Pier Nine, thanks" is "Pier Nine".
+    """
+    if not agrees(row.answer, right.answer):
+        return True
+    return row.by_person and _replaced(normal(row.answer), normal(right.answer))
+
+
+def _replaced(one: str, other: str) -> bool:
+    steps = SequenceMatcher(None, _WORDS.findall(one), _WORDS.findall(other), autojunk=False)
+    return any(kind == "replace" for kind, *_ in steps.get_opcodes())
 
 
 def _overtaken(row: Row, right: Row) -> Gone:
