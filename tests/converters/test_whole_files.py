@@ -132,7 +132,7 @@ def test_the_same_with_an_imatrix(
 
 
 def write_imatrix(path: Path, model: GgufFile) -> dict[str, np.ndarray]:
-    """Random sums for every matrix of a block but the experts'; returns their means, by name."""
+    """Random sums for every matrix of a block, experts each; returns their means, by name."""
     random = np.random.default_rng(7)
     writer = gguf.GGUFWriter(path, "")
     writer.add_string("general.type", "imatrix")
@@ -141,11 +141,12 @@ def write_imatrix(path: Path, model: GgufFile) -> dict[str, np.ndarray]:
     writer.add_uint32("imatrix.chunk_size", 512)
     means = {}
     for name, info in model.tensors.items():
-        if name.startswith("blk.") and len(info.shape) == 2 and "ffn_gate_inp" not in name:
-            sums = random.gamma(0.5, 100.0, (1, info.shape[-1])).astype(np.float32)
+        if name.startswith("blk.") and len(info.shape) > 1 and "ffn_gate_inp" not in name:
+            n_sets = info.shape[0] if len(info.shape) == 3 else 1
+            sums = random.gamma(0.5, 100.0, (n_sets, info.shape[-1])).astype(np.float32)
             count = np.float32(random.integers(100, 1000))
             writer.add_tensor(f"{name}.in_sum2", sums)
-            writer.add_tensor(f"{name}.counts", np.full((1, 1), count, np.float32))
+            writer.add_tensor(f"{name}.counts", np.full((n_sets, 1), count, np.float32))
             means[name] = (sums / count).reshape(-1)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
