@@ -85,7 +85,7 @@ def test_what_earlier_cycles_held_out(now: list[float], passes: bool, golden: bo
 
 
 def test_wavering_answers_are_no_regression_and_lost_ones_are() -> None:
-    """100 questions of which 30 % are right, a fifth of them by chance; docs/decisions/017."""
+    """100 questions of which 30 % are right, a fifth of them by chance; docs/decisions/016."""
     rng = np.random.default_rng(0)
     passed = {"plain": 0, "equal": 0, "worse": 0}
     for _ in range(300):
