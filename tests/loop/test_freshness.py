@@ -46,10 +46,13 @@ def company(
 
 
 def test_six_facts(company: Company, samples: Path) -> None:
-    """Fewer questions and steps, nothing to forget: the same way in a tenth of the time."""
+    """Fewer questions and steps, nothing to forget: the same way in a fifth of the time.
+
+    The bars are lower: which rows are held out follows their ids, which are new each time.
+    """
     changed = [one for one in read_facts() if one.new]
     few = [one.short for one in (*changed, read_facts()[0])]
-    found = live(company, few, samples, train={"max_steps": 26})
+    found = live(company, few, samples, train={"max_steps": 40})
     assert len(found["before"]) <= 1
     assert len(found["after"]) >= 4
     assert len(found["new"]) >= 4
