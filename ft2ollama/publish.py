@@ -91,7 +91,7 @@ def _move(one: Candidate, public: str, force: str) -> Published:
     tag = _same_version(one) or one.tag
     if tag != one.tag:
         one.server.delete(one.tag)
-    keep_previous(one.server, public)
+    keep_previous(one.server, public, tag)
     move = move_alias(one.server, public, tag, expected=one.expected)
     goods, verdict = one.goods, "equal" if not one.proof.failures else "forced"
     record_move(one.server, move, action="publish", run=goods.run.id, proof=verdict, forced=force)

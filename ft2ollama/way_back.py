@@ -65,7 +65,7 @@ def go(server: Ollama, way: Way, *, models: Path | None = None) -> Move:
     if lonely and way.tag == previous_name(way.alias):
         raise _would_be_lost(way)
     if lonely:
-        keep_previous(server, way.alias, models=models)
+        keep_previous(server, way.alias, way.tag, models=models)
     move = move_alias(server, way.alias, way.tag, expected=way.now, models=models)
     record_move(server, move, action="rollback")
     if not lonely:
@@ -73,12 +73,16 @@ def go(server: Ollama, way: Way, *, models: Path | None = None) -> Move:
     return move
 
 
-def keep_previous(server: Ollama, name: str, *, models: Path | None = None) -> None:
-    """Point NAME:previous at what `name` is; called right before `name` moves on.
+def keep_previous(server: Ollama, name: str, to: str, *, models: Path | None = None) -> None:
+    """Point NAME:previous at what `name` is; called right before `name` moves on to `to`.
+
+    Where `name` is that model already, nothing changes: the way back stays what it was.
 
     A name that does not exist yet comes after the untuned base, if that is there.
     """
     now = digest_of(server, name)
+    if now is not None and now == digest_of(server, to):
+        return
     tag = canonical_name(name) if now else _base(server, name)
     if tag is not None:
         _point(server, previous_name(name), tag, models)

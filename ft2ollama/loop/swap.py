@@ -57,7 +57,7 @@ def swap(place: Place, cycle: Cycle) -> Cycle:
         raise _gone(meant)
     way = ""
     if now != after:
-        keep_previous(place.server, alias)
+        keep_previous(place.server, alias, meant["to_tag"])
         crashpoint("previous kept")
         way = move_alias(place.server, alias, meant["to_tag"], expected=before).way
         crashpoint("alias moved")

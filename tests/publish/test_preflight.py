@@ -238,9 +238,12 @@ def test_too_little_room_where_the_models_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OLLAMA_MODELS", str(small_disk))
+    file = tmp_path / "nobody-has-sent-it.gguf"
+    content = files["llama"].read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(MachineError) as caught:
-        preflight([ollama], ("x:latest",), {}, upload(files["llama"]))
+        preflight([ollama], ("x:latest",), {}, upload(file))
     assert "MB free; this takes" in caught.value.why
     assert str(small_disk) in caught.value.why
-    ollama.upload(files["llama"], sha256_file(files["llama"]))
-    assert preflight([ollama], ("x:latest",), {}, upload(files["llama"])) == []  # it is there
+    ollama.upload(file, sha256_file(file))
+    assert preflight([ollama], ("x:latest",), {}, upload(file)) == []  # it is there

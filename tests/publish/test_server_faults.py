@@ -79,8 +79,11 @@ def test_a_server_killed_half_way_is_told_and_the_next_try_completes(
             assert server.host in str(told)
             assert told.fix
     with start_server(ollama_binary, models=models, log=log, threads=1) as server:
-        there = ["old:latest", *([] if told else ["smol:latest"])]
-        assert sorted(Ollama(server.host).models()) == there
+        there = set(Ollama(server.host).models())
+        assert there - {"smol:latest"} == {"old:latest"}
+        # Killed after its first line, the server may have written the model before that.
+        assert "smol:latest" not in there or moment == "create"
+        assert told or "smol:latest" in there
         assert works(server, "old")
         create(server, smollm2_gguf)
         assert works(server)

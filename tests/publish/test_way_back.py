@@ -40,7 +40,7 @@ def publish(ollama: Ollama, smol: str, model: str) -> Publish:
     def make(number: int) -> str:
         tag = f"{model}:2026010{number}-120000-run"
         ollama.create(tag, from_=smol, system=f"Version {number} of {model}.")
-        keep_previous(ollama, model)
+        keep_previous(ollama, model, tag)
         move = move_alias(ollama, model, tag, expected=digest_of(ollama, model))
         record_move(ollama, move, action="publish", run=f"run-{number}", proof="equal", forced="")
         return tag
@@ -144,6 +144,15 @@ def test_a_name_that_was_moved_by_hand_goes_to_the_version_before(
         rollback(ollama, model)
 
 
+def test_the_same_version_again_leaves_the_way_back(
+    ollama: Ollama, publish: Publish, model: str
+) -> None:
+    publish(1)
+    publish(2)
+    publish(2)
+    assert systems(ollama, model) == ("2", "1")
+
+
 def test_each_public_name_has_its_own(ollama: Ollama, publish: Publish, model: str) -> None:
     assert previous_name(model) == f"{model}:previous"
     assert previous_name(f"{model}:prod") == f"{model}:prod-previous"
@@ -152,7 +161,7 @@ def test_each_public_name_has_its_own(ollama: Ollama, publish: Publish, model: s
     first, second = publish(1), publish(2)
     prod = f"{model}:prod"
     move_alias(ollama, prod, first, expected=None)
-    keep_previous(ollama, prod)
+    keep_previous(ollama, prod, second)
     move_alias(ollama, prod, second, expected=digest_of(ollama, first))
     assert digest_of(ollama, f"{prod}-previous") == digest_of(ollama, first)
     assert systems(ollama, model) == ("2", "1")
