@@ -305,10 +305,13 @@ def _line(name: str, size: Size, outtype: str, who: str, cost: Cost) -> str:
 
 
 def _costs(work: Path, outtype: str, options: argparse.Namespace) -> Iterator[tuple[str, Cost]]:
-    runs = [ours(work, outtype, options.threads) for _ in range(options.repeat)]
-    yield "ours", min(runs, key=lambda cost: cost.cpu)
-    if options.peers:
-        yield "peers", peers(work, outtype, options.peers)
+    runs: dict[str, list[Cost]] = {}
+    for _ in range(options.repeat):  # in turns, so that both see the same moods of the machine
+        runs.setdefault("ours", []).append(ours(work, outtype, options.threads))
+        if options.peers:
+            runs.setdefault("peers", []).append(peers(work, outtype, options.peers))
+    for who, costs in runs.items():
+        yield who, min(costs, key=lambda cost: cost.cpu)
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _MOST_THREADS = 16  # by then the disk is the limit, and every thread holds a chunk
-_PIECE = 1 << 17  # elements merged and encoded at a time within a job: they stay in the caches
+_PIECE = 1 << 19  # elements merged and encoded at a time within a job: few calls, little memory
 _AHEAD = 2  # jobs per thread in flight: one that runs, one that waits
 _BLAS = ("scipy_openblas", "openblas")  # prefixes in numpy's own wheels and elsewhere
 _BLAS_SUFFIXES = ("64_", "")
