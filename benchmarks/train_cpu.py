@@ -134,7 +134,9 @@ def gate(step: int, loss: float) -> None:
     """Tell what the last step took, wait for the word to go on."""
     global _began
     now = (time.monotonic(), time.process_time())
-    if _began is not None:
+    if _began is None:
+        print("READY", flush=True)
+    else:
         told = {"step": step, "loss": loss, "wall": now[0] - _began[0], "cpu": now[1] - _began[1]}
         print("STEP " + json.dumps(told | {"gb": peak_gb()}), flush=True)
     sys.stdin.readline()
@@ -275,15 +277,17 @@ def measure(work: str, folder: Path, chosen: list[str], options: argparse.Namesp
     print(f"\n{work}: {options.steps} steps of {BATCH} rows, {tokens} tokens; ", end="")
     print(f"load before: {os.getloadavg()[0]:.1f}, threads: {os.environ['OMP_NUM_THREADS']}\n")
     running = {name: start(name, folder, options) for name in chosen}
+    for process in running.values():
+        wait_until_ready(process)
     steps: dict[str, list[dict[str, Any]]] = {name: [] for name in chosen}
     try:
-        for _ in range(options.steps + 1):
+        for _ in range(options.steps):
             for name, process in list(running.items()):
                 told = turn(process)
                 if told is None:
                     print(f"{name} ended early; see {folder.name} {name} above", file=sys.stderr)
                     del running[name]
-                elif told:
+                else:
                     steps[name].append(told)
     finally:
         for process in running.values():
@@ -310,17 +314,21 @@ def start(name: str, folder: Path, options: argparse.Namespace) -> subprocess.Po
     )  # fmt: skip
 
 
+def wait_until_ready(process: subprocess.Popen[str]) -> None:
+    """It has loaded, and does nothing until it is told to: so never two of them compute at once."""
+    assert process.stdout
+    for line in process.stdout:
+        if line == "READY\n":
+            return
+
+
 def turn(process: subprocess.Popen[str]) -> dict[str, Any] | None:
-    """One step: what it took; {} for the first word, which only starts; None at an early end."""
+    """One step: what it took; None at an early end."""
     assert process.stdin
     assert process.stdout
-    first = not getattr(process, "asked", False)
     with suppress(BrokenPipeError):
         process.stdin.write("go\n")
         process.stdin.flush()
-    process.asked = True  # type: ignore[attr-defined]
-    if first:
-        return {}
     for line in process.stdout:
         if line.startswith("STEP "):
             return dict(json.loads(line[5:]))
