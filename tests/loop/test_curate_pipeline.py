@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from itertools import combinations, product
+from random import Random
 from typing import Any
 
 import pytest
@@ -415,3 +416,25 @@ def test_the_order_of_rows_does_not_matter(rows: list[Row], random: Any) -> None
     assert told(run(rows)) == told(run(mixed))
     gaps = [replace(one, seq=one.seq * 3 + 2) for one in rows]  # PostgreSQL leaves gaps
     assert told(run(rows)) == told(run(gaps))
+
+
+def test_the_same_talk_under_other_ids_gives_the_same_samples() -> None:
+    """Ids are new wherever rows are recorded or imported again; what is learned is not."""
+
+    def learned(rows: list[Row]) -> list[tuple[Any, ...]]:
+        found = run(rows[60:], old=rows[:60], max_samples=360)
+        sets = (found.train, found.val, found.fresh)
+        return [tuple((one.messages, one.form) for one in samples) for samples in sets]
+
+    def words(n: int) -> str:
+        chance = Random(n)
+        return " ".join("".join(chance.choices("abcdefgh", k=6)) for _ in range(5))
+
+    rows = [
+        human(n, f"{words(n)}?", f"{words(-n)} {n * 37}.", contexts=[f"{words(-n)} at {n * 37}."])
+        for n in range(160)
+    ]
+    again = [replace(one, rid=f"x{one.seq * 7919 % 1009}") for one in rows]
+    first = learned(rows)
+    assert all(first)
+    assert first == learned(again)

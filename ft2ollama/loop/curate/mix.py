@@ -62,7 +62,7 @@ def drawn_history(
     if count >= 0.25 * config.max_samples:
         left = min(left, int(count / config.new_to_old))
     chosen = []
-    for row in sorted(old, key=lambda row: (draw(seed, "replay", row.rid), row.rid)):
+    for row in sorted(old, key=lambda row: (draw(seed, "replay", row.said_sha256), row.rid)):
         weight = config.weight(row.origin)
         if weight <= left:
             chosen.append(row)
@@ -100,9 +100,9 @@ def grounded(row: Row) -> Row:
 def _shuffled(samples: Sequence[Sample], seed: int, what: str) -> list[Sample]:
     seen: dict[str, int] = {}
     keyed = []
-    for one in sorted(samples, key=lambda one: one.sha256):
-        copy = seen[one.sha256] = seen.get(one.sha256, -1) + 1
-        keyed.append((draw(seed, what, one.sha256, copy), one.sha256, copy, one))
+    for one in sorted(samples, key=lambda one: (one.said_sha256, one.sha256)):
+        copy = seen[one.said_sha256] = seen.get(one.said_sha256, -1) + 1
+        keyed.append((draw(seed, what, one.said_sha256, copy), one.said_sha256, copy, one))
     return [one for *_, one in sorted(keyed, key=lambda key: key[:3])]
 
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import Connection, select
 
+from ft2ollama.files import sha256_text
 from ft2ollama.loop import tables as t
+from ft2ollama.loop.records import canonical
 
 PERSONS = ("human", "correction")  # origins whose answer a person stands for
 REVIEW = "review"  # origin of feedback from `collect review`
@@ -66,6 +69,11 @@ class Row:
     instead_of: str = ""
     tools: tuple[Mapping[str, Any], ...] = ()
     tool_calls: tuple[Mapping[str, Any], ...] = ()
+
+    @cached_property
+    def said_sha256(self) -> str:
+        """Identity of what was said, for draws: the id is another one in every ledger."""
+        return sha256_text(canonical([self.messages, self.answer]))
 
     @property
     def by_person(self) -> bool:

@@ -64,6 +64,11 @@ class Sample:
         """Identity of the line."""
         return sha256(canonical(self.record).encode()).hexdigest()
 
+    @cached_property
+    def said_sha256(self) -> str:
+        """Identity of what is learned from it, whatever the id of its row."""
+        return sha256(canonical([self.messages, self.form, self.tools]).encode()).hexdigest()
+
 
 def rid_of(record: Mapping[str, Any]) -> str:
     """The row of which a line of a data set was made; "" for a line that has none."""
@@ -94,7 +99,9 @@ class Builder:
 
     def build(self, rows: Sequence[Row], role: str) -> Iterator[Sample]:
         """The samples of each row, in an order drawn by the seed."""
-        for row in sorted(rows, key=lambda row: (draw(self._seed, "form", row.rid), row.rid)):
+        for row in sorted(
+            rows, key=lambda row: (draw(self._seed, "form", row.said_sha256), row.rid)
+        ):
             used: list[Form] = []
             equal: Counter[str] = Counter()
             for copy in range(self._config.weight(row.origin)):
@@ -155,7 +162,8 @@ class Builder:
         rest = [context for context in own if context not in golden]
         others = self._others(row, copy, self._missing(len(rest)))
         absent = (
-            draw(self._seed, "golden", row.rid, copy) % 1000 >= 1000 * self._config.golden_share
+            draw(self._seed, "golden", row.said_sha256, copy) % 1000
+            >= 1000 * self._config.golden_share
         )
         if absent and row.by_person and (rest or others):
             golden = []
@@ -188,7 +196,7 @@ class Builder:
         for number in range(_TRIES * count if self._pool else 0):
             if len(found) == count:
                 break
-            place = draw(self._seed, "other", row.rid, copy, number) % len(self._pool)
+            place = draw(self._seed, "other", row.said_sha256, copy, number) % len(self._pool)
             context = self._pool[place]
             known = context in row.contexts or context in found
             if not known and not supports(context, row.answer, best):
@@ -196,7 +204,9 @@ class Builder:
         return found
 
     def _shuffled(self, row: Row, copy: int, contexts: Sequence[str]) -> list[str]:
-        return sorted(contexts, key=lambda c: (draw(self._seed, "order", row.rid, copy, c), c))
+        return sorted(
+            contexts, key=lambda c: (draw(self._seed, "order", row.said_sha256, copy, c), c)
+        )
 
 
 def golden_of(answer: str, contexts: Sequence[str]) -> list[str]:
