@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.ollama, pytest.mark.slow]
 BASE = "staff"
 TRAIN = {
     "finetuning_type": "lora", "lora_rank": 16, "lora_target": "all", "learning_rate": 2e-3,
-    "lr_scheduler_type": "cosine", "num_train_epochs": 3, "per_device_train_batch_size": 8,
+    "lr_scheduler_type": "cosine", "num_train_epochs": 4, "per_device_train_batch_size": 8,
     "cutoff_len": 256,
 }  # fmt: skip
 # Of the model, not of the request: the openai package cannot say it, and two threads are slow on a
