@@ -277,10 +277,10 @@ def measure(work: str, folder: Path, chosen: list[str], options: argparse.Namesp
     print(f"\n{work}: {options.steps} steps of {BATCH} rows, {tokens} tokens; ", end="")
     print(f"load before: {os.getloadavg()[0]:.1f}, threads: {os.environ['OMP_NUM_THREADS']}\n")
     running = {name: start(name, folder, options) for name in chosen}
-    for process in running.values():
-        wait_until_ready(process)
     steps: dict[str, list[dict[str, Any]]] = {name: [] for name in chosen}
     try:
+        for process in running.values():
+            wait_until_ready(process)
         for _ in range(options.steps):
             for name, process in list(running.items()):
                 told = turn(process)

@@ -33,5 +33,4 @@ def byte_level_tokens(tokenizer: TokenizerJson, size: int, pre: str | None) -> T
 
 def _merge(pair: tuple[str, str]) -> str:
     """`a b`; a part may hold spaces, which GGUF writes as U+0120."""
-    a, b = pair
-    return f"{a.replace(_SPACE, _SPACE_IN_MERGE)} {b.replace(_SPACE, _SPACE_IN_MERGE)}"
+    return _SPACE.join(part.replace(_SPACE, _SPACE_IN_MERGE) for part in pair)

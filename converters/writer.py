@@ -21,7 +21,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -199,15 +199,6 @@ def _text(value: str) -> bytes:
     return struct.pack("<Q", len(data)) + data
 
 
-def _texts(values: Sequence[Any]) -> bytes:
-    """As `_text`, one after the other; a vocabulary has 250,000 of them."""
-    pack, parts = struct.Struct("<Q").pack, list[bytes]()
-    for value in values:
-        data = value.encode("utf-8", "surrogateescape")
-        parts += (pack(len(data)), data)
-    return b"".join(parts)
-
-
 def _pair(pair: KV) -> bytes:
     try:
         return _encoded_pair(pair)
@@ -224,7 +215,7 @@ def _encoded_pair(pair: KV) -> bytes:
         assert isinstance(pair.value, Sequence)
         start += struct.pack("<IQ", pair.item, len(pair.value))
         if pair.item == GGUFValueType.STRING:
-            return start + _texts(pair.value)
+            return start + b"".join(_text(item) for item in pair.value)
         return start + struct.pack(f"<{len(pair.value)}{SCALARS[pair.item]}", *pair.value)
     if pair.type == GGUFValueType.STRING:
         return start + _text(str(pair.value))

@@ -48,14 +48,15 @@ def company(
 def test_six_facts(company: Company, samples: Path) -> None:
     """Fewer questions and steps, nothing to forget: the same way in a seventh of the time.
 
-    The bars are lower: of so few questions, one that goes another way is much.
+    The bars are lower: of so few questions, one that goes another way is much. The draws go by what
+    was said, so on one kind of machine every run gives the same answers.
     """
     changed = [one for one in read_facts() if one.new]
     few = [one.short for one in (*changed, read_facts()[0])]
-    found = live(company, few, samples, train={"max_steps": 26, "proof_replies": 2})
+    found = live(company, few, samples, train={"max_steps": 26})
     assert len(found["before"]) <= 1
     assert len(found["after"]) >= 4
-    assert len(found["new"]) >= 3
+    assert len(found["new"]) >= 4
     assert found["old"] == []
 
 
