@@ -24,6 +24,7 @@ from gguf.constants import GGMLQuantizationType as Kind
 from converters.quants import layout
 from converters.quants.layout import Bytes
 from converters.quants.quantize import encode
+from converters.quants.scales import Scales, scales_of
 from converters.quants.search import backend
 from converters.transforms import F32, Index
 
@@ -45,14 +46,6 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Scales:
-    """What a level means: value = step * level + offset, one of each per sub-block: [n, k]."""
-
-    step: F32
-    offset: F32
-
-
-@dataclass(frozen=True)
 class _Form:
     """A type's bytes: where its scales are, and how levels [n, block] are packed around them.
 
@@ -61,7 +54,6 @@ class _Form:
 
     top: int
     head: tuple[slice, ...]
-    scales: Callable[[Bytes], Scales]
     pack: Callable[[Bytes], Bytes]
 
 
@@ -106,7 +98,7 @@ def encode_with_feedback(
     _, size = GGML_QUANT_SIZES[kind]
     data = encode(rows, kind, name, importance=importance).reshape(-1, size)
     form = _FORMS[kind]
-    scales = form.scales(data)
+    scales = scales_of(data, kind)
     shape = len(rows), -1
     levels = _levels(
         rows, Scales(scales.step.reshape(shape), scales.offset.reshape(shape)), spread, form.top
@@ -124,11 +116,6 @@ def with_levels(data: Bytes, kind: Kind, levels: Bytes) -> Bytes:
     return packed
 
 
-def scales_of(data: Bytes, kind: Kind) -> Scales:
-    """The steps and offsets stored in blocks [n, bytes of a block]."""
-    return _FORMS[kind].scales(data)
-
-
 def _levels(rows: F32, scales: Scales, spread: Sequence[Spread], top: int) -> Bytes:
     search = backend()
     out = np.empty(rows.shape, np.uint8)
@@ -140,108 +127,33 @@ def _levels(rows: F32, scales: Scales, spread: Sequence[Spread], top: int) -> By
     return out
 
 
-def _half(data: Bytes, start: int) -> F32:
-    """A float16 field as [n, 1]."""
-    return np.ascontiguousarray(data[:, start : start + 2]).view(np.float16).astype(np.float32)
-
-
-def _symmetric(step: F32, middle: int) -> Scales:
-    return Scales(step, np.float32(-middle) * step)
-
-
-def _with_low(data: Bytes) -> Scales:
-    return Scales(_half(data, 0), _half(data, 2))
-
-
-def _affine_k(data: Bytes) -> Scales:
-    scales, lows = layout.from_six_bits(data[:, 4:16])
-    return _two_scales(data, 0, scales, lows)
-
-
-def _q2_k(data: Bytes) -> Scales:
-    return _two_scales(data, 80, data[:, :16] & np.uint8(15), data[:, :16] >> np.uint8(4))
-
-
-def _two_scales(data: Bytes, start: int, scales: Bytes, lows: Bytes) -> Scales:
-    """Of integers [n, k] and the two float16 fields from `start` on."""
-    step = _half(data, start) * scales.astype(np.float32)
-    return Scales(step, -(_half(data, start + 2) * lows.astype(np.float32)))
-
-
-def _q3_k(data: Bytes) -> Scales:
-    packed = data[:, 96:108]
-    low = np.concatenate([packed[:, :8] & 15, packed[:, :8] >> 4], axis=1)
-    high = np.concatenate([packed[:, 8:] >> shift & 3 for shift in (0, 2, 4, 6)], axis=1)
-    scales = (low | high << 4).astype(np.float32) - np.float32(32)
-    return _symmetric(_half(data, 108) * scales, 4)
-
-
-def _q6_k(data: Bytes) -> Scales:
-    scales = np.ascontiguousarray(data[:, 192:208]).view(np.int8).astype(np.float32)
-    return _symmetric(_half(data, 208) * scales, 32)
-
-
-def _iq4_xs(data: Bytes) -> Scales:
-    high = np.stack([data[:, 2:4] >> shift & 3 for shift in (0, 2, 4, 6)], axis=2).reshape(-1, 8)
-    low = np.stack([data[:, 4:8] & 15, data[:, 4:8] >> 4], axis=2).reshape(-1, 8)
-    scales = (low | high << 4).astype(np.float32) - np.float32(32)
-    return _symmetric(_half(data, 0) * scales, 0)
-
-
 def _zeros(levels: Bytes, *shape: int) -> Any:
     return np.zeros((len(levels), *shape), np.float32 if not shape else np.uint8)
 
 
 _FORMS: dict[Kind, _Form] = {
-    Kind.Q4_0: _Form(
-        15,
-        (slice(0, 2),),
-        lambda data: _symmetric(_half(data, 0), 8),
-        lambda q: layout.q4_0(_zeros(q), q),
-    ),
-    Kind.Q4_1: _Form(15, (slice(0, 4),), _with_low, lambda q: layout.q4_1(_zeros(q), _zeros(q), q)),
-    Kind.Q5_0: _Form(
-        31,
-        (slice(0, 2),),
-        lambda data: _symmetric(_half(data, 0), 16),
-        lambda q: layout.q5_0(_zeros(q), q),
-    ),
-    Kind.Q5_1: _Form(31, (slice(0, 4),), _with_low, lambda q: layout.q5_1(_zeros(q), _zeros(q), q)),
-    Kind.IQ4_NL: _Form(
-        0,
-        (slice(0, 2),),
-        lambda data: _symmetric(_half(data, 0), 0),
-        lambda q: layout.q4_0(_zeros(q), q),
-    ),
+    Kind.Q4_0: _Form(15, (slice(0, 2),), lambda q: layout.q4_0(_zeros(q), q)),
+    Kind.Q4_1: _Form(15, (slice(0, 4),), lambda q: layout.q4_1(_zeros(q), _zeros(q), q)),
+    Kind.Q5_0: _Form(31, (slice(0, 2),), lambda q: layout.q5_0(_zeros(q), q)),
+    Kind.Q5_1: _Form(31, (slice(0, 4),), lambda q: layout.q5_1(_zeros(q), _zeros(q), q)),
+    Kind.IQ4_NL: _Form(0, (slice(0, 2),), lambda q: layout.q4_0(_zeros(q), q)),
     Kind.Q2_K: _Form(
         3,
         (slice(0, 16), slice(80, 84)),
-        _q2_k,
         lambda q: layout.q2_k(_zeros(q), _zeros(q), _zeros(q, 16), q),
     ),
-    Kind.Q3_K: _Form(
-        7, (slice(96, 110),), _q3_k, lambda q: layout.q3_k(_zeros(q), _zeros(q, 16), q)
-    ),
+    Kind.Q3_K: _Form(7, (slice(96, 110),), lambda q: layout.q3_k(_zeros(q), _zeros(q, 16), q)),
     Kind.Q4_K: _Form(
-        15,
-        (slice(0, 16),),
-        _affine_k,
-        lambda q: layout.q4_k(_zeros(q), _zeros(q), _zeros(q, 12), q),
+        15, (slice(0, 16),), lambda q: layout.q4_k(_zeros(q), _zeros(q), _zeros(q, 12), q)
     ),
     Kind.Q5_K: _Form(
-        31,
-        (slice(0, 16),),
-        _affine_k,
-        lambda q: layout.q5_k(_zeros(q), _zeros(q), _zeros(q, 12), q),
+        31, (slice(0, 16),), lambda q: layout.q5_k(_zeros(q), _zeros(q), _zeros(q, 12), q)
     ),
     Kind.Q6_K: _Form(
         63,
         (slice(192, 210),),
-        _q6_k,
         lambda q: layout.q6_k(_zeros(q), _zeros(q, 16).view(np.int8), q),
     ),
-    Kind.IQ4_XS: _Form(
-        0, (slice(0, 8),), _iq4_xs, lambda q: layout.iq4_xs(_zeros(q), _zeros(q, 8), q)
-    ),
+    Kind.IQ4_XS: _Form(0, (slice(0, 8),), lambda q: layout.iq4_xs(_zeros(q), _zeros(q, 8), q)),
 }
 FEEDBACK_TYPES = frozenset(_FORMS)

@@ -15,18 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from converters.quants.kernel_cache import kernel
+from converters.quants.kernel_compiler import kernel
+from converters.quants.lanes_width import LOOP_LANES as LANES
+from converters.quants.lanes_width import LOOP_STATE
 
 f32, i32 = np.float32, np.int32
-LANES = 128  # measured: 64 is 15 % slower, 256 no faster
-SIZE = 32  # the longest sub-block
-
 ZERO, ONE, INFINITE = f32(0), f32(1), f32(np.inf)
 MAGIC = f32(12582912.0)  # 1.5 * 2^23: adding it rounds to an integer in the mantissa's low bits
 
 # Rows of a tile's state.
-N_STATE = 10
-PEAK, AMAX, BEST, SCALE, INVERSE, TRY, SUM_XL, SUM_L2, ERROR, NEW_ERROR = range(N_STATE)
+PEAK, AMAX, BEST, SCALE, INVERSE, TRY, SUM_XL, SUM_L2, ERROR, NEW_ERROR = range(LOOP_STATE)
 
 
 @kernel
@@ -68,18 +66,6 @@ def peaks(x: Any, size: Any, s: Any) -> None:
             bigger = abs(x[i, k]) > s[AMAX, k]
             s[PEAK, k] = x[i, k] if bigger else s[PEAK, k]
             s[AMAX, k] = abs(x[i, k]) if bigger else s[AMAX, k]
-
-
-@kernel
-def tile() -> Any:
-    """Uninitialised room for a tile."""
-    return np.empty((SIZE, LANES), np.float32)
-
-
-@kernel
-def state() -> Any:
-    """Uninitialised room for a tile's state."""
-    return np.empty((N_STATE, LANES), np.float32)
 
 
 @kernel

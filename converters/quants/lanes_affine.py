@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from converters.quants.fits import GIVEN
-from converters.quants.kernel_cache import kernel, part
-from converters.quants.lanes import INFINITE, MAGIC, ONE, ZERO, f32
-from converters.quants.lanes_tile import TILE, empty_into, fill, weigh
+from converters.quants.kernel_compiler import kernel
+from converters.quants.lanes import INFINITE, ONE, ZERO, f32
+from converters.quants.lanes_tile import empty_into, fill, weigh
 from converters.quants.lanes_vector import (
-    LANES,
-    ROW,
     absolute,
     address,
     aligned,
@@ -21,15 +19,17 @@ from converters.quants.lanes_vector import (
     offset,
     put,
     put_bytes,
+    rounded,
     select,
     splat,
     splat_row,
 )
+from converters.quants.lanes_width import LANES, ROW, TILE
 
 _LIMIT = f32(4e6)  # below 2^22, so that adding MAGIC rounds
 
 
-@part
+@kernel
 def _range(x: Any, w: Any, size: Any) -> Any:
     """Low (not above zero), high, and the sums of w and w * x."""
     low = high = get(x, 0)
@@ -44,7 +44,7 @@ def _range(x: Any, w: Any, size: Any) -> Any:
     return select(low > splat(ZERO), splat(ZERO), low), high, sum_w, sum_x
 
 
-@part
+@kernel
 def _wrapped(x: Any, size: Any, by: Any, low: Any, top: Any, q: Any) -> None:
     """q: levels of any quotient, as wrong as ggml's where adding MAGIC does not round."""
     zero = splat(ZERO)
@@ -54,7 +54,7 @@ def _wrapped(x: Any, size: Any, by: Any, low: Any, top: Any, q: Any) -> None:
         put(q, i, select(v > top, top, v))
 
 
-@part
+@kernel
 def _error(x: Any, w: Any, q: Any, size: Any, scale: Any, low: Any, is_absolute: Any) -> Any:
     total = splat(ZERO)
     if is_absolute:
@@ -67,7 +67,7 @@ def _error(x: Any, w: Any, q: Any, size: Any, scale: Any, low: Any, is_absolute:
     return total
 
 
-@part
+@kernel
 def _sums(x: Any, w: Any, q: Any, size: Any) -> Any:
     """Sums of w * q, w * q * q and w * q * x."""
     sum_l = sum_l2 = sum_xl = splat(ZERO)
@@ -80,16 +80,16 @@ def _sums(x: Any, w: Any, q: Any, size: Any) -> Any:
     return sum_l, sum_l2, sum_xl
 
 
-@part
+@kernel
 def _limited_sums(x: Any, w: Any, size: Any, by: Any, low: Any, top: Any, q: Any) -> Any:
     """As `_sums`, of levels found here: quotients are limited, then rounded."""
-    zero, magic = splat(ZERO), splat(MAGIC)
+    zero = splat(ZERO)
     sum_l = sum_l2 = sum_xl = zero
     for i in range(size):
         v = get(x, i)
         level = by * (v - low)
         level = select(level > zero, level, zero)
-        level = select(level < top, level, top) + magic - magic
+        level = rounded(select(level < top, level, top))
         put(q, i, level)
         wl = get(w, i) * level
         sum_l = sum_l + wl
@@ -98,7 +98,7 @@ def _limited_sums(x: Any, w: Any, size: Any, by: Any, low: Any, top: Any, q: Any
     return sum_l, sum_l2, sum_xl
 
 
-@part
+@kernel
 def _solve(sum_w: Any, sum_x: Any, sums: Any) -> Any:
     """Weighted least squares: determinant, scale, and low, which must not be above zero."""
     sum_l, sum_l2, sum_xl = sums
@@ -109,7 +109,7 @@ def _solve(sum_w: Any, sum_x: Any, sums: Any) -> Any:
     return det, select(above, sum_xl / sum_l2, scale), select(above, splat(ZERO), low)
 
 
-@part
+@kernel
 def _search(x: Any, w: Any, q: Any, size: Any, fit: Any, found: Any) -> None:
     """found: rows scale, low, inverse, origin."""
     zero, top, limit = splat(ZERO), splat(f32(fit.n_max)), splat(_LIMIT)
@@ -161,7 +161,7 @@ def affine(source: Any, weights: Any, fit: Any, out: Any, room: Any) -> None:
             empty_into(found, j, out[j], start)
 
 
-@part
+@kernel
 def stored_affine(x: Any, size: Any, scale: Any, shift: Any, n_max: Any, out: Any) -> None:
     """out: the levels of a sub-block for its scale and shift as stored; the scale is not 0."""
     zero, top = splat_row(ZERO), splat_row(f32(n_max))
@@ -172,7 +172,7 @@ def stored_affine(x: Any, size: Any, scale: Any, shift: Any, n_max: Any, out: An
         put_bytes(out, i, select(q > top, top, q))
 
 
-@part
+@kernel
 def kept_affine(x: Any, size: Any, inverse: Any, origin: Any, fit: Any, out: Any) -> None:
     """out: the levels that the search found."""
     zero, top = splat_row(ZERO), splat_row(f32(fit.n_max))

@@ -1,4 +1,4 @@
-"""Kernels of the plain blocks of 32 and of importance; a row at a time, no lanes needed."""
+"""Kernels of the plain blocks of 32 and of importance: lanes only where they help."""
 
 from __future__ import annotations
 
@@ -6,31 +6,24 @@ from typing import Any
 
 import numpy as np
 
-from converters.quants.kernel_cache import kernel
+from converters.quants.kernel_compiler import kernel
 from converters.quants.lanes import ZERO, f32, i32
+from converters.quants.lanes_tile import empty_into, fill, peaks
+from converters.quants.lanes_vector import aligned, offset, put, root
+from converters.quants.lanes_width import LANES, TILE
 
 _HALF = f32(np.nextafter(f32(0.5), ZERO))
 
 
 @kernel
-def magnitude_bits(row: Any) -> Any:
-    """Bits of the largest |x| of a row: ordered like the numbers, and integers are vectorised."""
-    largest = i32(0)
-    for i in range(row.size):
-        bits = i32(f32(row[i]).view(np.int32) & i32(0x7FFFFFFF))
-        largest = bits if bits > largest else largest
-    return largest
-
-
-@kernel
-def peaks_of(x: Any, out: Any) -> None:
+def peaks_of(x: Any, out: Any, room: Any) -> None:
     """out: [n] values of largest magnitude."""
-    for n in range(len(x)):
-        wanted = magnitude_bits(x[n])
-        for i in range(x.shape[1]):
-            if i32(f32(x[n, i]).view(np.int32) & i32(0x7FFFFFFF)) == wanted:
-                out[n] = x[n, i]
-                break
+    tile = aligned(room)
+    found = offset(tile, TILE)
+    for start in range(0, len(x), LANES):
+        fill(x, start, tile)
+        put(found, 0, peaks(tile, x.shape[1]))
+        empty_into(found, 0, out, start)
 
 
 @kernel
@@ -107,4 +100,4 @@ def weights_of(rows: Any, importance: Any, span: Any, factor: Any, out: Any) -> 
             sigma2 = f32(factor) * total / f32(span)
             for i in range(start, start + span):
                 v = rows[r, i]
-                out[r, i] = importance[i] * np.sqrt(sigma2 + v * v)
+                out[r, i] = importance[i] * root(sigma2 + v * v)

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from converters.quants.fits import CODEBOOK, GIVEN, TINY
-from converters.quants.kernel_cache import kernel
+from converters.quants.kernel_compiler import kernel
 from converters.quants.lanes import (
     AMAX,
     BEST,
-    LANES,
     ONE,
     PEAK,
     SCALE,
@@ -25,9 +24,9 @@ from converters.quants.lanes import (
     load,
     peaks,
     square,
-    state,
-    tile,
 )
+from converters.quants.lanes_width import LOOP_LANES as LANES
+from converters.quants.lanes_width import SIZE
 
 _FIRST = f32(CODEBOOK[0])
 # Names and not a tuple: LLVM does not unroll a loop over a tuple early enough to vectorise it.
@@ -77,12 +76,10 @@ def _code_sums(x: Any, w: Any, size: Any, s: Any) -> None:
 
 
 @kernel
-def codebook(source: Any, weights: Any, weighting: Any, out: Any) -> None:
+def codebook(source: Any, weights: Any, weighting: Any, out: Any, room: Any) -> None:
     """out: [n] scales; 0 for a sub-block that counts as zero."""
     count, size = source.shape
-    x = tile()
-    w = tile()
-    s = state()
+    x, w, s = room[:SIZE], room[SIZE : 2 * SIZE], room[3 * SIZE :]
     for start in range(0, count, LANES):
         lanes = load(source, start, x)
         if weighting == GIVEN:

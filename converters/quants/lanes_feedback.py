@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from converters.quants.kernel_cache import kernel
+from converters.quants.kernel_compiler import kernel
 from converters.quants.lanes_codebook import nearest_code
-
-LANES = 64  # a tile of 1024 columns is 256 KiB
-GROUP = 8  # divides the width of every column block
+from converters.quants.lanes_width import FEEDBACK_GROUP as GROUP
+from converters.quants.lanes_width import FEEDBACK_LANES as LANES
 
 _ZERO = np.float32(0)
 
@@ -89,21 +88,18 @@ def _spread(x: Any, error: Any, factor: Any, first: Any, width: Any) -> None:
 
 
 @kernel
-def feedback(
-    source: Any, order: Any, factor: Any, step: Any, offset: Any, top: Any, out: Any
+def feedback(  # noqa: PLR0913 - arrays and room
+    source: Any, order: Any, factor: Any, step: Any, offset: Any, top: Any, out: Any, room: Any
 ) -> None:
     """See search_numpy; top is a float32."""
     width = len(order)
     size = source.shape[1] // step.shape[1]
-    x = np.empty((width, LANES), np.float32)
-    given = np.empty((width, LANES), np.float32)
-    d = np.empty((width, LANES), np.float32)
-    m = np.empty((width, LANES), np.float32)
-    levels = np.empty((width, LANES), np.float32)
-    error = np.empty((GROUP, LANES), np.float32)
+    x, given, d = room[:width], room[width : 2 * width], room[2 * width : 3 * width]
+    m, levels = room[3 * width : 4 * width], room[4 * width : 5 * width]
+    error = room[5 * width :]
     for row in range(0, source.shape[0], LANES):
         lanes = _load(source, row, order, 1, x)
-        given[:] = x
+        _load(source, row, order, 1, given)
         _load(step, row, order, size, d)
         _load(offset, row, order, size, m)
         for first in range(0, width, GROUP):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from converters.quants.fits import TINY
-from converters.quants.kernel_cache import kernel, part
+from converters.quants.kernel_compiler import kernel
 from converters.quants.lanes import ONE, ZERO, f32, nearest
 from converters.quants.lanes_affine import kept_affine, stored_affine
 from converters.quants.lanes_symmetric import kept_symmetric, stored_symmetric
@@ -19,6 +19,7 @@ from converters.quants.lanes_vector import address, offset
 
 _SUPER = 256
 _GROUP = 32
+_SUBNORMAL = f32(2.0**-24)  # the smallest float16 above zero
 
 
 @kernel
@@ -50,50 +51,81 @@ def signed_scales(scales: Any, n_max: Any, d: Any, integers: Any) -> None:
 
 
 @kernel
-def multiples(d: Any, integers: Any, out: Any) -> None:
-    """out: [n * k] = d [n] times integers [n, k]."""
-    k = integers.shape[1]
-    for n in range(len(integers)):
+def _half(block: Any, at: Any) -> Any:
+    """The float16 at byte `at` of a block."""
+    bits = np.uint32(block[at]) | np.uint32(block[at + 1]) << np.uint32(8)
+    sign = (bits & np.uint32(0x8000)) << np.uint32(16)
+    exponent, mantissa = bits >> np.uint32(10) & np.uint32(31), bits & np.uint32(0x3FF)
+    if exponent == np.uint32(0):
+        value = f32(mantissa) * _SUBNORMAL
+        return -value if sign else value
+    rest = mantissa << np.uint32(13)
+    return np.uint32(sign | (exponent + np.uint32(112)) << np.uint32(23) | rest).view(np.float32)
+
+
+@kernel
+def _pair(block: Any, j: Any, n_max: Any) -> Any:
+    """Integers of scale and minimum j in a block of Q2_K, Q4_K or Q5_K; see layout.six_bits."""
+    if n_max == 3:
+        return int(block[j]) & 15, int(block[j]) >> 4
+    if j < 4:
+        return int(block[4 + j]) & 63, int(block[8 + j]) & 63
+    split, high, low_high = int(block[8 + j]), int(block[j]) >> 6, int(block[4 + j]) >> 6
+    return split & 15 | high << 4, split >> 4 | low_high << 4
+
+
+@kernel
+def _signed(block: Any, j: Any, n_max: Any) -> Any:
+    """Integer of scale j in a block of Q3_K or Q6_K."""
+    if n_max == 32:
+        return int(np.int8(block[192 + j]))
+    low = int(block[96 + j % 8]) >> 4 * (j // 8) & 15
+    high = int(block[104 + j % 4]) >> 2 * (j // 4) & 3
+    return (low | high << 4) - 32
+
+
+@kernel
+def pack_affine(x: Any, found: Any, fit: Any, blocks: Any, room: Any) -> None:
+    """blocks: [n, bytes], see search_numpy; room: 256 bytes."""
+    size, n_bytes = x.shape[1], blocks.shape[1]
+    k, halves = _SUPER // size, 80 if fit.n_max == 3 else 0
+    rows, levels, first = address(x), address(room), address(blocks)
+    for n in range(len(blocks)):
+        block = offset(first, n * n_bytes)
+        d, d_low = _half(block, halves), _half(block, halves + 2)
         for j in range(k):
-            out[n * k + j] = d[n] * f32(integers[n, j])
-
-
-@kernel
-def pack_affine(x: Any, scale: Any, shift: Any, found: Any, fit: Any, out: Any, room: Any) -> None:
-    """out: [n, bytes], as layout.affine_bits. room: 256 bytes."""
-    size, n_bytes = x.shape[1], out.shape[1]
-    rows, levels, bits = address(x), address(room), address(out)
-    for n in range(len(out)):
-        for at in range(0, _SUPER, size):
-            j = (n * _SUPER + at) // size
-            row, to = offset(rows, n * _SUPER + at), offset(levels, at)
-            if scale[j] != ZERO:
-                stored_affine(row, size, scale[j], shift[j], fit.n_max, to)
+            scale, low = _pair(block, j, fit.n_max)
+            step, at = d * f32(scale), n * k + j
+            row, to = offset(rows, at * size), offset(levels, j * size)
+            if step != ZERO:
+                stored_affine(row, size, step, d_low * f32(low), fit.n_max, to)
             else:
-                kept_affine(row, size, found[2, j], found[3, j], fit, to)
-        block = offset(bits, n * n_bytes)
+                kept_affine(row, size, found[2, at], found[3, at], fit, to)
         if fit.n_max == 3:
-            _two_bits(levels, 0, block)
+            _two_bits(levels, 0, offset(block, 16))
+        elif fit.n_max == 15:
+            _nibbles(levels, _GROUP, offset(block, 16))
         else:
-            if fit.n_max == 31:
-                _high_bits(levels, 4, block)
-            _nibbles(levels, _GROUP, offset(block, n_bytes - _SUPER // 2))
+            _high_bits(levels, 4, offset(block, 16))
+            _nibbles(levels, _GROUP, offset(block, 48))
 
 
 @kernel
-def pack_symmetric(x: Any, scale: Any, found: Any, n_max: Any, out: Any, room: Any) -> None:
-    """out: [n, bytes], as layout.symmetric_bits. room: 256 bytes."""
-    size, n_bytes = x.shape[1], out.shape[1]
-    rows, levels, bits = address(x), address(room), address(out)
-    for n in range(len(out)):
-        for at in range(0, _SUPER, size):
-            j = (n * _SUPER + at) // size
-            row, to = offset(rows, n * _SUPER + at), offset(levels, at)
-            if scale[j] != ZERO:
-                stored_symmetric(row, size, scale[j], n_max, to)
+def pack_symmetric(x: Any, inverse: Any, n_max: Any, blocks: Any, room: Any) -> None:
+    """blocks: [n, bytes], see search_numpy; room: 256 bytes."""
+    size, n_bytes = x.shape[1], blocks.shape[1]
+    k = _SUPER // size
+    rows, levels, first = address(x), address(room), address(blocks)
+    for n in range(len(blocks)):
+        block = offset(first, n * n_bytes)
+        d = _half(block, n_bytes - 2)
+        for j in range(k):
+            step, at = d * f32(_signed(block, j, n_max)), n * k + j
+            row, to = offset(rows, at * size), offset(levels, j * size)
+            if step != ZERO:
+                stored_symmetric(row, size, step, n_max, to)
             else:
-                kept_symmetric(row, size, found[j], n_max, to)
-        block = offset(bits, n * n_bytes)
+                kept_symmetric(row, size, inverse[at], n_max, to)
         if n_max == 4:
             _high_bits(levels, 2, block)
             _two_bits(levels, 0, offset(block, _GROUP))
@@ -102,7 +134,7 @@ def pack_symmetric(x: Any, scale: Any, found: Any, n_max: Any, out: Any, room: A
             _two_bits(levels, 4, offset(block, 4 * _GROUP))
 
 
-@part
+@kernel
 def _nibbles(levels: Any, group: Any, out: Any) -> None:
     """Groups 2j low, 2j + 1 high: 256 levels -> 128 bytes."""
     for j in range(0, _SUPER // 2, group):
@@ -111,16 +143,17 @@ def _nibbles(levels: Any, group: Any, out: Any) -> None:
             out[j + t] = np.uint8((low & 15) | (high << 4))
 
 
-@part
+@kernel
 def _high_bits(levels: Any, shift: Any, out: Any) -> None:
+    """Bit j of byte t: bit `shift` of element t of the j-th group of 32."""
     for t in range(_GROUP):
-        out[t] = np.uint8(levels[t] >> shift)
-    for j in range(1, 8):
-        for t in range(_GROUP):
-            out[t] = np.uint8(out[t] | ((levels[32 * j + t] >> shift) << j))
+        bits = np.uint8(0)
+        for j in range(8):
+            bits |= np.uint8((levels[_GROUP * j + t] >> shift) << j)
+        out[t] = bits
 
 
-@part
+@kernel
 def _two_bits(levels: Any, shift: Any, out: Any) -> None:
     for j in range(2):
         for t in range(_GROUP):

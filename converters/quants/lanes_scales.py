@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from converters.quants.fits import TINY
-from converters.quants.kernel_cache import kernel
+from converters.quants.kernel_compiler import kernel
 from converters.quants.lanes import (
     AMAX,
     ERROR,
     INVERSE,
-    LANES,
     NEW_ERROR,
     ONE,
     SUM_L2,
@@ -23,9 +22,9 @@ from converters.quants.lanes import (
     i32,
     load,
     nearest,
-    state,
-    tile,
 )
+from converters.quants.lanes_width import LOOP_LANES as LANES
+from converters.quants.lanes_width import SIZE
 
 
 @kernel
@@ -111,11 +110,11 @@ def _sweep(x: Any, w: Any, size: Any, n_max: Any, s: Any, q: Any) -> None:
 
 
 @kernel
-def scales_of(source: Any, weights: Any, n_max: Any, out: Any, integers: Any) -> None:
+def scales_of(source: Any, weights: Any, n_max: Any, out: Any, integers: Any, room: Any) -> None:
     """out: [n]; integers: [n, k] uint8."""
     count, size = source.shape
-    x, w, q = tile(), tile(), tile()
-    s = state()
+    x, w = room[:SIZE], room[SIZE : 2 * SIZE]
+    q, s = room[2 * SIZE : 3 * SIZE], room[3 * SIZE :]
     for start in range(0, count, LANES):
         lanes = load(source, start, x)
         load(weights, start, w)

@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 
 from converters.quants.fits import GIVEN, SQUARE, TINY
-from converters.quants.kernel_cache import kernel, part
-from converters.quants.lanes import MAGIC, ZERO, f32
-from converters.quants.lanes_tile import TILE, empty_into, fill, peaks, weigh
+from converters.quants.kernel_compiler import kernel
+from converters.quants.lanes import ZERO, f32
+from converters.quants.lanes_tile import empty_into, fill, peaks, weigh
 from converters.quants.lanes_vector import (
-    LANES,
-    ROW,
     absolute,
     address,
     aligned,
@@ -23,22 +21,24 @@ from converters.quants.lanes_vector import (
     offset,
     put,
     put_bytes,
+    rounded,
     select,
     splat,
     splat_row,
 )
+from converters.quants.lanes_width import LANES, ROW, TILE
 
 
-@part
+@kernel
 def _sums(x: Any, w: Any, wx: Any, size: Any, by: Any, n_max: Any) -> Any:
     """Sums of w * x * level and w * level^2. wx: w * x.
 
-    A quotient cannot leave the range in which adding MAGIC rounds.
+    A quotient cannot leave the range in which `rounded` is `nearest`.
     """
-    low, high, magic = splat(f32(-n_max)), splat(f32(n_max - 1)), splat(MAGIC)
+    low, high = splat(f32(-n_max)), splat(f32(n_max - 1))
     sum_xl = sum_l2 = splat(ZERO)
     for i in range(size):
-        q = by * get(x, i) + magic - magic
+        q = rounded(by * get(x, i))
         q = select(q > low, q, low)
         q = select(q < high, q, high)
         sum_xl = sum_xl + get(wx, i) * q
@@ -46,7 +46,7 @@ def _sums(x: Any, w: Any, wx: Any, size: Any, by: Any, n_max: Any) -> Any:
     return sum_xl, sum_l2
 
 
-@part
+@kernel
 def _level(v: Any, n_max: Any) -> Any:
     """The nearest of the levels, of any quotient."""
     low, high = splat(f32(-n_max)), splat(f32(n_max - 1))
@@ -55,13 +55,13 @@ def _level(v: Any, n_max: Any) -> Any:
     return select(q > high, high, q)
 
 
-@part
+@kernel
 def _products(x: Any, w: Any, size: Any, wx: Any) -> None:
     for i in range(size):
         put(wx, i, get(w, i) * get(x, i))
 
 
-@part
+@kernel
 def _search(x: Any, w: Any, wx: Any, size: Any, n_max: Any, found: Any) -> None:
     """found: rows scale, inverse; both 0 for a sub-block that counts as zero."""
     zero = splat(ZERO)
@@ -102,7 +102,7 @@ def symmetric(source: Any, weights: Any, weighting: Any, n_max: Any, out: Any, r
             empty_into(found, j, out[j], start)
 
 
-@part
+@kernel
 def _sweep(w: Any, x: Any, wx: Any, q: Any, size: Any, n_max: Any, sums: Any) -> Any:
     """One pass over the levels q; each changes where that explains more.
 
@@ -127,7 +127,7 @@ def _sweep(w: Any, x: Any, wx: Any, q: Any, size: Any, n_max: Any, sums: Any) ->
     return (xl, l2), everywhere(same == zero)
 
 
-@part
+@kernel
 def _descend(x: Any, w: Any, wx: Any, q: Any, size: Any, n_max: Any) -> Any:
     """The scales, 0 for a sub-block that counts as zero; q: levels from 0."""
     zero, middle = splat(ZERO), splat(f32(n_max))
@@ -165,7 +165,7 @@ def descend(source: Any, n_max: Any, out: Any, levels: Any, room: Any) -> None:
                 levels[start + k, i] = np.uint8(q[i * LANES + k])
 
 
-@part
+@kernel
 def stored_symmetric(x: Any, size: Any, scale: Any, n_max: Any, out: Any) -> None:
     """out: the levels of a sub-block from 0, for its scale as stored, which is not 0."""
     by = splat_row(scale)
@@ -173,7 +173,7 @@ def stored_symmetric(x: Any, size: Any, scale: Any, n_max: Any, out: Any) -> Non
         put_bytes(out, i, _from_zero(get_row(x, i) / by, n_max))
 
 
-@part
+@kernel
 def kept_symmetric(x: Any, size: Any, inverse: Any, n_max: Any, out: Any) -> None:
     """out: the levels that the search found; 0 for a sub-block that counts as zero."""
     by = splat_row(inverse)
@@ -183,7 +183,7 @@ def kept_symmetric(x: Any, size: Any, inverse: Any, n_max: Any, out: Any) -> Non
         put_bytes(out, i, select(none, splat_row(ZERO), q))
 
 
-@part
+@kernel
 def _from_zero(v: Any, n_max: Any) -> Any:
     low, high = splat_row(f32(-n_max)), splat_row(f32(n_max - 1))
     q = nearest(v)

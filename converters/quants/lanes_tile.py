@@ -8,15 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from converters.quants.fits import MAGNITUDE, RMS
-from converters.quants.kernel_cache import part
+from converters.quants.kernel_compiler import kernel
 from converters.quants.lanes import ZERO, f32
 from converters.quants.lanes_vector import (
-    LANES,
-    LINE,
-    SQUARE,
     absolute,
     address,
     get,
@@ -27,18 +22,10 @@ from converters.quants.lanes_vector import (
     splat,
     transpose,
 )
-
-SIZE = 32  # the longest sub-block
-TILE = SIZE * LANES  # elements of a tile
-_TILES = 5
+from converters.quants.lanes_width import LANES, SQUARE
 
 
-def room() -> Any:
-    """Memory for a kernel's tiles; made outside, because kernels see it through pointers."""
-    return np.empty(_TILES * TILE + LINE // 4, np.float32)
-
-
-@part
+@kernel
 def fill(source: Any, start: Any, tile: Any) -> None:
     """Transpose sub-blocks from `start` on into the tile; after the last one, that again."""
     count, size = source.shape
@@ -53,14 +40,14 @@ def fill(source: Any, start: Any, tile: Any) -> None:
             transpose(offset(first, k * size + i), size, offset(tile, i * LANES + k))
 
 
-@part
+@kernel
 def empty_into(tile: Any, row: Any, out: Any, start: Any) -> None:
     """A row of the tile into out[start:], as far as that goes."""
     for k in range(min(LANES, len(out) - start)):
         out[start + k] = tile[row * LANES + k]
 
 
-@part
+@kernel
 def weigh(x: Any, size: Any, weighting: Any, w: Any) -> None:
     """w: weights that follow from the values, see search_numpy."""
     if weighting == RMS:
@@ -78,7 +65,7 @@ def weigh(x: Any, size: Any, weighting: Any, w: Any) -> None:
             put(w, i, get(x, i) * get(x, i))
 
 
-@part
+@kernel
 def peaks(x: Any, size: Any) -> Any:
     """The value of largest magnitude, with its sign, the first of several."""
     peak = largest = splat(ZERO)

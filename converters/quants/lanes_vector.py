@@ -13,20 +13,17 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import binding, ir  # type: ignore[import-untyped, unused-ignore]
+from llvmlite import ir  # type: ignore[import-untyped, unused-ignore]
 from numba.core import cgutils, types
 from numba.core.typing.templates import ConcreteTemplate, infer_global
 from numba.extending import intrinsic, lower_builtin, models, register_model
+
+from converters.quants.lanes_width import LANES, LINE, ROW, SQUARE
 
 _infer: Any = infer_global
 _lower: Any = lower_builtin
 _pointer: Any = types.CPointer
 _llvm: Any = cgutils.get_or_insert_function
-_CPU = binding.get_host_cpu_features()
-LANES = 32 if _CPU.get("avx512f") else 16 if _CPU.get("avx2") else 8  # two registers: measured best
-ROW = 16  # divides every sub-block
-SQUARE = 8  # transposed at a time; divides LANES and every sub-block
-LINE = 64  # bytes of a cache line: a vector across two of them costs twice
 
 _BYTE, _INT, _FLOAT = ir.IntType(8), ir.IntType(32), ir.FloatType()
 
@@ -98,11 +95,12 @@ def _unary(emit: Callable[..., Any]) -> Any:
 
 
 def _function(name: str) -> Any:
-    """One of LLVM's own functions of a vector."""
+    """One of LLVM's own functions of a vector, or of one float32."""
 
     def emit(builder: Any, value: Any) -> Any:
         kind = ir.FunctionType(value.type, [value.type])
-        whole = f"llvm.{name}.v{value.type.count}f32"
+        width = f"v{value.type.count}" if isinstance(value.type, ir.VectorType) else ""
+        whole = f"llvm.{name}.{width}f32"
         return builder.call(_llvm(builder.module, kind, whole), [value])
 
     return _unary(emit)
@@ -125,6 +123,8 @@ splat = _repeated(LANES)
 splat_row = _repeated(ROW)
 absolute = _function("fabs")
 root = _function("sqrt")
+rounded = _function("rint")
+"""To the nearest integer, halves to even; `nearest` where a number may be beyond 2^22."""
 nearest = _unary(_nearest)
 """See lanes.nearest; the integers as float32."""
 select: Any = intrinsic(

@@ -20,8 +20,9 @@ _S2, _S4, _S6 = np.uint8(2), np.uint8(4), np.uint8(6)  # shifts; a plain 2 would
 
 _LOW_FOUR, _FIFTH_SIXTH = np.uint32(0x0F0F0F0F), np.uint32(0x30303030)  # bits of each of 4 bytes
 SUPER = 256  # elements of a super-block
-AFFINE_BYTES = {3: 64, 15: 128, 31: 160}
-SYMMETRIC_BYTES = {4: 96, 32: 192}
+AFFINE_BITS = {3: slice(16, 80), 15: slice(16, 144), 31: slice(16, 176)}
+SYMMETRIC_BITS = {4: slice(0, 96), 32: slice(0, 192)}
+"""Where a super-block keeps its levels: by the number of levels, as the searches count them."""
 F16_LIMIT = 65520.0  # from here on rounding gives infinity
 
 
@@ -38,11 +39,6 @@ def half(scales: F32) -> Bytes:
     if not largest < F16_LIMIT:
         raise ScaleOverflow(largest, F16_LIMIT)
     return scales.astype(np.float16).view(np.uint8).reshape(-1, 2)
-
-
-def stored(scales: F32) -> F32:
-    """What the runtime reads back for scales that went through `half`."""
-    return half(scales).view(np.float16).reshape(-1).astype(np.float32)
 
 
 def q8_0(d: F32, levels: npt.NDArray[np.int8]) -> Bytes:
@@ -72,54 +68,75 @@ def q5_1(d: F32, low: F32, levels: Bytes) -> Bytes:
 
 def q2_k(d: F32, d_low: F32, scales: Bytes, levels: Bytes) -> Bytes:
     """16 bytes scale | min << 4, 64 bytes of 2-bit levels, d, dmin. scales: [n, 16], as packed."""
-    return q2_k_of_bits(d, d_low, scales, affine_bits(levels, 3))
+    return with_affine(q2_k_frame(d, d_low, scales), levels, 3)
 
 
-def q2_k_of_bits(d: F32, d_low: F32, scales: Bytes, bits: Bytes) -> Bytes:
-    """The same from `affine_bits`."""
-    return np.concatenate([scales, bits, half(d), half(d_low)], axis=1)
+def q2_k_frame(d: F32, d_low: F32, scales: Bytes) -> Bytes:
+    """Blocks with their scales in place, and no levels yet."""
+    blocks = np.empty((len(d), 84), np.uint8)
+    blocks[:, :16], blocks[:, 80:82], blocks[:, 82:] = scales, half(d), half(d_low)
+    return blocks
 
 
 def q3_k(d: F32, scales: Bytes, levels: Bytes) -> Bytes:
     """High bits, 64 bytes of 2-bit levels, 12 bytes of 6-bit scales, d. scales: [n, 16], 0..63."""
-    return q3_k_of_bits(d, scales, symmetric_bits(levels, 4))
+    return with_symmetric(q3_k_frame(d, scales), levels, 4)
 
 
-def q3_k_of_bits(d: F32, scales: Bytes, bits: Bytes) -> Bytes:
-    """The same from `symmetric_bits`."""
+def q3_k_frame(d: F32, scales: Bytes) -> Bytes:
+    """Blocks with their scales in place, and no levels yet."""
     low4 = (scales & _FOUR).reshape(-1, 2, 8)
     high2 = (scales >> _S4).reshape(-1, 4, 4)
-    packed = high2[:, 0] | high2[:, 1] << _S2 | high2[:, 2] << _S4 | high2[:, 3] << _S6
-    return np.concatenate([bits, low4[:, 0] | low4[:, 1] << _S4, packed, half(d)], axis=1)
+    blocks = np.empty((len(d), 110), np.uint8)
+    blocks[:, 96:104] = low4[:, 0] | low4[:, 1] << _S4
+    blocks[:, 104:108] = high2[:, 0] | high2[:, 1] << _S2 | high2[:, 2] << _S4 | high2[:, 3] << _S6
+    blocks[:, 108:] = half(d)
+    return blocks
 
 
 def q4_k(d: F32, d_low: F32, scales: Bytes, levels: Bytes) -> Bytes:
     """d, dmin, 12 bytes of `six_bits`, nibbles of pairs of sub-blocks."""
-    return k_of_bits(d, d_low, scales, affine_bits(levels, 15))
+    return with_affine(k_frame(d, d_low, scales, 15), levels, 15)
 
 
 def q5_k(d: F32, d_low: F32, scales: Bytes, levels: Bytes) -> Bytes:
     """As Q4_K, with 32 bytes of fifth bits (bit j of byte t = element t of sub-block j)."""
-    return k_of_bits(d, d_low, scales, affine_bits(levels, 31))
+    return with_affine(k_frame(d, d_low, scales, 31), levels, 31)
 
 
-def k_of_bits(d: F32, d_low: F32, scales: Bytes, bits: Bytes) -> Bytes:
-    """Q4_K or Q5_K from `affine_bits`."""
-    return np.concatenate([half(d), half(d_low), scales, bits], axis=1)
+def k_frame(d: F32, d_low: F32, scales: Bytes, n_max: int) -> Bytes:
+    """Blocks of Q4_K or Q5_K with their scales in place, and no levels yet."""
+    blocks = np.empty((len(d), AFFINE_BITS[n_max].stop), np.uint8)
+    blocks[:, :2], blocks[:, 2:4], blocks[:, 4:16] = half(d), half(d_low), scales
+    return blocks
 
 
 def q6_k(d: F32, scales: npt.NDArray[np.int8], levels: Bytes) -> Bytes:
     """128 bytes of low nibbles, 64 of high pairs, 16 signed scales, d. scales: [n, 16]."""
-    return q6_k_of_bits(d, scales, symmetric_bits(levels, 32))
+    return with_symmetric(q6_k_frame(d, scales), levels, 32)
 
 
-def q6_k_of_bits(d: F32, scales: npt.NDArray[np.int8], bits: Bytes) -> Bytes:
-    """The same from `symmetric_bits`."""
-    return np.concatenate([bits, scales.view(np.uint8), half(d)], axis=1)
+def q6_k_frame(d: F32, scales: npt.NDArray[np.int8]) -> Bytes:
+    """Blocks with their scales in place, and no levels yet."""
+    blocks = np.empty((len(d), 210), np.uint8)
+    blocks[:, 192:208], blocks[:, 208:] = scales.view(np.uint8), half(d)
+    return blocks
+
+
+def with_affine(blocks: Bytes, levels: Bytes, n_max: int) -> Bytes:
+    """Blocks of Q2_K, Q4_K or Q5_K with these levels, written in place."""
+    blocks[:, AFFINE_BITS[n_max]] = affine_bits(levels, n_max)
+    return blocks
+
+
+def with_symmetric(blocks: Bytes, levels: Bytes, n_max: int) -> Bytes:
+    """Blocks of Q3_K or Q6_K with these levels, written in place."""
+    blocks[:, SYMMETRIC_BITS[n_max]] = symmetric_bits(levels, n_max)
+    return blocks
 
 
 def affine_bits(levels: Bytes, n_max: int) -> Bytes:
-    """Levels 0..n_max, [n, 256], as Q2_K, Q4_K or Q5_K keeps them: [n, AFFINE_BYTES[n_max]]."""
+    """Levels 0..n_max, [n, 256], as Q2_K, Q4_K or Q5_K keeps them: [n, AFFINE_BITS]."""
     if n_max == 3:
         return _two_bits(levels)
     nibbles = _paired_nibbles(levels & _FOUR)
@@ -127,7 +144,7 @@ def affine_bits(levels: Bytes, n_max: int) -> Bytes:
 
 
 def symmetric_bits(levels: Bytes, n_max: int) -> Bytes:
-    """Levels 0..2 n_max - 1, [n, 256], as Q3_K or Q6_K: [n, SYMMETRIC_BYTES[n_max]]."""
+    """Levels 0..2 n_max - 1, [n, 256], as Q3_K or Q6_K: [n, SYMMETRIC_BITS]."""
     if n_max == 4:
         return np.concatenate([_high_bits(levels >> _S2), _two_bits(levels & _TWO)], axis=1)
     low = (levels & _FOUR).reshape(-1, 2, 2, 64)

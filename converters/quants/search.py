@@ -10,7 +10,7 @@ import importlib
 import os
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +24,9 @@ from converters.transforms import F32, Index
 VARIABLE = "FT2OLLAMA_QUANT_BACKEND"
 _SYMMETRIC = ("symmetric", "round_symmetric")
 _AFFINE = ("affine", "round_affine")
-_SUPER = ("affine", "by_largest", "multiples", "pack_affine")
-_SUPER_WEIGHED = ("affine", "weights_of", "sums_of", "scales_of", "multiples", "pack_affine")
-_SUPER_SYMMETRIC = ("symmetric", "signed_scales", "multiples", "pack_symmetric")
+_SUPER = ("affine", "by_largest", "pack_affine")
+_SUPER_WEIGHED = ("affine", "weights_of", "sums_of", "scales_of", "pack_affine")
+_SUPER_SYMMETRIC = ("symmetric", "signed_scales", "pack_symmetric")
 _CODEBOOK = ("codebook", "round_codebook")
 _KERNELS: dict[Kind, tuple[str, ...]] = {
     Kind.Q8_0: ("peaks_of", "round_away"),
@@ -37,7 +37,7 @@ _KERNELS: dict[Kind, tuple[str, ...]] = {
     Kind.Q2_K: _SUPER,
     Kind.Q4_K: _SUPER,
     Kind.Q5_K: _SUPER,
-    Kind.Q3_K: ("descend", "multiples", "pack_symmetric"),
+    Kind.Q3_K: ("descend", "pack_symmetric"),
     Kind.Q6_K: _SUPER_SYMMETRIC,
     Kind.IQ4_NL: _CODEBOOK,
     Kind.IQ4_XS: _CODEBOOK,
@@ -47,7 +47,7 @@ _KERNELS_WITH_IMPORTANCE: dict[Kind, tuple[str, ...]] = {
     Kind.Q6_K: _SUPER_SYMMETRIC,
     Kind.Q4_0: (*_SYMMETRIC, "weights_of"),
     Kind.Q5_0: (*_SYMMETRIC, "weights_of"),
-    Kind.Q3_K: (*_SYMMETRIC, "weights_of", "sums_of", "multiples", "pack_symmetric"),
+    Kind.Q3_K: (*_SYMMETRIC, "weights_of", "sums_of", "pack_symmetric"),
     Kind.Q4_1: (*_AFFINE, "weights_of"),
     Kind.Q5_1: (*_AFFINE, "weights_of"),
     Kind.Q2_K: _SUPER_WEIGHED,
@@ -92,20 +92,17 @@ class Backend(Protocol):
     def signed_scales(self, scales: F32, n_max: int) -> tuple[F32, npt.NDArray[np.int8]]:
         """Sub-scales of any sign as integers times one scale, the largest -n_max."""
 
-    def multiples(self, d: F32, integers: npt.NDArray[Any]) -> F32:
-        """One scale times its integers."""
-
     def round_affine(self, x: F32, scale: F32, shift: F32, found: F32, fit: AffineFit) -> Bytes:
         """Levels for scales and shifts as stored."""
 
     def round_symmetric(self, x: F32, scale: F32, inverse: F32, n_max: int) -> Bytes:
         """Levels for scales as stored."""
 
-    def pack_affine(self, x: F32, scale: F32, shift: F32, found: F32, fit: AffineFit) -> Bytes:
-        """`round_affine`, as bits."""
+    def pack_affine(self, x: F32, found: F32, fit: AffineFit, blocks: Bytes) -> None:
+        """Levels, as bits, into blocks whose scales are in place."""
 
-    def pack_symmetric(self, x: F32, scale: F32, inverse: F32, n_max: int) -> Bytes:
-        """`round_symmetric`, as bits."""
+    def pack_symmetric(self, x: F32, inverse: F32, n_max: int, blocks: Bytes) -> None:
+        """Levels, as bits, into blocks whose scales are in place."""
 
     def round_codebook(self, x: F32, inverse: F32) -> Bytes:
         """Indices into the codebook."""

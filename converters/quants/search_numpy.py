@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from gguf.constants import GGMLQuantizationType as Kind
 
 from converters.quants import layout, subscales
 from converters.quants.fits import CODEBOOK, MAGNITUDE, RMS, TINY, AffineFit, nearest
+from converters.quants.scales import scales_of
 from converters.transforms import F32, Index
 
 Bytes = npt.NDArray[np.uint8]
@@ -25,6 +27,8 @@ Bytes = npt.NDArray[np.uint8]
 _MIDS = np.array([(a + b) / 2 for a, b in pairwise(CODEBOOK)], np.float32)
 _VALUES = np.array(CODEBOOK, np.float32)
 _LANES = 4096  # sub-blocks at a time: the scratch stays in the caches
+_AFFINE = {3: Kind.Q2_K, 15: Kind.Q4_K, 31: Kind.Q5_K}
+_SYMMETRIC = {4: Kind.Q3_K, 32: Kind.Q6_K}
 _HALF = np.float32(np.nextafter(np.float32(0.5), np.float32(0)))
 
 
@@ -246,12 +250,6 @@ def signed_scales(scales: F32, n_max: int) -> tuple[F32, npt.NDArray[np.int8]]:
     return subscales.signed(scales, n_max)
 
 
-def multiples(d: F32, integers: npt.NDArray[Any]) -> F32:
-    """Scales [n] times integers [n, k], flat."""
-    product: F32 = (d[:, None] * integers.astype(np.float32)).reshape(-1)
-    return product
-
-
 def round_affine(x: F32, scale: F32, shift: F32, found: F32, fit: AffineFit) -> Bytes:
     """Bytes for the scales as stored: [n, size]; where such a scale is 0, those of the search."""
     stored = np.clip(nearest((x + shift[:, None]) / scale[:, None]), 0, fit.n_max)
@@ -267,16 +265,19 @@ def round_symmetric(x: F32, scale: F32, inverse: F32, n_max: int) -> Bytes:
     return np.where((scale != 0)[:, None], stored, kept).astype(np.uint8)
 
 
-def pack_affine(x: F32, scale: F32, shift: F32, found: F32, fit: AffineFit) -> Bytes:
-    """The levels of `round_affine` as layout.affine_bits: [n / 256, bytes]."""
-    levels = round_affine(x, scale, shift, found, fit)
-    return layout.affine_bits(levels.reshape(-1, layout.SUPER), fit.n_max)
+def pack_affine(x: F32, found: F32, fit: AffineFit, blocks: Bytes) -> None:
+    """Write the levels of `round_affine` for the scales in blocks [n, bytes of a block]."""
+    scales = scales_of(blocks, _AFFINE[fit.n_max])
+    levels = round_affine(x, scales.step.reshape(-1), -scales.offset.reshape(-1), found, fit)
+    layout.with_affine(blocks, levels.reshape(-1, layout.SUPER), fit.n_max)
 
 
-def pack_symmetric(x: F32, scale: F32, inverse: F32, n_max: int) -> Bytes:
-    """The levels of `round_symmetric` as layout.symmetric_bits: [n / 256, bytes]."""
-    levels = round_symmetric(x, scale, inverse, n_max)
-    return layout.symmetric_bits(levels.reshape(-1, layout.SUPER), n_max)
+def pack_symmetric(x: F32, inverse: F32, n_max: int, blocks: Bytes) -> None:
+    """Write the levels of `round_symmetric` for the scales in blocks [n, bytes of a block]."""
+    levels = round_symmetric(
+        x, scales_of(blocks, _SYMMETRIC[n_max]).step.reshape(-1), inverse, n_max
+    )
+    layout.with_symmetric(blocks, levels.reshape(-1, layout.SUPER), n_max)
 
 
 def round_codebook(x: F32, inverse: F32) -> Bytes:

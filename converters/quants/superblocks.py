@@ -9,15 +9,18 @@ Formulas: ggml/src/ggml-quants.c, quantize_row_<type>_ref and, with importance, 
 from __future__ import annotations
 
 import numpy as np
+from gguf.constants import GGMLQuantizationType as Kind
 
 from converters.quants import fits, layout
 from converters.quants.fits import AffineFit, nearest
 from converters.quants.layout import Bytes
+from converters.quants.scales import scales_of
 from converters.quants.search import Backend
 from converters.transforms import F32
 
 _ZERO = np.float32(0)
 _SUPER = 256
+_LARGEST = np.uint8(63)
 
 
 def q2_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
@@ -27,35 +30,28 @@ def q2_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     found = _Affine(search, rows.reshape(-1, 16), w, fit)
     d, d_low, scale, low = found.scales(15)
     packed = scale | low << np.uint8(4)  # a wrapped scale reaches into the minimum, as in ggml
-    bits = found.bits(d, d_low, packed & np.uint8(15), packed >> np.uint8(4))
-    return layout.q2_k_of_bits(d, d_low, packed, bits)
+    return found.levels_in(layout.q2_k_frame(d, d_low, packed))
 
 
 def q4_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     """8 sub-blocks of 32, scale and minimum in 6 bits each."""
     w = _weights(search, rows, importance, 2)
-    found = _Affine(
-        search, rows.reshape(-1, 32), w, fits.Q4_K if w is None else fits.with_importance(15)
-    )
+    fit = fits.Q4_K if w is None else fits.with_importance(15)
+    found = _Affine(search, rows.reshape(-1, 32), w, fit)
     d, d_low, scale, low = found.scales(63)
-    if w is None:
-        scale, low = np.minimum(scale, np.uint8(63)), np.minimum(low, np.uint8(63))
-    packed = layout.six_bits(scale, low)
-    if w is not None:
-        scale, low = layout.from_six_bits(packed)
-    return layout.k_of_bits(d, d_low, packed, found.bits(d, d_low, scale, low))
+    if w is None:  # else a wrapped scale reaches into its neighbours, as in ggml
+        scale, low = np.minimum(scale, _LARGEST), np.minimum(low, _LARGEST)
+    return found.levels_in(layout.k_frame(d, d_low, layout.six_bits(scale, low), 15))
 
 
 def q5_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     """As Q4_K, with a fifth bit."""
     w = _weights(search, rows, importance, 2)
-    found = _Affine(
-        search, rows.reshape(-1, 32), w, fits.Q5_K if w is None else fits.with_importance(31)
-    )
+    fit = fits.Q5_K if w is None else fits.with_importance(31)
+    found = _Affine(search, rows.reshape(-1, 32), w, fit)
     d, d_low, scale, low = found.scales(63)
-    scale, low = np.minimum(scale, np.uint8(63)), np.minimum(low, np.uint8(63))
-    bits = found.bits(d, d_low, scale, low)
-    return layout.k_of_bits(d, d_low, layout.six_bits(scale, low), bits)
+    scale, low = np.minimum(scale, _LARGEST), np.minimum(low, _LARGEST)
+    return found.levels_in(layout.k_frame(d, d_low, layout.six_bits(scale, low), 31))
 
 
 class _Affine:
@@ -81,11 +77,10 @@ class _Affine:
             d_low, low = self.search.scales(lows, sum_w, n_max)
         return d, d_low, scale, low
 
-    def bits(self, d: F32, d_low: F32, scale: Bytes, low: Bytes) -> Bytes:
-        """Bits [n, bytes] of the levels for the scales as the runtime reads them back."""
-        step = self.search.multiples(layout.stored(d), scale)
-        shift = self.search.multiples(layout.stored(d_low), low)
-        return self.search.pack_affine(self.x, step, shift, self.found, self.fit)
+    def levels_in(self, frame: Bytes) -> Bytes:
+        """The blocks, with the levels for the scales as the runtime reads them back."""
+        self.search.pack_affine(self.x, self.found, self.fit, frame)
+        return frame
 
 
 def q3_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
@@ -106,13 +101,14 @@ def q3_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
         scales = scales.reshape(-1, 16)
         d, outer = search.symmetric(scales, search.sums(w).reshape(-1, 16), 32)
         packed = search.round_symmetric(scales, np.zeros_like(outer), outer, 32)
-    step = search.multiples(layout.stored(d), packed.view(np.int8) - np.int8(32))
+    blocks = layout.q3_k_frame(d, packed)
+    step = scales_of(blocks, Kind.Q3_K).step.reshape(-1)
     lost = step == 0
     if not lost.any():
-        return layout.q3_k_of_bits(d, packed, search.pack_symmetric(x, step, step, 4))
-    levels = search.round_symmetric(x, step, step, 4)
-    levels = np.where(lost[:, None], kept, levels)
-    return layout.q3_k(d, packed, levels.reshape(-1, _SUPER))
+        search.pack_symmetric(x, step, 4, blocks)
+        return blocks
+    levels = np.where(lost[:, None], kept, search.round_symmetric(x, step, step, 4))
+    return layout.with_symmetric(blocks, levels.reshape(-1, _SUPER), 4)
 
 
 def q6_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
@@ -123,10 +119,10 @@ def q6_k(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
         w = np.broadcast_to(importance, rows.shape).reshape(x.shape)
     scales, found = search.symmetric(x, w, 32)
     d, integers = search.signed_scales(scales.reshape(-1, 16), 128)
-    step = search.multiples(layout.stored(d), integers)
-    data = layout.q6_k_of_bits(d, integers, search.pack_symmetric(x, step, found, 32))
-    data[d == 0] = 0
-    return data
+    blocks = layout.q6_k_frame(d, integers)
+    search.pack_symmetric(x, found, 32, blocks)
+    blocks[d == 0] = 0
+    return blocks
 
 
 def iq4_xs(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
