@@ -270,7 +270,8 @@ def _step(gguf: Any, name: str | None, values: np.ndarray) -> np.ndarray | None:
     from gguf.constants import GGML_QUANT_SIZES
     from gguf.constants import GGMLQuantizationType as Kind
 
-    from converters.quants.feedback import FEEDBACK_TYPES, scales_of
+    from converters.quants.feedback import FEEDBACK_TYPES
+    from converters.quants.scales import scales_of
 
     kind = gguf.tensors[name].type if name in gguf.tensors else Kind.F32
     if kind == Kind.Q4_1:  # rows may come in another order here, so from the values: 16 levels

@@ -1,7 +1,7 @@
-"""Which machine runs the searches: numba where it can be imported, else NumPy; same bytes.
+"""Which machine runs the searches: kernels that numba compiles, or NumPy without it; same bytes.
 
-FT2OLLAMA_QUANT_BACKEND=numpy or numba overrides. numba is imported at the first use and not before:
-most commands of this package never quantize.
+FT2OLLAMA_QUANT_BACKEND=numpy or numba overrides. numba itself is imported only where a kernel has
+to be compiled, once per machine.
 """
 
 from __future__ import annotations
@@ -57,15 +57,17 @@ _KERNELS_WITH_IMPORTANCE: dict[Kind, tuple[str, ...]] = {
     Kind.IQ4_XS: (*_CODEBOOK, "weights_of"),
 }
 _SECONDS = {
-    "affine": 2.5,
-    "symmetric": 1.2,
-    "descend": 1.5,
-    "codebook": 2.5,
-    "scales_of": 2.5,
-    "pack_affine": 1.2,
-    "pack_symmetric": 1.2,
-    "feedback": 2.5,
+    "affine": 1.7,
+    "symmetric": 0.9,
+    "descend": 1.4,
+    "codebook": 1.5,
+    "scales_of": 1.4,
+    "pack_affine": 0.9,
+    "pack_symmetric": 0.9,
+    "peaks_of": 0.6,
+    "feedback": 1.6,
 }
+_OTHER, _NUMBA = 0.3, 0.4  # seconds: any other kernel, and the import of what compiles
 
 
 class Backend(Protocol):
@@ -154,7 +156,8 @@ def seconds_to_compile(
     is_ready = getattr(backend(), "is_ready", None) if wanted else None
     if is_ready is None:
         return 0.0
-    return sum(_SECONDS.get(kernel, 0.6) for kernel in wanted if not is_ready(kernel))
+    seconds = [_SECONDS.get(kernel, _OTHER) for kernel in wanted if not is_ready(kernel)]
+    return sum(seconds) + _NUMBA if seconds else 0.0
 
 
 @lru_cache
