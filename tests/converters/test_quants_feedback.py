@@ -14,12 +14,12 @@ from converters.quants.feedback import (
     FEEDBACK_TYPES,
     column_blocks,
     encode_with_feedback,
-    scales_of,
     spreads,
     with_levels,
 )
 from converters.quants.layout import decode
 from converters.quants.quantize import encode
+from converters.quants.scales import scales_of
 from converters.transforms import F32
 
 KINDS = sorted(FEEDBACK_TYPES, key=lambda kind: kind.name)
