@@ -24,27 +24,29 @@ def q8_0(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     x = rows.reshape(-1, _BLOCK)
     largest: F32 = np.abs(search.peaks(x))
     d = largest / np.float32(127)
-    return layout.q8_0(d, search.round_away(x, _reciprocal(d)))
+    blocks = layout.q8_0_frame(d)
+    search.round_away(x, _reciprocal(d), blocks)
+    return blocks
 
 
 def q4_0(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     """x ~ d * (level - 8)."""
-    return layout.q4_0(*_symmetric(search, rows, importance, 8))
+    return _symmetric(search, rows, importance, 8)
 
 
 def q5_0(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     """x ~ d * (level - 16)."""
-    return layout.q5_0(*_symmetric(search, rows, importance, 16))
+    return _symmetric(search, rows, importance, 16)
 
 
 def q4_1(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     """x ~ d * level + m, 16 levels."""
-    return layout.q4_1(*_affine(search, rows, importance, 15))
+    return _affine(search, rows, importance, 15)
 
 
 def q5_1(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     """x ~ d * level + m, 32 levels."""
-    return layout.q5_1(*_affine(search, rows, importance, 31))
+    return _affine(search, rows, importance, 31)
 
 
 def iq4_nl(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
@@ -56,36 +58,37 @@ def iq4_nl(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     return layout.q4_0(d, search.round_codebook(x, inverse))
 
 
-def _symmetric(search: Backend, rows: F32, importance: F32 | None, n_max: int) -> tuple[F32, Bytes]:
-    """d [n] and levels [n, 32]."""
-    x = rows.reshape(-1, _BLOCK)
+def _symmetric(search: Backend, rows: F32, importance: F32 | None, n_max: int) -> Bytes:
+    x, top = rows.reshape(-1, _BLOCK), 2 * n_max - 1
     if importance is not None:
         w = search.weights(rows, importance, rows.shape[1], 1)
         d, inverse = search.symmetric(x, w.reshape(x.shape), n_max)
-        return d, search.round_symmetric(x, np.zeros_like(d), inverse, n_max)
+        levels = search.round_symmetric(x, np.zeros_like(d), inverse, n_max)
+        return layout.with_plain(layout.plain_frame(top, d), levels, top)
     d = search.peaks(x) / np.float32(-n_max)
     d = np.where(d != 0, d, np.float32(-0.0))  # ggml divides +0 by -n_max
-    low = np.zeros_like(d)
     inverse = _reciprocal(d)
-    levels = search.truncate(x, low, inverse, n_max + 0.5, 2 * n_max - 1)
-    levels[(inverse == 0) & (d != 0)] = 0
-    return d, levels
+    middle = np.float32(n_max + 0.5)
+    offset = np.where((inverse == 0) & (d != 0), _ZERO, middle)
+    blocks = layout.plain_frame(top, d)
+    search.truncate(x, np.zeros_like(d), inverse, offset, top, blocks)
+    return blocks
 
 
-def _affine(
-    search: Backend, rows: F32, importance: F32 | None, n_max: int
-) -> tuple[F32, F32, Bytes]:
-    """d [n], m [n] and levels [n, 32]."""
+def _affine(search: Backend, rows: F32, importance: F32 | None, n_max: int) -> Bytes:
     x = rows.reshape(-1, _BLOCK)
     if importance is not None:
         w = search.weights(rows, importance, rows.shape[1], 1)
         fit = fits.with_importance(n_max)
         found = search.affine(x, w.reshape(x.shape), fit)
         zero = np.zeros_like(found[0])
-        return found[0], found[1], search.round_affine(x, zero, zero, found, fit)
+        levels = search.round_affine(x, zero, zero, found, fit)
+        return layout.with_plain(layout.plain_frame(n_max, found[0], found[1]), levels, n_max)
     low, high = search.extremes(x)
     d = (high - low) / np.float32(n_max)
-    return d, low, search.truncate(x, low, _reciprocal(d), 0.5, n_max)
+    blocks = layout.plain_frame(n_max, d, low)
+    search.truncate(x, low, _reciprocal(d), np.full_like(d, 0.5), n_max, blocks)
+    return blocks
 
 
 def _reciprocal(d: F32) -> F32:

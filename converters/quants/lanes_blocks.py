@@ -7,11 +7,26 @@ from typing import Any
 import numpy as np
 
 from converters.quants.kernel_compiler import kernel
-from converters.quants.lanes import ZERO, f32, i32
+from converters.quants.lanes import ZERO, f32
 from converters.quants.lanes_tile import empty_into, fill, peaks
-from converters.quants.lanes_vector import aligned, offset, put, root
-from converters.quants.lanes_width import LANES, TILE
+from converters.quants.lanes_vector import (
+    address,
+    aligned,
+    get,
+    get_row,
+    offset,
+    put,
+    put_bytes,
+    put_fifth_bits,
+    put_nibbles,
+    root,
+    select,
+    splat,
+    splat_row,
+)
+from converters.quants.lanes_width import LANES, ROW, TILE
 
+_BLOCK = 2 * ROW
 _HALF = f32(np.nextafter(f32(0.5), ZERO))
 
 
@@ -27,55 +42,53 @@ def peaks_of(x: Any, out: Any, room: Any) -> None:
 
 
 @kernel
-def _order(v: Any) -> Any:
-    """An integer ordered as floats are, -0 before 0."""
-    bits = i32(f32(v).view(np.int32))
-    return i32(bits ^ i32(i32(bits >> i32(31)) & i32(0x7FFFFFFF)))
-
-
-@kernel
-def extremes_of(x: Any, low: Any, high: Any) -> None:
+def extremes_of(x: Any, low: Any, high: Any, room: Any) -> None:
     """Smallest and largest of a row; where that is a zero, the sign of the row's first zero."""
-    for n in range(len(x)):
-        least = most = _order(x[n, 0])
-        for i in range(1, x.shape[1]):
-            v = _order(x[n, i])
-            least = v if v < least else least
-            most = v if v > most else most
-        zero = ZERO
-        if -1 <= least <= 0 or -1 <= most <= 0:
-            for i in range(x.shape[1]):
-                if x[n, i] == ZERO:
-                    zero = x[n, i]
-                    break
-        low[n] = zero if -1 <= least <= 0 else _value(least)
-        high[n] = zero if -1 <= most <= 0 else _value(most)
+    size, zero = x.shape[1], splat(ZERO)
+    tile = aligned(room)
+    found = offset(tile, TILE)
+    for start in range(0, len(x), LANES):
+        fill(x, start, tile)
+        least = most = get(tile, size - 1)
+        first_zero = zero
+        for k in range(size):
+            v = get(tile, size - 1 - k)
+            least = select(v < least, v, least)
+            most = select(v > most, v, most)
+            first_zero = select(v == zero, v, first_zero)
+        put(found, 0, select(least == zero, first_zero, least))
+        put(found, 1, select(most == zero, first_zero, most))
+        empty_into(found, 0, low, start)
+        empty_into(found, 1, high, start)
 
 
 @kernel
-def _value(order: Any) -> Any:
-    """The float of an `_order`."""
-    return i32(order ^ i32(i32(order >> i32(31)) & i32(0x7FFFFFFF))).view(np.float32)
+def truncate(x: Any, low: Any, inverse: Any, plus: Any, n_max: Any, blocks: Any) -> None:
+    """blocks: [n, bytes], see search_numpy."""
+    n_bytes = blocks.shape[1]
+    rows, first, top = address(x), address(blocks), splat_row(f32(n_max))
+    for n in range(len(x)):
+        row, end = offset(rows, n * _BLOCK), offset(first, (n + 1) * n_bytes)
+        floor, by, more = splat_row(low[n]), splat_row(inverse[n]), splat_row(plus[n])
+        v0 = (get_row(row, 0) - floor) * by + more
+        v1 = (get_row(row, ROW) - floor) * by + more
+        v0, v1 = select(v0 > top, top, v0), select(v1 > top, top, v1)
+        put_nibbles(end, -16, v0, v1)
+        if n_max == 31:
+            put_fifth_bits(end, -20, v0)
+            put_fifth_bits(end, -18, v1)
 
 
 @kernel
-def truncate(x: Any, low: Any, inverse: Any, offset: Any, n_max: Any, out: Any) -> None:
-    """out: [n, size] levels."""
-    top = i32(n_max)
+def round_away(x: Any, inverse: Any, blocks: Any) -> None:
+    """blocks: [n, 34], see search_numpy."""
+    rows, first, zero = address(x), address(blocks), splat_row(ZERO)
+    half, minus = splat_row(_HALF), splat_row(-_HALF)
     for n in range(len(x)):
-        floor, by = low[n], inverse[n]
-        for i in range(x.shape[1]):
-            q = i32((x[n, i] - floor) * by + offset)
-            out[n, i] = np.uint8(top if q > top else q)
-
-
-@kernel
-def round_away(x: Any, inverse: Any, out: Any) -> None:
-    """out: [n, size] levels."""
-    for n in range(len(x)):
-        for i in range(x.shape[1]):
-            v = x[n, i] * inverse[n]
-            out[n, i] = np.int8(i32(v + (_HALF if v >= ZERO else -_HALF)))
+        row, to, by = offset(rows, n * _BLOCK), offset(first, n * 34 + 2), splat_row(inverse[n])
+        for i in range(0, _BLOCK, ROW):
+            v = get_row(row, i) * by
+            put_bytes(to, i, v + select(v < zero, minus, half))
 
 
 @kernel

@@ -168,13 +168,19 @@ def _loader(width: int, step: int) -> Any:
     )
 
 
-def _storer(emit: Callable[..., Any]) -> Any:
+def _stored(emit: Callable[..., Any]) -> Callable[..., Any]:
+    """emit(builder, *values), as numba calls what returns nothing."""
+
     def generate(context: Any, builder: Any, _: Any, values: Any) -> Any:
         emit(builder, *values)
         return context.get_dummy_value()
 
+    return generate
+
+
+def _storer(emit: Callable[..., Any]) -> Any:
     return intrinsic(
-        lambda _, pointer, index, vector: (types.void(pointer, types.intp, vector), generate)
+        lambda _, pointer, index, vector: (types.void(pointer, types.intp, vector), _stored(emit))
     )
 
 
@@ -186,6 +192,24 @@ def _put_bytes(builder: Any, pointer: Any, index: Any, vector: Any) -> None:
     kind = ir.VectorType(_BYTE, vector.type.count)
     narrow = builder.trunc(builder.fptosi(vector, _integers(vector)), kind)
     builder.store(narrow, _vector_at(builder, pointer, index, 1, kind), align=1)
+
+
+def _put_nibbles(builder: Any, pointer: Any, index: Any, low: Any, high: Any) -> None:
+    kind = ir.VectorType(_BYTE, low.type.count)
+    low, high = (builder.trunc(builder.fptosi(v, _integers(v)), kind) for v in (low, high))
+    low = builder.and_(low, _constant(kind, 15))
+    both = builder.or_(low, builder.shl(high, _constant(kind, 4)))
+    builder.store(both, _vector_at(builder, pointer, index, 1, kind), align=1)
+
+
+def _put_fifth_bits(builder: Any, pointer: Any, index: Any, vector: Any) -> None:
+    kind = _integers(vector)
+    bits = builder.and_(builder.fptosi(vector, kind), _constant(kind, 16))
+    packed = builder.bitcast(
+        builder.icmp_unsigned("!=", bits, _constant(kind, 0)), ir.IntType(vector.type.count)
+    )
+    place = builder.bitcast(builder.gep(pointer, [index]), packed.type.as_pointer())
+    builder.store(packed, place, align=1)
 
 
 # Pointers and not arrays: numba counts references to arrays, and that costs more than a short loop.
@@ -222,13 +246,8 @@ def _transpose(builder: Any, source: Any, step: Any, tile: Any) -> Any:
         builder.store(row, builder.bitcast(place, kind.as_pointer()), align=4)
 
 
-def _transposed(context: Any, builder: Any, _: Any, values: Any) -> Any:
-    _transpose(builder, *values)
-    return context.get_dummy_value()
-
-
 transpose: Any = intrinsic(
-    lambda _, source, step, tile: (types.void(source, types.intp, tile), _transposed)
+    lambda _, source, step, tile: (types.void(source, types.intp, tile), _stored(_transpose))
 )
 """transpose(source, step, tile): SQUARE rows, `step` elements apart, into a tile's columns."""
 offset: Any = intrinsic(
@@ -245,3 +264,12 @@ put = _storer(_put)
 """put(tile, i, vector): into row i of a tile."""
 put_bytes = _storer(_put_bytes)
 """put_bytes(pointer, i, vector): small integers as uint8, from the i-th on."""
+put_fifth_bits = _storer(_put_fifth_bits)
+"""put_fifth_bits(pointer, i, vector): bit 4 of every integer, from byte i on."""
+put_nibbles: Any = intrinsic(
+    lambda _, pointer, index, low, high: (
+        types.void(pointer, types.intp, low, high),
+        _stored(_put_nibbles),
+    )
+)
+"""put_nibbles(pointer, i, low, high): bits 0 to 3 of integers, two vectors in the bytes from i."""

@@ -41,29 +41,48 @@ def half(scales: F32) -> Bytes:
     return scales.astype(np.float16).view(np.uint8).reshape(-1, 2)
 
 
-def q8_0(d: F32, levels: npt.NDArray[np.int8]) -> Bytes:
-    """d, 32 signed bytes."""
-    return np.concatenate([half(d), levels.view(np.uint8)], axis=1)
+def q8_0_frame(d: F32) -> Bytes:
+    """d, and room for 32 signed bytes."""
+    blocks = np.empty((len(d), 34), np.uint8)
+    blocks[:, :2] = half(d)
+    return blocks
 
 
 def q4_0(d: F32, levels: Bytes) -> Bytes:
     """d, 16 bytes of nibbles: elements 0-15 low, 16-31 high. IQ4_NL has the same structure."""
-    return np.concatenate([half(d), _nibbles(levels)], axis=1)
+    return with_plain(plain_frame(15, d), levels, 15)
 
 
 def q4_1(d: F32, low: F32, levels: Bytes) -> Bytes:
     """d, m, nibbles."""
-    return np.concatenate([half(d), half(low), _nibbles(levels)], axis=1)
+    return with_plain(plain_frame(15, d, low), levels, 15)
 
 
 def q5_0(d: F32, levels: Bytes) -> Bytes:
     """d, the fifth bits (bit j of 32 = element j), nibbles."""
-    return np.concatenate([half(d), _fifth_bits(levels), _nibbles(levels)], axis=1)
+    return with_plain(plain_frame(31, d), levels, 31)
 
 
 def q5_1(d: F32, low: F32, levels: Bytes) -> Bytes:
     """d, m, the fifth bits, nibbles."""
-    return np.concatenate([half(d), half(low), _fifth_bits(levels), _nibbles(levels)], axis=1)
+    return with_plain(plain_frame(31, d, low), levels, 31)
+
+
+def plain_frame(n_max: int, *scales: F32) -> Bytes:
+    """Blocks of Q4_0 to Q5_1 with their scales, d and with it m, in place, and no levels yet."""
+    head = 2 * len(scales)
+    blocks = np.empty((len(scales[0]), head + (20 if n_max == 31 else 16)), np.uint8)
+    for i, scale in enumerate(scales):
+        blocks[:, 2 * i : 2 * i + 2] = half(scale)
+    return blocks
+
+
+def with_plain(blocks: Bytes, levels: Bytes, n_max: int) -> Bytes:
+    """Blocks of Q4_0 to Q5_1 with these levels [n, 32], written in place."""
+    blocks[:, -16:] = _nibbles(levels)
+    if n_max == 31:
+        blocks[:, -20:-16] = _fifth_bits(levels)
+    return blocks
 
 
 def q2_k(d: F32, d_low: F32, scales: Bytes, levels: Bytes) -> Bytes:

@@ -115,11 +115,13 @@ class Backend(Protocol):
     def extremes(self, x: F32) -> tuple[F32, F32]:
         """Smallest and largest value per block."""
 
-    def truncate(self, x: F32, low: F32, inverse: F32, offset: float, n_max: int) -> Bytes:
-        """Levels rounded down."""
+    def truncate(
+        self, x: F32, low: F32, inverse: F32, offset: F32, n_max: int, blocks: Bytes
+    ) -> None:
+        """Levels rounded down, as bits, into blocks whose scales are in place."""
 
-    def round_away(self, x: F32, inverse: F32) -> npt.NDArray[np.int8]:
-        """Levels with halves rounded away from zero."""
+    def round_away(self, x: F32, inverse: F32, blocks: Bytes) -> None:
+        """Levels with halves rounded away from zero, into blocks whose scales are in place."""
 
     def sums(self, x: F32) -> F32:
         """Sums of rows in C's order."""

@@ -113,22 +113,18 @@ def peaks(x: F32) -> F32:
 def extremes(x: F32) -> tuple[F32, F32]:
     """See search_numpy."""
     low, high = np.empty((2, len(x)), np.float32)
-    _run("extremes_of", x, low, high)
+    _run("extremes_of", x, low, high, tiles())
     return low, high
 
 
-def truncate(x: F32, low: F32, inverse: F32, offset: float, n_max: int) -> Bytes:
+def truncate(x: F32, low: F32, inverse: F32, offset: F32, n_max: int, blocks: Bytes) -> None:
     """See search_numpy."""
-    out = np.empty(x.shape, np.uint8)
-    _run("truncate", x, low, inverse, np.float32(offset), n_max, out)
-    return out
+    _run("truncate", x, low, inverse, offset, n_max, blocks)
 
 
-def round_away(x: F32, inverse: F32) -> npt.NDArray[np.int8]:
+def round_away(x: F32, inverse: F32, blocks: Bytes) -> None:
     """See search_numpy."""
-    out = np.empty(x.shape, np.int8)
-    _run("round_away", x, inverse, out)
-    return out
+    _run("round_away", x, inverse, blocks)
 
 
 def sums(x: F32) -> F32:

@@ -297,21 +297,24 @@ def extremes(x: F32) -> tuple[F32, F32]:
     return np.where(low == 0, first_zero, low), np.where(high == 0, first_zero, high)
 
 
-def truncate(x: F32, low: F32, inverse: F32, offset: float, n_max: int) -> Bytes:
-    """(x - low) * inverse + offset, none negative, rounded down to at most n_max: [n, size]."""
-    v = (x - low[:, None]) * inverse[:, None] + np.float32(offset)
-    return np.minimum(v.astype(np.int32), n_max).astype(np.uint8)
+def truncate(x: F32, low: F32, inverse: F32, offset: F32, n_max: int, blocks: Bytes) -> None:
+    """Write (x - low) * inverse + offset, none negative, rounded down to at most n_max.
+
+    As bits, into blocks of Q4_0, Q4_1, Q5_0 or Q5_1 [n, bytes] whose scales are in place.
+    """
+    v = (x - low[:, None]) * inverse[:, None] + offset[:, None]
+    layout.with_plain(blocks, np.minimum(v.astype(np.int32), n_max).astype(np.uint8), n_max)
 
 
-def round_away(x: F32, inverse: F32) -> npt.NDArray[np.int8]:
-    """x * inverse, halves away from zero: [n, size].
+def round_away(x: F32, inverse: F32, blocks: Bytes) -> None:
+    """Write x * inverse, halves away from zero, into blocks of Q8_0 [n, 34].
 
     Adding the largest float below 0.5 and truncating does that exactly (adding 0.5 would turn
     0.49999997 into 1).
     """
     v = x * inverse[:, None]
     v += np.copysign(_HALF, v)
-    return v.astype(np.int8)
+    blocks[:, 2:] = v.astype(np.int8).view(np.uint8)
 
 
 def sums(x: F32) -> F32:
