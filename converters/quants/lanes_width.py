@@ -17,8 +17,7 @@ TILE = SIZE * LANES  # elements of a tile of vectors
 
 LOOP_LANES = 128  # lanes where LLVM vectorises loops; measured: 64 is 15 % slower, 256 no faster
 LOOP_STATE = 10  # rows of numbers per lane
-FEEDBACK_LANES = 64  # a tile of 1024 columns is 256 KiB
-FEEDBACK_GROUP = 8  # columns whose errors are applied together; divides every column block
+GROUP = 8  # columns whose errors are applied together; divides every block of columns
 
 
 def tiles() -> F32:
@@ -31,6 +30,6 @@ def loop_tiles() -> F32:
     return np.empty((3 * SIZE + LOOP_STATE, LOOP_LANES), np.float32)
 
 
-def feedback_tiles(width: int) -> F32:
-    """Room for five tiles of so many columns, and the errors of a group."""
-    return np.empty((5 * width + FEEDBACK_GROUP, FEEDBACK_LANES), np.float32)
+def feedback_tiles(width: int, k: int) -> F32:
+    """Room for three tiles of `width` columns, two of k sub-blocks, and the errors of a group."""
+    return np.empty((3 * width + 2 * k + GROUP) * LANES + LINE // 4, np.float32)

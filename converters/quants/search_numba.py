@@ -145,7 +145,7 @@ def feedback(
     x: F32, order: Index, factor: F32, step: F32, offset: F32, top: int, out: Bytes
 ) -> None:
     """See search_numpy."""
-    room = feedback_tiles(len(order))
+    room = feedback_tiles(len(order), step.shape[1])
     _run("feedback", x, order, factor, step, offset, np.float32(top), out, room)
 
 
