@@ -102,15 +102,45 @@ def sums_of(x: Any, out: Any) -> None:
 
 
 @kernel
+def _squares(x: Any, span: Any) -> Any:
+    """Sums of squares of four neighbouring spans; one at a time would wait for every addition."""
+    t0 = t1 = t2 = t3 = ZERO
+    for i in range(span):
+        a, b, c, d = x[i], x[span + i], x[2 * span + i], x[3 * span + i]
+        t0 += a * a
+        t1 += b * b
+        t2 += c * c
+        t3 += d * d
+    return t0, t1, t2, t3
+
+
+@kernel
+def _square_sum(x: Any, span: Any) -> Any:
+    total = ZERO
+    for i in range(span):
+        total += x[i] * x[i]
+    return total
+
+
+@kernel
+def _weigh(x: Any, importance: Any, span: Any, factor: Any, total: Any, out: Any) -> None:
+    sigma2 = f32(factor) * total / f32(span)
+    for i in range(span):
+        out[i] = importance[i] * root(sigma2 + x[i] * x[i])
+
+
+@kernel
 def weights_of(rows: Any, importance: Any, span: Any, factor: Any, out: Any) -> None:
     """out: [n_rows, n_cols] weights."""
-    n_cols = rows.shape[1]
-    for r in range(len(rows)):
-        for start in range(0, n_cols, span):
-            total = ZERO
-            for i in range(start, start + span):
-                total += rows[r, i] * rows[r, i]
-            sigma2 = f32(factor) * total / f32(span)
-            for i in range(start, start + span):
-                v = rows[r, i]
-                out[r, i] = importance[i] * root(sigma2 + v * v)
+    n_cols, count = rows.shape[1], rows.size // span
+    x, known, to = address(rows), address(importance), address(out)
+    for k in range(0, count - 3, 4):
+        totals = _squares(offset(x, k * span), span)
+        for j in range(4):
+            at = (k + j) * span
+            part = offset(known, at % n_cols)
+            _weigh(offset(x, at), part, span, factor, totals[j], offset(to, at))
+    for k in range(count - count % 4, count):
+        at = k * span
+        total, part = _square_sum(offset(x, at), span), offset(known, at % n_cols)
+        _weigh(offset(x, at), part, span, factor, total, offset(to, at))
