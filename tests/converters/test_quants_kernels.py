@@ -119,13 +119,21 @@ def test_a_damaged_file_is_compiled_again(damage, tmp_path):
 def test_threads_compile_once(tmp_path, monkeypatch):
     from converters.quants import kernels
 
+    written, write = [], kernels._write
+
+    def counted(name: str, made: kernels._Code) -> None:
+        written.append(name)
+        write(name, made)
+
     monkeypatch.setattr(kernels, "_folder", lambda: tmp_path)
+    monkeypatch.setattr(kernels, "_write", counted)
     kernel = kernels.Kernel("lanes_blocks", "sums_of")
     x = np.arange(64, dtype=np.float32).reshape(8, 8)
     outs = [np.empty(8, np.float32) for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda out: kernel(x, out), outs))
     assert all(np.array_equal(out, x.sum(axis=1)) for out in outs)
+    assert written == ["sums_of"]
     assert [path.name for path in tmp_path.iterdir()] == ["sums_of.kernel"]
 
 
