@@ -16,6 +16,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -183,13 +184,11 @@ def _path(name: str) -> Path:
 
 def _read(name: str) -> _Code | None:
     """A kernel from the cache; None if it is not there or not whole."""
-    try:
+    with suppress(OSError, ValueError, KeyError, TypeError):
         head, code = _path(name).read_bytes().split(b"\n", 1)
         known = json.loads(head)
         if hashlib.sha256(code).hexdigest() == known["sha256"]:
             return _Code(known["takes"], known["symbol"], code)
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
     return None
 
 
@@ -197,10 +196,8 @@ def _write(name: str, made: _Code) -> None:
     """Keep a kernel where that is possible; another process may do the same at the same time."""
     digest = hashlib.sha256(made.code).hexdigest()
     head = json.dumps({"takes": made.takes, "symbol": made.symbol, "sha256": digest})
-    try:
+    with suppress(OSError):  # then the next process compiles it again
         _folder().mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=_folder(), suffix=".part", delete=False) as file:
             file.write(head.encode() + b"\n" + made.code)
         Path(file.name).replace(_path(name))
-    except OSError:
-        pass  # compiled again by the next process
