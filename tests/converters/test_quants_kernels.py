@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -145,6 +146,19 @@ def test_arguments_of_other_types_never_reach_the_machine_code():
     kernel(np.ones((8, 8), np.float32), np.empty(8, np.float32))
     with pytest.raises(TypeError, match="sums_of takes f2 f1, not d2 f1"):
         kernel(np.ones((8, 8)), np.empty(8, np.float32))
+
+
+@pytest.mark.usefixtures("numba_is_here")
+def test_a_kernel_that_calls_something_outside_is_not_kept():
+    """LLVM would end the whole process where it loads such code and does not find the name."""
+    from converters.quants.kernel_compiler import kernel, machine_code
+
+    def gammas(x, out):
+        for i in range(len(x)):
+            out[i] = math.gamma(x[i])
+
+    with pytest.raises(AssertionError, match="a kernel calls .*gamma"):
+        machine_code(kernel(gammas), (np.ones(8), np.empty(8)))
 
 
 def test_numpy_serves_without_numba():
