@@ -157,7 +157,7 @@ def test_a_kernel_that_calls_something_outside_is_not_kept():
         for i in range(len(x)):
             out[i] = math.gamma(x[i])
 
-    with pytest.raises(AssertionError, match="a kernel calls .*gamma"):
+    with pytest.raises(AssertionError, match=r"a kernel calls \w*gamma"):
         machine_code(kernel(gammas), (np.ones(8), np.empty(8)))
 
 
