@@ -55,7 +55,8 @@ def iq4_nl(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     w = None if importance is None else search.weights(rows, importance, _BLOCK, 2)
     d = search.codebook(x, None if w is None else w.reshape(x.shape))
     inverse = np.where(d != 0, np.float32(1) / d, _ZERO)
-    return layout.q4_0(d, search.round_codebook(x, inverse))
+    levels = search.round_codebook(x, inverse)
+    return layout.with_plain(layout.plain_frame(15, d), levels, 15)
 
 
 def _symmetric(search: Backend, rows: F32, importance: F32 | None, n_max: int) -> Bytes:

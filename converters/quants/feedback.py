@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from gguf.constants import GGML_QUANT_SIZES
@@ -45,16 +45,11 @@ class Spread:
     factor: F32
 
 
-@dataclass(frozen=True)
-class _Form:
-    """A type's bytes: where its scales are, and how levels [n, block] are packed around them.
-
-    top: the highest level; 0 for the codebook. head: the bytes that hold no level.
-    """
+class _Form(NamedTuple):
+    """The highest level, 0 for the codebook, and what writes levels [n, block] into blocks."""
 
     top: int
-    head: tuple[slice, ...]
-    pack: Callable[[Bytes], Bytes]
+    write: Callable[[Bytes, Bytes], Bytes]
 
 
 def column_blocks(n_cols: int) -> list[int]:
@@ -109,11 +104,7 @@ def encode_with_feedback(
 def with_levels(data: Bytes, kind: Kind, levels: Bytes) -> Bytes:
     """The blocks `data` [n, bytes of a block] with other levels and the same scales."""
     block, _ = GGML_QUANT_SIZES[kind]
-    form = _FORMS[kind]
-    packed = form.pack(levels.reshape(-1, block))
-    for part in form.head:
-        packed[:, part] = data[:, part]
-    return packed
+    return _FORMS[kind].write(data.copy(), levels.reshape(-1, block))
 
 
 def _levels(rows: F32, scales: Scales, spread: Sequence[Spread], top: int) -> Bytes:
@@ -127,33 +118,29 @@ def _levels(rows: F32, scales: Scales, spread: Sequence[Spread], top: int) -> By
     return out
 
 
-def _zeros(levels: Bytes, *shape: int) -> Any:
-    return np.zeros((len(levels), *shape), np.float32 if not shape else np.uint8)
+def _plain(top: int, n_max: int) -> _Form:
+    return _Form(top, lambda blocks, levels: layout.with_plain(blocks, levels, n_max))
+
+
+def _affine(n_max: int) -> _Form:
+    return _Form(n_max, lambda blocks, levels: layout.with_affine(blocks, levels, n_max))
+
+
+def _symmetric(n_max: int) -> _Form:
+    return _Form(2 * n_max - 1, lambda blocks, levels: layout.with_symmetric(blocks, levels, n_max))
 
 
 _FORMS: dict[Kind, _Form] = {
-    Kind.Q4_0: _Form(15, (slice(0, 2),), lambda q: layout.q4_0(_zeros(q), q)),
-    Kind.Q4_1: _Form(15, (slice(0, 4),), lambda q: layout.q4_1(_zeros(q), _zeros(q), q)),
-    Kind.Q5_0: _Form(31, (slice(0, 2),), lambda q: layout.q5_0(_zeros(q), q)),
-    Kind.Q5_1: _Form(31, (slice(0, 4),), lambda q: layout.q5_1(_zeros(q), _zeros(q), q)),
-    Kind.IQ4_NL: _Form(0, (slice(0, 2),), lambda q: layout.q4_0(_zeros(q), q)),
-    Kind.Q2_K: _Form(
-        3,
-        (slice(0, 16), slice(80, 84)),
-        lambda q: layout.q2_k(_zeros(q), _zeros(q), _zeros(q, 16), q),
-    ),
-    Kind.Q3_K: _Form(7, (slice(96, 110),), lambda q: layout.q3_k(_zeros(q), _zeros(q, 16), q)),
-    Kind.Q4_K: _Form(
-        15, (slice(0, 16),), lambda q: layout.q4_k(_zeros(q), _zeros(q), _zeros(q, 12), q)
-    ),
-    Kind.Q5_K: _Form(
-        31, (slice(0, 16),), lambda q: layout.q5_k(_zeros(q), _zeros(q), _zeros(q, 12), q)
-    ),
-    Kind.Q6_K: _Form(
-        63,
-        (slice(192, 210),),
-        lambda q: layout.q6_k(_zeros(q), _zeros(q, 16).view(np.int8), q),
-    ),
-    Kind.IQ4_XS: _Form(0, (slice(0, 8),), lambda q: layout.iq4_xs(_zeros(q), _zeros(q, 8), q)),
+    Kind.Q4_0: _plain(15, 15),
+    Kind.Q4_1: _plain(15, 15),
+    Kind.Q5_0: _plain(31, 31),
+    Kind.Q5_1: _plain(31, 31),
+    Kind.IQ4_NL: _plain(0, 15),
+    Kind.Q2_K: _affine(3),
+    Kind.Q4_K: _affine(15),
+    Kind.Q5_K: _affine(31),
+    Kind.Q3_K: _symmetric(4),
+    Kind.Q6_K: _symmetric(32),
+    Kind.IQ4_XS: _Form(0, layout.with_iq4_xs),
 }
 FEEDBACK_TYPES = frozenset(_FORMS)

@@ -48,28 +48,8 @@ def q8_0_frame(d: F32) -> Bytes:
     return blocks
 
 
-def q4_0(d: F32, levels: Bytes) -> Bytes:
-    """d, 16 bytes of nibbles: elements 0-15 low, 16-31 high. IQ4_NL has the same structure."""
-    return with_plain(plain_frame(15, d), levels, 15)
-
-
-def q4_1(d: F32, low: F32, levels: Bytes) -> Bytes:
-    """d, m, nibbles."""
-    return with_plain(plain_frame(15, d, low), levels, 15)
-
-
-def q5_0(d: F32, levels: Bytes) -> Bytes:
-    """d, the fifth bits (bit j of 32 = element j), nibbles."""
-    return with_plain(plain_frame(31, d), levels, 31)
-
-
-def q5_1(d: F32, low: F32, levels: Bytes) -> Bytes:
-    """d, m, the fifth bits, nibbles."""
-    return with_plain(plain_frame(31, d, low), levels, 31)
-
-
 def plain_frame(n_max: int, *scales: F32) -> Bytes:
-    """Blocks of Q4_0 to Q5_1 with their scales, d and with it m, in place, and no levels yet."""
+    """d, in Q4_1 and Q5_1 m, and room for the levels of Q4_0 to Q5_1 or IQ4_NL (n_max 15)."""
     head = 2 * len(scales)
     blocks = np.empty((len(scales[0]), head + (20 if n_max == 31 else 16)), np.uint8)
     for i, scale in enumerate(scales):
@@ -77,68 +57,61 @@ def plain_frame(n_max: int, *scales: F32) -> Bytes:
     return blocks
 
 
+def q2_k_frame(d: F32, d_low: F32, scales: Bytes) -> Bytes:
+    """16 bytes scale | min << 4, room for the levels, d, dmin. scales: [n, 16], as packed."""
+    blocks = np.empty((len(d), 84), np.uint8)
+    blocks[:, :16], blocks[:, 80:82], blocks[:, 82:] = scales, half(d), half(d_low)
+    return blocks
+
+
+def q3_k_frame(d: F32, scales: Bytes) -> Bytes:
+    """Room for the levels, 12 bytes of 6-bit scales, d. scales: [n, 16], 0..63."""
+    low4 = (scales & _FOUR).reshape(-1, 2, 8)
+    blocks = np.empty((len(d), 110), np.uint8)
+    blocks[:, 96:104] = low4[:, 0] | low4[:, 1] << _S4
+    blocks[:, 104:108] = _four_pairs((scales >> _S4).reshape(-1, 4, 4))
+    blocks[:, 108:] = half(d)
+    return blocks
+
+
+def k_frame(d: F32, d_low: F32, scales: Bytes, n_max: int) -> Bytes:
+    """d, dmin, 12 bytes of `six_bits`, and room for the levels of Q4_K or Q5_K."""
+    blocks = np.empty((len(d), AFFINE_BITS[n_max].stop), np.uint8)
+    blocks[:, :2], blocks[:, 2:4], blocks[:, 4:16] = half(d), half(d_low), scales
+    return blocks
+
+
+def q6_k_frame(d: F32, scales: npt.NDArray[np.int8]) -> Bytes:
+    """Room for the levels, 16 signed scales, d. scales: [n, 16]."""
+    blocks = np.empty((len(d), 210), np.uint8)
+    blocks[:, 192:208], blocks[:, 208:] = scales.view(np.uint8), half(d)
+    return blocks
+
+
+def iq4_xs_frame(d: F32, scales: Bytes) -> Bytes:
+    """d, the scales' high pairs, their low nibbles, room for the levels. scales: [n, 8], 0..63."""
+    low = (scales & _FOUR).reshape(-1, 4, 2)
+    blocks = np.empty((len(d), 136), np.uint8)
+    blocks[:, :2] = half(d)
+    blocks[:, 2:4] = _four_pairs((scales >> _S4).reshape(-1, 2, 4).swapaxes(1, 2))
+    blocks[:, 4:8] = low[:, :, 0] | low[:, :, 1] << _S4
+    return blocks
+
+
 def with_plain(blocks: Bytes, levels: Bytes, n_max: int) -> Bytes:
-    """Blocks of Q4_0 to Q5_1 with these levels [n, 32], written in place."""
+    """Blocks of Q4_0 to Q5_1 or IQ4_NL with these levels [n, 32], written in place.
+
+    The fifth bits (bit j of 32 = element j), then nibbles: elements 0-15 low, 16-31 high.
+    """
     blocks[:, -16:] = _nibbles(levels)
     if n_max == 31:
         blocks[:, -20:-16] = _fifth_bits(levels)
     return blocks
 
 
-def q2_k(d: F32, d_low: F32, scales: Bytes, levels: Bytes) -> Bytes:
-    """16 bytes scale | min << 4, 64 bytes of 2-bit levels, d, dmin. scales: [n, 16], as packed."""
-    return with_affine(q2_k_frame(d, d_low, scales), levels, 3)
-
-
-def q2_k_frame(d: F32, d_low: F32, scales: Bytes) -> Bytes:
-    """Blocks with their scales in place, and no levels yet."""
-    blocks = np.empty((len(d), 84), np.uint8)
-    blocks[:, :16], blocks[:, 80:82], blocks[:, 82:] = scales, half(d), half(d_low)
-    return blocks
-
-
-def q3_k(d: F32, scales: Bytes, levels: Bytes) -> Bytes:
-    """High bits, 64 bytes of 2-bit levels, 12 bytes of 6-bit scales, d. scales: [n, 16], 0..63."""
-    return with_symmetric(q3_k_frame(d, scales), levels, 4)
-
-
-def q3_k_frame(d: F32, scales: Bytes) -> Bytes:
-    """Blocks with their scales in place, and no levels yet."""
-    low4 = (scales & _FOUR).reshape(-1, 2, 8)
-    high2 = (scales >> _S4).reshape(-1, 4, 4)
-    blocks = np.empty((len(d), 110), np.uint8)
-    blocks[:, 96:104] = low4[:, 0] | low4[:, 1] << _S4
-    blocks[:, 104:108] = high2[:, 0] | high2[:, 1] << _S2 | high2[:, 2] << _S4 | high2[:, 3] << _S6
-    blocks[:, 108:] = half(d)
-    return blocks
-
-
-def q4_k(d: F32, d_low: F32, scales: Bytes, levels: Bytes) -> Bytes:
-    """d, dmin, 12 bytes of `six_bits`, nibbles of pairs of sub-blocks."""
-    return with_affine(k_frame(d, d_low, scales, 15), levels, 15)
-
-
-def q5_k(d: F32, d_low: F32, scales: Bytes, levels: Bytes) -> Bytes:
-    """As Q4_K, with 32 bytes of fifth bits (bit j of byte t = element t of sub-block j)."""
-    return with_affine(k_frame(d, d_low, scales, 31), levels, 31)
-
-
-def k_frame(d: F32, d_low: F32, scales: Bytes, n_max: int) -> Bytes:
-    """Blocks of Q4_K or Q5_K with their scales in place, and no levels yet."""
-    blocks = np.empty((len(d), AFFINE_BITS[n_max].stop), np.uint8)
-    blocks[:, :2], blocks[:, 2:4], blocks[:, 4:16] = half(d), half(d_low), scales
-    return blocks
-
-
-def q6_k(d: F32, scales: npt.NDArray[np.int8], levels: Bytes) -> Bytes:
-    """128 bytes of low nibbles, 64 of high pairs, 16 signed scales, d. scales: [n, 16]."""
-    return with_symmetric(q6_k_frame(d, scales), levels, 32)
-
-
-def q6_k_frame(d: F32, scales: npt.NDArray[np.int8]) -> Bytes:
-    """Blocks with their scales in place, and no levels yet."""
-    blocks = np.empty((len(d), 210), np.uint8)
-    blocks[:, 192:208], blocks[:, 208:] = scales.view(np.uint8), half(d)
+def with_iq4_xs(blocks: Bytes, levels: Bytes) -> Bytes:
+    """Blocks of IQ4_XS with these indices [n, 256], written in place: nibbles by sub-block."""
+    blocks[:, 8:] = _nibbles(levels.reshape(-1, 32)).reshape(-1, 128)
     return blocks
 
 
@@ -155,7 +128,11 @@ def with_symmetric(blocks: Bytes, levels: Bytes, n_max: int) -> Bytes:
 
 
 def affine_bits(levels: Bytes, n_max: int) -> Bytes:
-    """Levels 0..n_max, [n, 256], as Q2_K, Q4_K or Q5_K keeps them: [n, AFFINE_BITS]."""
+    """Levels 0..n_max, [n, 256], as Q2_K, Q4_K or Q5_K keeps them: [n, AFFINE_BITS].
+
+    Q4_K: nibbles of pairs of sub-blocks; Q5_K: before them the fifth bits (bit j of byte t =
+    element t of sub-block j).
+    """
     if n_max == 3:
         return _two_bits(levels)
     nibbles = _paired_nibbles(levels & _FOUR)
@@ -163,21 +140,15 @@ def affine_bits(levels: Bytes, n_max: int) -> Bytes:
 
 
 def symmetric_bits(levels: Bytes, n_max: int) -> Bytes:
-    """Levels 0..2 n_max - 1, [n, 256], as Q3_K or Q6_K: [n, SYMMETRIC_BITS]."""
+    """Levels 0..2 n_max - 1, [n, 256], as Q3_K or Q6_K: [n, SYMMETRIC_BITS].
+
+    Q3_K: high bits, 64 bytes of 2-bit levels; Q6_K: 128 bytes of low nibbles, 64 of high pairs.
+    """
     if n_max == 4:
         return np.concatenate([_high_bits(levels >> _S2), _two_bits(levels & _TWO)], axis=1)
     low = (levels & _FOUR).reshape(-1, 2, 2, 64)
     nibbles = (low[:, :, 0] | low[:, :, 1] << _S4).reshape(-1, 128)
     return np.concatenate([nibbles, _two_bits(levels >> _S4)], axis=1)
-
-
-def iq4_xs(d: F32, scales: Bytes, levels: Bytes) -> Bytes:
-    """d, the scales' high pairs, their low nibbles, nibbles. scales: [n, 8], 0..63."""
-    high = (scales >> _S4).reshape(-1, 2, 4)
-    pairs = high[:, :, 0] | high[:, :, 1] << _S2 | high[:, :, 2] << _S4 | high[:, :, 3] << _S6
-    low = (scales & _FOUR).reshape(-1, 4, 2)
-    nibbles = _nibbles(levels.reshape(-1, 32)).reshape(-1, 128)
-    return np.concatenate([half(d), pairs, low[:, :, 0] | low[:, :, 1] << _S4, nibbles], axis=1)
 
 
 def six_bits(scales: Bytes, lows: Bytes) -> Bytes:
@@ -213,6 +184,12 @@ def decode(data: Bytes, kind: GGMLQuantizationType) -> F32:
     return values
 
 
+def _four_pairs(pairs: Bytes) -> Bytes:
+    """[n, 4, k] pairs of bits -> [n, k] bytes."""
+    packed: Bytes = pairs[:, 0] | pairs[:, 1] << _S2 | pairs[:, 2] << _S4 | pairs[:, 3] << _S6
+    return packed
+
+
 def _nibbles(levels: Bytes) -> Bytes:
     """[n, 32] -> [n, 16]."""
     return (levels[:, :16] & _FOUR) | levels[:, 16:] << _S4
@@ -240,8 +217,4 @@ def _high_bits(bits: Bytes) -> Bytes:
 
 def _two_bits(levels: Bytes) -> Bytes:
     """Of each 128, four groups of 32 at shifts 0, 2, 4, 6: 256 levels -> 64 bytes."""
-    four = levels.reshape(-1, 2, 4, 32)
-    packed: Bytes = (
-        four[:, :, 0] | four[:, :, 1] << _S2 | four[:, :, 2] << _S4 | four[:, :, 3] << _S6
-    )
-    return packed.reshape(-1, 64)
+    return _four_pairs(levels.reshape(-1, 4, 32)).reshape(-1, 64)

@@ -135,7 +135,8 @@ def iq4_xs(search: Backend, rows: F32, importance: F32 | None) -> Bytes:
     integers = np.clip(nearest(inverse[:, None] * scales), -32, 31)
     step = (d[:, None] * integers.astype(np.float32)).reshape(-1)  # d before it becomes float16
     levels = search.round_codebook(x, np.where(step != 0, np.float32(1) / step, _ZERO))
-    return layout.iq4_xs(d, (integers + 32).astype(np.uint8), levels.reshape(-1, _SUPER))
+    blocks = layout.iq4_xs_frame(d, (integers + 32).astype(np.uint8))
+    return layout.with_iq4_xs(blocks, levels.reshape(-1, _SUPER))
 
 
 def _weights(search: Backend, rows: F32, importance: F32 | None, factor: int) -> F32 | None:
