@@ -141,7 +141,7 @@ def _types(arguments: Sequence[Any]) -> list[Any]:
     return types
 
 
-_result, _raised = ctypes.byref(_VOID()), ctypes.byref(_VOID())  # no kernel writes anything there
+_result, _raised = ctypes.byref(_VOID()), ctypes.byref(_VOID())  # kernels return None: a null
 
 
 def _function(made: _Code, arguments: Sequence[Any]) -> Callable[..., int]:

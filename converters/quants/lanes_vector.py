@@ -212,7 +212,7 @@ def _put_fifth_bits(builder: Any, pointer: Any, index: Any, vector: Any) -> None
     builder.store(packed, place, align=1)
 
 
-# Pointers and not arrays: numba counts references to arrays, and that costs more than a short loop.
+# Pointers and not arrays: vectors are loaded through them, and an array is nine values to pass on.
 # The caller must hold the array.
 address = _pointer_to(_address)
 aligned = _pointer_to(_aligned)
